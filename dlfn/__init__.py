@@ -1,0 +1,3 @@
+from dlfn.core import Op
+
+__all__ = ["Op"]

@@ -1,0 +1,3 @@
+from dlfn.core.op import Op
+
+__all__ = ["Op"]

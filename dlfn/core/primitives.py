@@ -1,0 +1,316 @@
+r"""The two primitives that carry an Op through JAX.
+
+``dlfn_op``
+    evaluates ``forward``. Its JVP rule evaluates it with residuals, and binds
+
+``dlfn_linear``
+    the derivative :math:`t \mapsto J t`, linear in the tangents, holding the residuals. Its transpose is ``backward``;
+    evaluated forwards it is the transpose *of* ``backward``, so forward mode follows from the same rule, keeps its
+    exactness and saves nothing more.
+
+``jax.custom_vjp`` would be shorter, but forward mode (and with it ``jax.hessian``) fails on it.
+
+All that an equation needs is in hashable parameters. A closure in their place would make each eager call a new program:
+it would compile every time and leak.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive, unmapped_aval
+from jax.interpreters import ad, batching, mlir
+
+from dlfn.core import jaxprs
+
+__all__ = ["Call", "Linear", "bind", "evaluate", "is_float", "linear_p", "op_p", "strong", "transpose"]
+
+
+class Level(NamedTuple):
+    """One ``vmap``: the axis of every flat operand, and what JAX knows of it."""
+
+    in_axes: tuple[int | None, ...]
+    size: Any
+    name: Any
+    spmd_name: Any
+
+
+class Call(NamedTuple):
+    """Which op, on what: all that tells one program from another. The innermost ``vmap`` comes first in ``levels``."""
+
+    op: Any
+    static: tuple[tuple[str, Any], ...]
+    tree: Any
+    shapes: tuple[tuple[tuple[Any, ...], Any], ...]  # shape and dtype per flat argument, without the levels' axes
+    levels: tuple[Level, ...] = ()
+
+    def __repr__(self) -> str:
+        static = "".join(f" {name}={value!r}" for name, value in self.static)
+        return f"<{self.op.name}{static}{''.join(f' vmap[{level.size}]' for level in self.levels)}>"
+
+
+class Linear(NamedTuple):
+    """The derivative of a call in its flat arguments ``wrt``: operands are the residuals, then their tangents."""
+
+    call: Call
+    wrt: tuple[int, ...]
+    y_tree: Any
+    y_floats: tuple[bool, ...]
+    rest_tree: Any
+    levels: tuple[Level, ...] = ()  # vmaps around the derivative itself: every tangent has their axis in front
+
+    def __repr__(self) -> str:
+        return f"<d {self.call!r}>"
+
+
+def is_float(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating)
+
+
+def strong(x: Any) -> jax.Array:
+    """An output's type must not depend on how it was computed, or the carry of a loop would change type between
+    definition and forward."""
+    x = jnp.asarray(x)
+    return jax.lax.convert_element_type(x, x.dtype) if jax.typeof(x).weak_type else x
+
+
+# Evaluation on flat arguments: first the op itself, then the same under the vmaps around it.
+
+
+def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
+    y, rest = call.op.forward(*call.tree.unflatten(leaves), **dict(call.static))
+    y, rest = jax.tree.map(strong, (y, rest))
+    return (y, rest) if residuals else y
+
+
+def _backward(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]) -> list[Any]:
+    call, given = linear.call, iter(dy)
+    dy = linear.y_tree.unflatten([next(given) if floating else None for floating in linear.y_floats])
+    cotangents = call.op.backward(linear.rest_tree.unflatten(rest), dy, **dict(call.static))
+    flat = call.op.flat_cotangents(call, cotangents)
+    return [flat[i] for i in linear.wrt]
+
+
+def evaluate(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
+    """``y``, or ``(y, residuals)``. Batched, every leaf of ``y`` carries the axis in front; a residual carries it only
+    if it depends on a batched argument, so that weights shared by a batch are saved once."""
+    fn = functools.partial(_forward, call, residuals)
+    rests = _residual_axes(call) if residuals else (None,) * len(call.levels)
+    for level, rest_axes in zip(call.levels, rests, strict=True):
+        fn = _vmap(fn, level, level.in_axes, (0, rest_axes) if residuals else 0)
+    return fn(*leaves)
+
+
+def transpose(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]) -> list[Any]:
+    """``backward`` on flat lists: residuals and the cotangents of floating-point outputs in, cotangents of the
+    arguments ``wrt`` out, ``None`` where it gives none."""
+    fn = functools.partial(_backward, linear)
+    if linear.call.levels:
+        for level, rest_axes in zip(linear.call.levels, _residual_axes(linear.call), strict=True):
+            flat_axes = jax.tree.leaves(rest_axes, is_leaf=lambda axis: axis is None)
+            fn = _vmap_transposed(fn, level, flat_axes, [level.in_axes[i] for i in linear.wrt])
+    for level in linear.levels:
+        fn = _vmap_transposed(fn, level, level.in_axes[: len(rest)], [0] * len(linear.wrt))
+    return fn(list(rest), list(dy))
+
+
+def _vmap(fn: Callable[..., Any], level: Level, in_axes: Any, out_axes: Any) -> Callable[..., Any]:
+    return jax.vmap(fn, in_axes, out_axes, axis_name=level.name, axis_size=level.size, spmd_axis_name=level.spmd_name)
+
+
+def _vmap_transposed(
+    fn: Callable[..., Any], level: Level, rest_axes: Sequence[int | None], out_axes: Sequence[int | None]
+) -> Callable[..., Any]:
+    mapped = _vmap(fn, level, (list(rest_axes), 0), 0)
+
+    def unmapped(cotangent, axis):
+        # An argument that the whole batch shares collects the cotangents of all its members.
+        return jnp.sum(cotangent, axis=0) if axis is None else jnp.moveaxis(cotangent, 0, axis)
+
+    return lambda rest, dy: [
+        None if c is None else unmapped(c, axis) for c, axis in zip(mapped(rest, dy), out_axes, strict=True)
+    ]
+
+
+@functools.lru_cache(maxsize=4096)
+def _residual_axes(call: Call) -> tuple[Any, ...]:
+    """For each level the batch axis, 0 or None, of every residual, as a tree like the residuals."""
+    fn = functools.partial(_forward, call._replace(levels=()), True)
+    avals = [jax.ShapeDtypeStruct(*shape) for shape in call.shapes]
+    for level in call.levels:
+        fn = _vmap(fn, level, level.in_axes, 0)
+        avals = [_with_axis(aval, axis, level.size) for aval, axis in zip(avals, level.in_axes, strict=True)]
+    jaxpr, (y, rest) = jax.make_jaxpr(fn, return_shape=True)(*avals)
+    sources = jaxprs.dependencies(jaxpr)[len(jax.tree.leaves(y)) :]
+    tree = jax.tree.structure(rest)
+    return tuple(
+        tree.unflatten([0 if any(level.in_axes[i] is not None for i in source) else None for source in sources])
+        for level in call.levels
+    )
+
+
+def _with_axis(aval: jax.ShapeDtypeStruct, axis: int | None, size: Any) -> jax.ShapeDtypeStruct:
+    if axis is None:
+        return aval
+    return jax.ShapeDtypeStruct((*aval.shape[:axis], size, *aval.shape[axis:]), aval.dtype)
+
+
+# dlfn_op
+
+op_p = Primitive("dlfn_op")
+op_p.multiple_results = True
+
+# Eager calls run compiled, one program per call signature; inside another jit these dissolve.
+_evaluate = jax.jit(evaluate, static_argnums=(0, 1), inline=True)
+
+
+def bind(call: Call, leaves: Sequence[jax.Array]) -> Any:
+    """Applies the op to flat arguments."""
+    outs = op_p.bind(*leaves, call=call, residuals=False)
+    return _outputs(call, False, *map(jax.typeof, leaves))[0].unflatten(outs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _outputs(call: Call, residuals: bool, *avals: Any) -> tuple[Any, list[Any]]:
+    """Tree and types of the outputs. Traced on the arguments' own types: shape and dtype alone would lose their
+    sharding and the mesh axes over which they vary."""
+    traced = _evaluate.trace(call, residuals, *avals)
+    return jax.tree.structure(traced.out_info), list(traced.jaxpr.out_avals)
+
+
+def _op_impl(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
+    return jax.tree.leaves(_evaluate(call, residuals, *leaves))
+
+
+def _op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
+    return jax.tree.leaves(evaluate(call, residuals, *leaves))
+
+
+def _op_jvp(primals: Any, tangents: Any, *, call: Call, residuals: bool) -> Any:
+    outs = op_p.bind(*primals, call=call, residuals=True)
+    y_tree, rest_tree = _outputs(call, True, *map(jax.typeof, primals))[0].children()
+    y, rest = outs[: y_tree.num_leaves], outs[y_tree.num_leaves :]
+    wrt = tuple(i for i, t in enumerate(tangents) if type(t) is not ad.Zero and is_float(call.shapes[i][1]))
+    moved = [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]
+    if wrt:
+        floats = tuple(is_float(leaf.dtype) for leaf in y)
+        linear = Linear(call, wrt, y_tree, floats, rest_tree)
+        out_avals = tuple(jax.typeof(leaf) for leaf in y if is_float(leaf.dtype))
+        dy = linear_p.bind(*rest, *[tangents[i] for i in wrt], linear=linear, out_avals=out_avals)
+        _put(moved, [i for i, floating in enumerate(floats) if floating], dy)
+        if residuals:
+            _put(moved, *_residual_tangents(call, len(y), primals, wrt, [tangents[i] for i in wrt]))
+    return (outs, moved) if residuals else (y, moved[: len(y)])
+
+
+def _put(values: list[Any], positions: Sequence[int], new: Sequence[Any]) -> None:
+    for i, value in zip(positions, new, strict=True):
+        values[i] = value
+
+
+def _residual_tangents(call: Call, n_y: int, primals: Any, wrt: Any, tangents: Any) -> tuple[list[int], list[Any]]:
+    """Second order: how the residuals move with the arguments, which is for JAX to differentiate."""
+    positions: list[int] = []
+
+    def rest(*moving):
+        leaves = list(primals)
+        _put(leaves, wrt, moving)
+        outs = _op_flat(*leaves, call=call, residuals=True)
+        positions[:] = [i for i in range(n_y, len(outs)) if is_float(outs[i].dtype)]
+        return [outs[i] for i in positions]
+
+    tangents = jax.jvp(rest, [primals[i] for i in wrt], tangents)[1]
+    return positions, tangents
+
+
+def _op_batch(axis: Any, leaves: Any, dims: Any, *, call: Call, residuals: bool) -> Any:
+    if all(dim is None for dim in dims):  # JAX asks even then
+        outs = op_p.bind(*leaves, call=call, residuals=residuals)
+        return outs, [None] * len(outs)
+    call = call._replace(levels=(*call.levels, Level(tuple(dims), axis.size, axis.name, axis.spmd_name)))
+    outs = op_p.bind(*leaves, call=call, residuals=residuals)
+    axes = jax.tree.leaves(_residual_axes(call)[-1], is_leaf=lambda a: a is None) if residuals else []
+    return outs, [0] * (len(outs) - len(axes)) + axes
+
+
+op_p.def_impl(_op_impl)
+op_p.def_abstract_eval(lambda *avals, call, residuals: _outputs(call, residuals, *avals)[1])
+ad.primitive_jvps[op_p] = _op_jvp
+batching.fancy_primitive_batchers[op_p] = _op_batch
+mlir.register_lowering(op_p, mlir.lower_fun(_op_flat, multiple_results=True))
+
+
+# dlfn_linear
+
+linear_p = Primitive("dlfn_linear")
+linear_p.multiple_results = True
+
+
+def _apply(*operands: jax.Array, linear: Linear, out_avals: tuple[Any, ...]) -> list[jax.Array]:
+    """The transpose of ``backward``, applied to the tangents."""
+    rest, tangents = _operands(linear, operands)
+    zeros = [ad.zeros_like_aval(aval) for aval in out_avals]
+    cotangents, pullback = jax.vjp(lambda dy: transpose(linear, rest, dy), zeros)
+    return pullback([None if c is None else t for c, t in zip(cotangents, tangents, strict=True)])[0]
+
+
+def _operands(linear: Linear, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    n = len(operands) - len(linear.wrt)
+    return list(operands[:n]), list(operands[n:])
+
+
+_apply_compiled = jax.jit(_apply, static_argnames=("linear", "out_avals"), inline=True)
+_transpose_compiled = jax.jit(transpose, static_argnums=0, inline=True)
+
+
+def _linear_jvp(operands: Any, dots: Any, *, linear: Linear, out_avals: Any) -> Any:
+    rest, tangents = _operands(linear, operands)
+    rest_dots, tangent_dots = _operands(linear, dots)
+    outs = linear_p.bind(*operands, linear=linear, out_avals=out_avals)
+    total: list[Any] = [ad.Zero(aval) for aval in out_avals]
+    if any(type(t) is not ad.Zero for t in tangent_dots):
+        moved = map(ad.instantiate_zeros, tangent_dots)
+        total = linear_p.bind(*rest, *moved, linear=linear, out_avals=out_avals)
+    moving = [i for i, t in enumerate(rest_dots) if type(t) is not ad.Zero and is_float(rest[i].dtype)]
+    if moving:
+
+        def through_residuals(*leaves):
+            values = list(rest)
+            _put(values, moving, leaves)
+            return _apply(*values, *tangents, linear=linear, out_avals=out_avals)
+
+        moved = jax.jvp(through_residuals, [rest[i] for i in moving], [rest_dots[i] for i in moving])[1]
+        total = [ad.add_tangents(a, b) for a, b in zip(total, moved, strict=True)]
+    return outs, total
+
+
+def _linear_transpose(dy: Any, *operands: Any, linear: Linear, out_avals: Any) -> list[Any]:
+    rest, tangents = _operands(linear, operands)
+    dy = [ad.instantiate_zeros(c) for c in dy]
+    cotangents = _transpose_compiled(linear, rest, dy)
+    return [None] * len(rest) + [
+        ad.Zero(t.aval) if c is None else c for c, t in zip(cotangents, tangents, strict=True)
+    ]
+
+
+def _linear_batch(axis: Any, operands: Any, dims: Any, *, linear: Linear, out_avals: Any) -> Any:
+    if all(dim is None for dim in dims):
+        outs = linear_p.bind(*operands, linear=linear, out_avals=out_avals)
+        return outs, [None] * len(outs)
+    n = len(operands) - len(linear.wrt)
+    fronted = [batching.bdim_at_front(t, d, axis.size) for t, d in zip(operands[n:], dims[n:], strict=True)]
+    level = Level((*dims[:n], *[0] * len(fronted)), axis.size, axis.name, axis.spmd_name)
+    linear = linear._replace(levels=(*linear.levels, level))
+    out_avals = tuple(unmapped_aval(axis.size, 0, aval, axis.explicit_mesh_axis) for aval in out_avals)
+    outs = linear_p.bind(*operands[:n], *fronted, linear=linear, out_avals=out_avals)
+    return outs, [0] * len(outs)
+
+
+linear_p.def_impl(_apply_compiled)
+linear_p.def_abstract_eval(lambda *operands, linear, out_avals: list(out_avals))
+ad.primitive_jvps[linear_p] = _linear_jvp
+ad.primitive_transposes[linear_p] = _linear_transpose
+batching.fancy_primitive_batchers[linear_p] = _linear_batch
+mlir.register_lowering(linear_p, mlir.lower_fun(_apply, multiple_results=True))
