@@ -1,3 +1,3 @@
-from dlfn.core import Op
+from dlfn.core import InputError, Op
 
-__all__ = ["Op"]
+__all__ = ["InputError", "Op"]

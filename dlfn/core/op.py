@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dlfn.core.errors import InputError
 from dlfn.core.primitives import Call, bind, is_float, strong
 
 __all__ = ["Op"]
@@ -34,7 +35,7 @@ class Op:
     ``cond``, ``while_loop``, ``checkpoint``, ``shard_map``, sharded arrays and ``jax.export``.
 
     Raises:
-        TypeError: on an argument that is no array, on a complex array (ops are real: split it into real and imaginary
+        InputError: on an argument that is no array, on a complex array (ops are real: split it into real and imaginary
             parts), on an unknown or unhashable keyword, and when ``backward`` returns cotangents whose structure,
             shapes or dtypes differ from the arguments'.
 
@@ -67,7 +68,7 @@ class Op:
         self.signature = inspect.signature(definition)
         kinds = {p.kind for p in self.signature.parameters.values()}
         if inspect.Parameter.VAR_KEYWORD in kinds:
-            raise TypeError(f"Op {self.name!r}: the definition must name its keyword parameters, not take **kwargs")
+            raise InputError(f"Op {self.name!r}: the definition must name its keyword parameters, not take **kwargs")
         self._static_names = [p.name for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
         self._forward = self._backward = self._check = None
         if forward is not None:
@@ -98,16 +99,16 @@ class Op:
     def forward(self, *args: Any, **static: Any) -> tuple[Any, Any]:
         """``(y, residuals)``, without any of the machinery around it."""
         if self._forward is None:
-            raise TypeError(f"Op {self.name!r} has no forward: give one with @{self.name}.def_forward")
+            raise InputError(f"Op {self.name!r} has no forward: give one with @{self.name}.def_forward")
         result = self._forward(*args, **static)
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise TypeError(f"Op {self.name!r}: forward must return (y, residuals), got {_brief(result)}")
+            raise InputError(f"Op {self.name!r}: forward must return (y, residuals), got {_brief(result)}")
         return result
 
     def backward(self, residuals: Any, dy: Any, **static: Any) -> tuple[Any, ...]:
         """One cotangent (or ``None``) per positional argument, without any of the machinery around it."""
         if self._backward is None:
-            raise TypeError(f"Op {self.name!r} has no backward: give one with @{self.name}.def_backward")
+            raise InputError(f"Op {self.name!r} has no backward: give one with @{self.name}.def_backward")
         return self._backward(residuals, dy, **static)
 
     def bind_arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -115,13 +116,13 @@ class Op:
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.name}{self.signature}: {error}") from None
+            raise InputError(f"{self.name}{self.signature}: {error}") from None
         bound.apply_defaults()
         for name, value in bound.kwargs.items():
             try:
                 hash(value)
             except TypeError:
-                raise TypeError(
+                raise InputError(
                     f"{self.name}: {name} is static configuration and must be hashable, got {_brief(value)}; "
                     "pass a tuple instead of a list, and arrays by position"
                 ) from None
@@ -141,9 +142,9 @@ class Op:
         try:
             array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
         except (TypeError, ValueError):
-            raise TypeError(f"{self.name}: {self.argument_name(path)} must be an array, got {_brief(leaf)}") from None
+            raise InputError(f"{self.name}: {self.argument_name(path)} must be an array, got {_brief(leaf)}") from None
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
-            raise TypeError(
+            raise InputError(
                 f"{self.name}: {self.argument_name(path)} is {array.dtype}{list(array.shape)}, and ops are real; "
                 "apply it to the real and imaginary parts"
             )
@@ -160,7 +161,7 @@ class Op:
         args = jax.tree.unflatten(call.tree, range(len(call.shapes)))
         if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
             got = f"a tuple of {len(cotangents)}" if isinstance(cotangents, tuple) else _brief(cotangents)
-            raise TypeError(
+            raise InputError(
                 f"Op {self.name!r}: backward must return a tuple of {len(args)} cotangents, one per positional "
                 f"argument of {self.name}{self.signature}, got {got}"
             )
@@ -174,7 +175,7 @@ class Op:
             leaves, tree = jax.tree.flatten(cotangent, is_leaf=_is_none)
             if tree != expected:
                 name = self.argument_name((jax.tree_util.SequenceKey(index),))
-                raise TypeError(
+                raise InputError(
                     f"Op {self.name!r}: backward's cotangent of {name} has the structure {tree}, "
                     f"but {name} has {expected}"
                 )
@@ -185,13 +186,13 @@ class Op:
 
     def _fitting_cotangent(self, name: str, leaf: Any, shape: Any, dtype: Any) -> jax.Array:
         if not is_float(dtype):
-            raise TypeError(
+            raise InputError(
                 f"Op {self.name!r}: {name} is {dtype} and takes no cotangent; backward must return None for it, "
                 f"got {_brief(leaf)}"
             )
         leaf = strong(leaf)
         if leaf.shape != tuple(shape) or leaf.dtype != dtype:
-            raise TypeError(
+            raise InputError(
                 f"Op {self.name!r}: backward's cotangent of {name} is {leaf.dtype}{list(leaf.shape)}, "
                 f"but {name} is {dtype}{list(shape)}"
             )

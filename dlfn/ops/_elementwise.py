@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 # exp(-u) drops below the smallest normal number, which XLA on CPU flushes to 0, before t * exp(-u) or 4 * exp(-u) does. So
-# beyond _FAR the exponential is exp(_SHIFT - u), and the finished result is multiplied by exp(-_SHIFT).
-# _SHIFT - u is exact there.
-_FAR = 32.0
+# beyond _FAR the exponential is exp(_SHIFT - u), and the finished result is multiplied by exp(-_SHIFT). _SHIFT - u is exact
+# there, and exp(_SHIFT - _FAR) is below half an ULP of 1 even in float64: sums 1 + exp(-u) need no correction.
+_FAR = 53.0
 _SHIFT = 15.0
 _UNSHIFT = 3.059023205018258e-07
 
@@ -57,26 +57,27 @@ def _ratio(fit, x):
     return _horner(fit[0], x) / _horner(fit[1], x)
 
 
+def _select(condition, a, b, dtype):
+    """`where` of two numbers, typed: two bare numbers would select in float64 under jax_enable_x64."""
+    return jnp.where(condition, dtype.type(a), dtype.type(b))
+
+
 def _exp_neg(u):
-    """(E, far): exp(-u) for u >= 0, without the factor exp(-_SHIFT) where far. `_unshift` puts that back."""
+    """(e, m) with exp(-u) = e * m for u >= 0, m being 1 or exp(-_SHIFT)."""
     far = u > _FAR
-    return jnp.exp(jnp.where(far, _SHIFT - u, -u)), far
+    return jnp.exp(jnp.where(far, _SHIFT - u, -u)), _select(far, _UNSHIFT, 1.0, u.dtype)
 
 
 def _exp_neg_sum(hi, lo):
-    """The same for u = hi + lo, lo being small but no rounding error: an error of d in u is one of d * E in E.
+    """The same for u = hi + lo, lo being small but no rounding error: an error of d in u is one of d * exp(-u) in exp(-u).
 
-    The sum is rounded to s, and the remainder enters as E - E*r. A product of two exponentials would not do: XLA merges
+    The sum is rounded to s, and the remainder enters as e - e*r. A product of two exponentials would not do: XLA merges
     exp(a) * exp(b) into exp(a + b).
     """
     s = hi + lo
     r = lo - (s - hi)
-    e, far = _exp_neg(s)
-    return e - e * r, far
-
-
-def _unshift(y, far):
-    return jnp.where(far, y * _UNSHIFT, y)
+    e, m = _exp_neg(s)
+    return e - e * r, m
 
 
 def _half_bits(dtype):
@@ -113,39 +114,39 @@ def _gelu_tanh_exponent(t):
     return th * wh, th * wl + tl * w, (3.0 * b) * (z + zl) + a
 
 
-def _silu_parts(x):
-    # The bound keeps 0 * inf out of the products below; beyond it exp(-t) is 0 in any case. So in the next two.
-    t = jnp.minimum(jnp.abs(x), 1000.0)
-    e, far = _exp_neg(t)
-    return t, e, far, _unshift(e, far)
-
-
-def _gelu_parts(x):
-    # 14.5 is the end of the float32 fit, and exp(-14.5**2/2) * 14.5 is far below the smallest normal number.
-    t = jnp.minimum(jnp.abs(x), 14.5 if x.dtype.itemsize == 4 else 40.0)
-    e, far = _exp_neg_sum(*_half_square(t))
-    return t, e, far, _ratio(_MILLS[x.dtype.itemsize], t)
-
-
-def _gelu_tanh_parts(x):
-    t = jnp.minimum(jnp.abs(x), 30.0)
-    hi, lo, w = _gelu_tanh_exponent(t)
-    e, far = _exp_neg_sum(hi, lo)
-    return t, t * w, e, far, _unshift(e, far)
-
-
-def _gate(x, t, q, far):
-    """x * q(x), given t = |x|, bounded, and q(-t), scaled. Not max(x, 0) - t*q, which is 2x too large where t*q underflows."""
-    return jnp.where(x < 0, _unshift(-t * q, far), x * (1.0 - _unshift(q, far)))
-
-
 def _square_1p(e):
     """(1 + e)**2 with less rounding than the product of two rounded sums."""
     return 1.0 + e * (2.0 + e)
 
 
-def _mirror(x, slope):
-    return jnp.where(x < 0, slope, 1.0 - slope)
+# In _gate and _mirror the quotient is used once, with selected constants around it. In where(x < 0, q, 1 - q) it is used
+# twice, and XLA on CPU then ends the fused loop at the division and writes the quotient to memory.
+
+
+def _gate(x, t, q, m):
+    """x * q(x), given t = |x|, bounded, and q(-t) = q * m."""
+    # max(x, 0) - t*q*m would be 2x too large where t*q underflows.
+    one = _select(x < 0, 1.0, -1.0, x.dtype)
+    return (one * q + _select(x < 0, 0.0, 1.0, x.dtype)) * jnp.where(x < 0, -t * m, x)
+
+
+def _mirror(x, numerator, denominator, m):
+    """f'(x), given f'(-|x|) = numerator / denominator * m."""
+    return numerator * jnp.where(x < 0, m, -1.0) / denominator + _select(x < 0, 0.0, 1.0, x.dtype)
+
+
+def _gelu_parts(x):
+    # 14.5 is the end of the float32 fit, and exp(-14.5**2/2) * 14.5 is far below the smallest normal number. The bound also
+    # keeps 0 * inf out of the products, as do those in silu and gelu_tanh.
+    t = jnp.minimum(jnp.abs(x), 14.5 if x.dtype.itemsize == 4 else 40.0)
+    e, m = _exp_neg_sum(*_half_square(t))
+    return t, e, m, *(_horner(c, t) for c in _MILLS[x.dtype.itemsize])
+
+
+def _gelu_tanh_parts(x):
+    t = jnp.minimum(jnp.abs(x), 30.0)
+    hi, lo, w = _gelu_tanh_exponent(t)
+    return t, w, *_exp_neg_sum(hi, lo)
 
 
 def sigmoid_value(x):
@@ -167,8 +168,8 @@ def tanh_value(x):
 
 
 def tanh_slope(x):
-    e, far = _exp_neg(2.0 * jnp.abs(x))
-    return _unshift(4.0 * e / _square_1p(_unshift(e, far)), far)
+    e, m = _exp_neg(2.0 * jnp.abs(x))
+    return e * (4.0 * m) / _square_1p(e)
 
 
 def relu_value(x):
@@ -181,13 +182,15 @@ def relu_slope(x):
 
 
 def silu_value(x):
-    t, e, far, e1 = _silu_parts(x)
-    return _gate(x, t, e / (1.0 + e1), far)
+    t = jnp.minimum(jnp.abs(x), 1000.0)
+    e, m = _exp_neg(t)
+    return _gate(x, t, e / (1.0 + e), m)
 
 
 def silu_slope(x):
-    t, e, far, e1 = _silu_parts(x)
-    return _mirror(x, _unshift(e * ((1.0 + e1) - t) / _square_1p(e1), far))
+    t = jnp.minimum(jnp.abs(x), 1000.0)
+    e, m = _exp_neg(t)
+    return _mirror(x, e * ((1.0 + e) - t), _square_1p(e), m)
 
 
 def softplus_value(x):
@@ -200,20 +203,20 @@ def softplus_slope(x):
 
 
 def gelu_value(x):
-    t, e, far, m = _gelu_parts(x)
-    return _gate(x, t, e * m, far)
+    t, e, m, p, q = _gelu_parts(x)
+    return _gate(x, t, e * p / q, m)
 
 
 def gelu_slope(x):
-    t, e, far, m = _gelu_parts(x)
-    return _mirror(x, _unshift(e * (m - (0.5 * _SQRT_2_OVER_PI) * t), far))
+    t, e, m, p, q = _gelu_parts(x)
+    return _mirror(x, e * (p - (0.5 * _SQRT_2_OVER_PI) * t * q), q, m)
 
 
 def gelu_tanh_value(x):
-    t, _, e, far, e1 = _gelu_tanh_parts(x)
-    return _gate(x, t, e / (1.0 + e1), far)
+    t, _, e, m = _gelu_tanh_parts(x)
+    return _gate(x, t, e / (1.0 + e), m)
 
 
 def gelu_tanh_slope(x):
-    _, tw, e, far, e1 = _gelu_tanh_parts(x)
-    return _mirror(x, _unshift(e * ((1.0 + e1) - tw) / _square_1p(e1), far))
+    t, w, e, m = _gelu_tanh_parts(x)
+    return _mirror(x, e * ((1.0 + e) - t * w), _square_1p(e), m)

@@ -1,0 +1,11 @@
+"""The one exception for bad input."""
+
+__all__ = ["InputError"]
+
+
+class InputError(TypeError, ValueError):
+    """Bad input. The message names the argument, what it was, what it must be and the likely fix.
+
+    Whether a wrong shape is a TypeError or a ValueError is a matter of taste; this is both. The command line prints it
+    as one line and exits with 2.
+    """
