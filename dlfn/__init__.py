@@ -1,3 +1,3 @@
-from dlfn.core import InputError, Op
+from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
 
-__all__ = ["InputError", "Op"]
+__all__ = ["InputError", "Op", "autodiff", "backprop", "backprop_value_and_grad", "backprop_vjp", "register_rule"]

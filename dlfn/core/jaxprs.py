@@ -1,15 +1,77 @@
-"""Reading jaxprs, over the differences between jax versions: 0.12 merged closed and open ones."""
+"""Reading, running and rebuilding jaxprs, over the differences between jax versions (0.12 merged closed and open ones
+and gave scan other parameters)."""
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+from jax.extend import source_info_util
 from jax.extend.core import Literal
 
-__all__ = ["dependencies", "parts"]
+__all__ = ["bind", "dependencies", "parts", "run", "scan_counts", "source_line", "subjaxprs", "trace"]
+
+Visit = Callable[[Any, list[Any]], Sequence[Any]]
 
 
 def parts(jaxpr: Any) -> tuple[Any, list[Any]]:
     """An open jaxpr and its constants, of a closed one or of an open one."""
     return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
+
+
+def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Any], list[int], Any]:
+    """Traces ``f`` to a jaxpr: the jaxpr, its flat inputs, their positions among the flat arguments, the output tree.
+    Leaves that are neither arrays nor floats (flags, strings, functions, integers) stay what they are."""
+    leaves, tree = jax.tree.flatten((args, kwargs))
+    positions = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray | np.generic | float)]
+
+    def flat(*arrays: Any) -> Any:
+        values = list(leaves)
+        for i, array in zip(positions, arrays, strict=True):
+            values[i] = array
+        args, kwargs = tree.unflatten(values)
+        return f(*args, **kwargs)
+
+    inputs = [leaves[i] for i in positions]
+    jaxpr, shapes = jax.make_jaxpr(flat, return_shape=True)(*inputs)
+    return jaxpr, inputs, positions, jax.tree.structure(shapes)
+
+
+def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """Evaluates one equation."""
+    outs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(outs) if eqn.primitive.multiple_results else [outs]
+
+
+def run(jaxpr: Any, args: Sequence[Any], visit: Visit = bind) -> list[Any]:
+    """Evaluates a jaxpr, each equation by ``visit(eqn, values)``."""
+    jaxpr, consts = parts(jaxpr)
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        with eqn.ctx.manager:
+            outs = visit(eqn, [read(atom) for atom in eqn.invars])
+        env.update(zip(eqn.outvars, outs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def subjaxprs(eqn: Any) -> Iterator[Any]:
+    """The jaxprs among an equation's parameters."""
+    for param in eqn.params.values():
+        for value in param if isinstance(param, tuple | list) else (param,):
+            if hasattr(value, "eqns"):
+                yield value
+
+
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are its carry."""
+    if "num_consts" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carry)
 
 
 def dependencies(jaxpr: Any) -> list[frozenset[int]]:
@@ -24,3 +86,8 @@ def dependencies(jaxpr: Any) -> list[frozenset[int]]:
         joined = frozenset().union(*map(of, eqn.invars))
         sources.update(dict.fromkeys(eqn.outvars, joined))
     return [of(var) for var in jaxpr.outvars]
+
+
+def source_line(eqn: Any) -> str:
+    """Where the user wrote it: ``model.py:12:8 (loss)``."""
+    return source_info_util.summarize(eqn.source_info)

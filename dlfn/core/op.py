@@ -71,6 +71,7 @@ class Op:
             raise InputError(f"Op {self.name!r}: the definition must name its keyword parameters, not take **kwargs")
         self._static_names = [p.name for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
         self._forward = self._backward = self._check = None
+        self._version = 0
         if forward is not None:
             self.def_forward(forward)
         if backward is not None:
@@ -84,11 +85,13 @@ class Op:
     def def_forward(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Sets ``forward``; for use as a decorator."""
         self._forward = _accepting(function, self._static_names)
+        self._version += 1
         return function
 
     def def_backward(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Sets ``backward``; for use as a decorator."""
         self._backward = _accepting(function, self._static_names)
+        self._version += 1
         return function
 
     def def_check(self, function: Callable[..., None]) -> Callable[..., None]:
@@ -136,7 +139,7 @@ class Op:
             self._check(*jax.tree.unflatten(tree, leaves), **static)
         leaves = _cast_to_common_varying(leaves)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        return bind(Call(self, tuple(sorted(static.items())), tree, shapes), leaves)
+        return bind(Call(self, tuple(sorted(static.items())), tree, shapes, self._version), leaves)
 
     def _as_array(self, leaf: Any, path: Any) -> jax.Array:
         try:

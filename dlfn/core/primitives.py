@@ -25,7 +25,7 @@ from jax.interpreters import ad, batching, mlir
 
 from dlfn.core import jaxprs
 
-__all__ = ["Call", "Linear", "bind", "evaluate", "is_float", "linear_p", "op_p", "strong", "transpose"]
+__all__ = ["Call", "Linear", "bind", "evaluate", "is_float", "linear_p", "op_flat", "op_p", "strong", "transpose"]
 
 
 class Level(NamedTuple):
@@ -44,6 +44,7 @@ class Call(NamedTuple):
     static: tuple[tuple[str, Any], ...]
     tree: Any
     shapes: tuple[tuple[tuple[Any, ...], Any], ...]  # shape and dtype per flat argument, without the levels' axes
+    version: int  # of the op's rules: compiled programs must not outlive a rule that was replaced
     levels: tuple[Level, ...] = ()
 
     def __repr__(self) -> str:
@@ -184,7 +185,7 @@ def _op_impl(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
     return jax.tree.leaves(_evaluate(call, residuals, *leaves))
 
 
-def _op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
+def op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
     return jax.tree.leaves(evaluate(call, residuals, *leaves))
 
 
@@ -217,7 +218,7 @@ def _residual_tangents(call: Call, n_y: int, primals: Any, wrt: Any, tangents: A
     def rest(*moving):
         leaves = list(primals)
         _put(leaves, wrt, moving)
-        outs = _op_flat(*leaves, call=call, residuals=True)
+        outs = op_flat(*leaves, call=call, residuals=True)
         positions[:] = [i for i in range(n_y, len(outs)) if is_float(outs[i].dtype)]
         return [outs[i] for i in positions]
 
@@ -239,7 +240,7 @@ op_p.def_impl(_op_impl)
 op_p.def_abstract_eval(lambda *avals, call, residuals: _outputs(call, residuals, *avals)[1])
 ad.primitive_jvps[op_p] = _op_jvp
 batching.fancy_primitive_batchers[op_p] = _op_batch
-mlir.register_lowering(op_p, mlir.lower_fun(_op_flat, multiple_results=True))
+mlir.register_lowering(op_p, mlir.lower_fun(op_flat, multiple_results=True))
 
 
 # dlfn_linear
@@ -290,9 +291,7 @@ def _linear_transpose(dy: Any, *operands: Any, linear: Linear, out_avals: Any) -
     rest, tangents = _operands(linear, operands)
     dy = [ad.instantiate_zeros(c) for c in dy]
     cotangents = _transpose_compiled(linear, rest, dy)
-    return [None] * len(rest) + [
-        ad.Zero(t.aval) if c is None else c for c, t in zip(cotangents, tangents, strict=True)
-    ]
+    return [None] * len(rest) + [ad.Zero(t.aval) if c is None else c for c, t in zip(cotangents, tangents, strict=True)]
 
 
 def _linear_batch(axis: Any, operands: Any, dims: Any, *, linear: Linear, out_avals: Any) -> Any:

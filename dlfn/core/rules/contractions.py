@@ -1,0 +1,123 @@
+r"""Products, convolutions and windows.
+
+A convolution is a sum over window positions of products, so each cotangent is again a convolution: of the output's
+cotangent with the flipped kernel for the input, of the input with the output's cotangent for the kernel. Strides of one
+become dilations of the other. Output
+position t reads ``t · stride + k · rhs_dilation − pad_low`` in the spread-out input, which gives all paddings below.
+"""
+
+from itertools import product
+
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.core.rules.table import rule
+
+
+@rule("dot_general")
+def _dot_general(g, y, a, b, *, dimension_numbers, precision, preferred_element_type, **_):
+    """dA = g Bᵀ, dB = Aᵀ g: contract the cotangent's axes that came from the other factor."""
+    (contract_a, contract_b), (batch_a, batch_b) = dimension_numbers
+    free_a = [d for d in range(a.ndim) if d not in (*contract_a, *batch_a)]
+    free_b = [d for d in range(b.ndim) if d not in (*contract_b, *batch_b)]
+    n_batch, n_a = len(batch_a), len(free_a)
+    batch_g = list(range(n_batch))
+    rows, columns = list(range(n_batch, n_batch + n_a)), list(range(n_batch + n_a, g.ndim))
+
+    def cotangent(x, other, g_axes, other_free, other_batch, x_layout):
+        dims = ((g_axes, other_free), (batch_g, other_batch))
+        dx = lax.dot_general(g, other, dims, precision, preferred_element_type)
+        return lax.transpose(dx, [x_layout.index(d) for d in range(x.ndim)]).astype(x.dtype)
+
+    # dot_general leaves the contracted axes of the other factor in that factor's order.
+    layout_a = [*batch_a, *free_a, *(contract_a[list(contract_b).index(d)] for d in sorted(contract_b))]
+    layout_b = [*batch_b, *free_b, *(contract_b[list(contract_a).index(d)] for d in sorted(contract_a))]
+    da = cotangent(a, b, columns, free_b, list(batch_b), layout_a)
+    db = cotangent(b, a, rows, free_a, list(batch_a), layout_b)
+    return da, db
+
+
+@rule("conv_general_dilated")
+def _conv(g, y, lhs, rhs, *, dimension_numbers, feature_group_count, batch_group_count, **params):
+    lhs_spec, rhs_spec, out_spec = dimension_numbers
+    x, k, g = lhs.transpose(lhs_spec), rhs.transpose(rhs_spec), g.transpose(out_spec)
+    groups = feature_group_count
+    if batch_group_count > 1:  # groups along the batch are groups along the features of a smaller batch
+        groups, n = batch_group_count, x.shape[0] // batch_group_count
+        x = x.reshape(groups, n, *x.shape[1:]).swapaxes(0, 1).reshape(n, -1, *x.shape[2:])
+    dx, dk = _grouped_conv_cotangents(g, x, k, groups, **params)
+    if batch_group_count > 1:
+        channels = lhs.shape[lhs_spec[1]]
+        dx = dx.reshape(-1, groups, channels, *dx.shape[2:]).swapaxes(0, 1).reshape(-1, channels, *dx.shape[2:])
+    return dx.transpose(_inverse(lhs_spec)).astype(lhs.dtype), dk.transpose(_inverse(rhs_spec)).astype(rhs.dtype)
+
+
+def _inverse(permutation):
+    return [list(permutation).index(d) for d in range(len(permutation))]
+
+
+def _grouped_conv_cotangents(
+    g, x, k, groups, *, window_strides, padding, lhs_dilation, rhs_dilation, precision, preferred_element_type, **_
+):
+    """For x (N, G·I, space), k (G·O, I, window) and g (N, G·O, positions)."""
+    n, inputs = x.shape[0], x.shape[1] // groups
+    outputs, window = k.shape[0] // groups, k.shape[2:]
+    spread_x = [_spread(*sizes) for sizes in zip(x.shape[2:], lhs_dilation, strict=True)]
+    spread_k = [_spread(*sizes) for sizes in zip(window, rhs_dilation, strict=True)]
+    spread_g = [_spread(*sizes) for sizes in zip(g.shape[2:], window_strides, strict=True)]
+    low = [pad for pad, _ in padding]
+    options = dict(precision=precision, preferred_element_type=preferred_element_type, feature_group_count=groups)
+
+    flipped = jnp.flip(k, range(2, k.ndim)).reshape(groups, outputs, inputs, *window)
+    flipped = flipped.swapaxes(1, 2).reshape(groups * inputs, outputs, *window)
+    pads = [(sk - 1 - p, sx + p - sg) for sx, sk, sg, p in zip(spread_x, spread_k, spread_g, low, strict=True)]
+    dx = lax.conv_general_dilated(g, flipped, lhs_dilation, pads, window_strides, rhs_dilation, **options)
+
+    samples = x.reshape(n, groups, inputs, *x.shape[2:])
+    samples = jnp.moveaxis(samples, 0, 2).swapaxes(0, 1).reshape(inputs, groups * n, *x.shape[2:])
+    pads = [(p, sg + sk - 1 - sx - p) for sx, sk, sg, p in zip(spread_x, spread_k, spread_g, low, strict=True)]
+    dk = lax.conv_general_dilated(
+        samples, g.swapaxes(0, 1), rhs_dilation, pads, lhs_dilation, window_strides, **options
+    )
+    return dx, dk.swapaxes(0, 1)
+
+
+def _spread(size, stride):
+    return (size - 1) * stride + 1 if size else 0
+
+
+@rule("reduce_window_sum")
+def _window_sum(g, y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+    """Every input collects the outputs whose windows it was in: the window slides over the spread-out cotangent."""
+    pads = []
+    for n, m, k, stride, (low, _), base, dilation in zip(
+        x.shape, g.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation, strict=True
+    ):
+        pads.append((_spread(k, dilation) - 1 - low, _spread(n, base) + low - _spread(m, stride)))
+    zero = jnp.zeros((), g.dtype)
+    return lax.reduce_window(
+        g, zero, lax.add, window_dimensions, base_dilation, pads,
+        base_dilation=window_strides, window_dilation=window_dilation,
+    )  # fmt: skip
+
+
+@rule("reduce_window_max", "reduce_window_min")
+def _window_extremum(g, y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
+    """The first entry of each window that equals its extremum takes the cotangent."""
+    spread = [(low, high, base - 1) for (low, high), base in zip(padding, base_dilation, strict=True)]
+    padded = lax.pad(x, jnp.zeros((), x.dtype), spread)
+    inside = lax.pad(jnp.ones(x.shape, bool), False, spread)
+    spans = [_spread(m, stride) for m, stride in zip(g.shape, window_strides, strict=True)]
+    total, taken = jnp.zeros_like(padded), jnp.zeros(g.shape, bool)
+    for offsets in product(*map(range, window_dimensions)):
+        start = [o * d for o, d in zip(offsets, window_dilation, strict=True)]
+        stop = [a + span for a, span in zip(start, spans, strict=True)]
+        here = (start, stop, window_strides)
+        chosen = (lax.slice(padded, *here) == y) & lax.slice(inside, *here) & ~taken
+        taken |= chosen
+        config = [
+            (a, n - b, stride - 1) for a, b, n, stride in zip(start, stop, padded.shape, window_strides, strict=True)
+        ]
+        total += lax.pad(jnp.where(chosen, g, 0), jnp.zeros((), g.dtype), config)
+    uncut = lax.pad(total, jnp.zeros((), g.dtype), [(-low, -high, 0) for low, high, _ in spread])
+    return lax.slice(uncut, [0] * x.ndim, uncut.shape, base_dilation)
