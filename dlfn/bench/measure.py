@@ -1,0 +1,105 @@
+"""Interleaved A/B timing in one process, and memory, of forward and backward together."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Measurement", "measure", "residual_bytes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Ours against a baseline. ``speedup`` is baseline time over ours: the median over interleaved pairs, with its
+    quartiles. Temporaries are the compiled program's; residuals are what the vjp holds between forward and backward."""
+
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    temp_bytes: int
+    baseline_temp_bytes: int
+    residual_bytes: int
+    baseline_residual_bytes: int
+
+
+def measure(
+    ours: Callable[..., Any], baseline: Callable[..., Any], args: tuple[Any, ...], *, pairs: int = 40
+) -> Measurement:
+    """Times forward and backward under one jit. Arguments and cotangents are passed in: what a program closes over is
+    folded into constants. The pairs alternate in order (A B, B A), so that a drift of the machine hits both alike.
+
+    >>> import jax.numpy as jnp, dlfn
+    >>> from dlfn.bench import measure
+    >>> m = measure(dlfn.ops.tanh, jnp.tanh, (jnp.ones(8),), pairs=2)
+    >>> m.residual_bytes, m.speedup_low <= m.speedup <= m.speedup_high
+    (32, True)
+    """
+    programs, calls = [], []
+    for f in (ours, baseline):
+        step, moving = _forward_and_backward(f, args)
+        cotangents = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), jax.eval_shape(f, *args))
+        program = jax.jit(step).lower(moving, args, cotangents).compile()
+        programs.append(program)
+        calls.append(lambda program=program, moving=moving, cotangents=cotangents: program(moving, args, cotangents))
+    repeats = [_repeats(call) for call in calls]
+    ratios = []
+    for i in range(pairs):
+        times = [0.0, 0.0]
+        for which in (0, 1) if i % 2 == 0 else (1, 0):
+            times[which] = _seconds(calls[which], repeats[which])
+        ratios.append(times[1] / times[0])
+    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    temps = [program.memory_analysis().temp_size_in_bytes for program in programs]
+    residuals = [residual_bytes(f, args) for f in (ours, baseline)]
+    return Measurement(float(median), float(low), float(high), *temps, *residuals)
+
+
+def _moving(args: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(i for i, a in enumerate(args) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating))
+
+
+def _forward_and_backward(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], list[Any]]:
+    at = _moving(args)
+
+    def step(moving: list[Any], args: tuple[Any, ...], cotangents: Any) -> Any:
+        y, back = jax.vjp(lambda *moving: f(*_replaced(args, at, moving)), *moving)
+        return y, back(cotangents)
+
+    return step, [args[i] for i in at]
+
+
+def _replaced(args: tuple[Any, ...], at: tuple[int, ...], moving: Any) -> list[Any]:
+    full = list(args)
+    for i, value in zip(at, moving, strict=True):
+        full[i] = value
+    return full
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        out = call()
+    jax.block_until_ready(out)
+    return (time.perf_counter() - start) / repeats
+
+
+def _repeats(call: Callable[[], Any]) -> int:
+    """Enough calls for 10 ms, after warming up."""
+    jax.block_until_ready(call())
+    return max(1, round(0.010 / max(_seconds(call, 3), 1e-6)))
+
+
+def residual_bytes(f: Callable[..., Any], args: tuple[Any, ...]) -> int:
+    """Bytes of the distinct arrays that ``jax.vjp(f)`` holds for the backward pass, arguments among them."""
+    at = _moving(args)
+
+    def held(*moving: Any) -> Any:
+        return jax.tree.leaves(jax.vjp(lambda *moving: f(*_replaced(args, at, moving)), *moving)[1])
+
+    jaxpr = jax.make_jaxpr(held)(*[args[i] for i in at])
+    variables = {id(v): v for v in jaxpr.jaxpr.outvars} if hasattr(jaxpr, "jaxpr") else {id(v): v for v in jaxpr.outvars}
+    return sum(v.aval.size * v.aval.dtype.itemsize for v in variables.values() if not hasattr(v, "val"))

@@ -1,0 +1,81 @@
+"""Checking an op's gradients over the cases of the registry."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlfn.check.compare import FINITE_DIFFERENCE_TOLERANCE, finite_differences, projected, relative_error
+from dlfn.check.compare import worst_coordinate as worst
+from dlfn.check.registry import Case, Entry
+from dlfn.core import autodiff, backprop
+
+__all__ = ["DTYPES", "Result", "check_case", "tolerance"]
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One argument's gradient by one path. The error is relative to the largest entry of the float64 reference; None
+    where something is not finite, which is a failure."""
+
+    op: str
+    case: str
+    dtype: str
+    path: str
+    argument: str
+    max_relative_error: float | None
+    tolerance: float
+    worst: str
+
+    @property
+    def ok(self) -> bool:
+        return self.max_relative_error is not None and self.max_relative_error <= self.tolerance
+
+
+def tolerance(dtype: str, terms: int) -> float:
+    """float64: agreement of two formulas. float32: 8 ε √n for sums of n terms. Half types accumulate in float32, so
+    that theirs is a rounding of the result: 2 units of half the spacing."""
+    if dtype == "float64":
+        return 1e-10
+    if dtype == "float32":
+        return 8 * float(jnp.finfo("float32").eps) * max(terms, 1) ** 0.5
+    return float(jnp.finfo(dtype).eps) / (2 if dtype == "bfloat16" else 1)
+
+
+def check_case(entry: Entry, case: Case, dtype: str, lead: tuple[int, ...] = (4,), seed: int = 0) -> Iterator[Result]:
+    """Yields a result for every floating-point argument and path: hand, backprop, and in float64 finite differences.
+    The reference is autodiff of the definition in float64, at the inputs as ``dtype`` rounds them."""
+    with jax.enable_x64(True):
+        args = case.make(lead, dtype, seed)
+        moving = [i for i, a in enumerate(args) if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)]
+        point = [args[i] for i in moving]
+
+        def of_floats(point: list[Any]) -> Any:
+            full = list(args)
+            for i, value in zip(moving, point, strict=True):
+                full[i] = value
+            return entry.op(*full, **case.static)
+
+        exact = [x.astype("float64") for x in point]
+        loss = projected(of_floats, jax.eval_shape(of_floats, point), seed)
+        reference = jax.jit(jax.grad(autodiff(loss)))(exact)
+        paths = {"hand": jax.grad(loss), "backprop": backprop(loss)}
+        bound = tolerance(dtype, case.terms(*args))
+        result = functools.partial(Result, entry.op.name, case.name, dtype)
+        for path, gradient in paths.items():
+            for i, got, expected in zip(moving, jax.jit(gradient)(point), reference, strict=True):
+                name = entry.op.argument_name((jax.tree_util.SequenceKey(i),))
+                yield result(path, name, relative_error(got, expected), bound, worst(got, expected))
+        if dtype == "float64":
+            everywhere = [np.arange(x.size) for x in point]
+            for i, got, expected in zip(moving, finite_differences(loss, point, everywhere), reference, strict=True):
+                name = entry.op.argument_name((jax.tree_util.SequenceKey(i),))
+                got = got.reshape(expected.shape)
+                error = relative_error(got, expected)
+                yield result("finite_difference", name, error, FINITE_DIFFERENCE_TOLERANCE, worst(got, expected))

@@ -1,0 +1,156 @@
+"""The registry of cases: one entry per op feeds every test sweep, the gradient check and the benchmark."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from dlfn._suggest import suggestion
+from dlfn.core import InputError, Op
+
+__all__ = [
+    "Bench", "Case", "Entry", "Trap", "absent", "entries", "integers", "key", "normal", "probabilities", "register",
+    "uniform",
+]  # fmt: skip
+
+Spec = Callable[[np.random.Generator], Any]
+Lead = tuple[int, ...]
+
+
+# How an argument is made. Arrays are float64 here and cast to the dtype under test.
+
+
+def normal(*shape: int) -> Spec:
+    return lambda rng: rng.normal(size=shape)
+
+
+def uniform(low: float, high: float, *shape: int) -> Spec:
+    return lambda rng: rng.uniform(low, high, size=shape)
+
+
+def probabilities(*shape: int) -> Spec:
+    """Distributions along the last axis."""
+    return lambda rng: rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+
+
+def integers(low: int, high: int, *shape: int) -> Spec:
+    return lambda rng: rng.integers(low, high, size=shape, dtype=np.int32)
+
+
+def key() -> Spec:
+    return lambda rng: jax.random.key(int(rng.integers(2**31)))
+
+
+def absent(_: np.random.Generator) -> None:
+    """An optional argument that is not given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One configuration of an op.
+
+    Attributes:
+        arguments: the arguments' specs, given leading dimensions; the sweep over ranks calls it with 0 to 3 of them.
+        static: keyword arguments.
+        name: tells the op's cases apart.
+        oracle: ``oracle(torch, *tensors, **static)``, the same function in PyTorch, float64; None where it has none.
+        terms: n, the terms of the longest sum in value or gradients, given the arguments: float32 is held to 8 ε √n.
+        scalar_rows: whether the op also takes arguments without leading dimensions.
+    """
+
+    arguments: Callable[[Lead], tuple[Spec, ...]]
+    static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    name: str = "default"
+    oracle: Callable[..., Any] | None = None
+    terms: Callable[..., int] = lambda *_: 1
+    scalar_rows: bool = True
+
+    def make(self, lead: Lead = (4,), dtype: Any = "float64", seed: int = 0) -> tuple[Any, ...]:
+        """Seeded arguments with the given leading dimensions, floating-point ones in ``dtype``."""
+        rng = np.random.default_rng(seed)
+        made = (spec(rng) for spec in self.arguments(lead))
+        return tuple(
+            jax.numpy.asarray(a, dtype) if isinstance(a, np.ndarray | float) and np.asarray(a).dtype.kind == "f" else a
+            for a in made
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trap:
+    """Hard input, for which autodiff of the textbook formula fails, and what is right.
+
+    Attributes:
+        name: the number and words of the trap.
+        args: the arguments, as Python numbers and lists.
+        value: the expected value, or None.
+        gradients: expected cotangents by argument number, for a cotangent of ones.
+        dtype: of the floating-point arguments.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    gradients: Mapping[int, Any]
+    value: Any = None
+    static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    dtype: str = "float32"
+    rtol: float = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A row of the benchmark: the op, or a function of ops, against the best plain JAX.
+
+    Attributes:
+        name: of the row.
+        arguments: the arguments' specs.
+        baselines: functions of the same arguments by name.
+        ours: None for the op itself.
+        floor: the speedup that is asked of it; numerics.md exempts single activations whose exactness has a price.
+    """
+
+    name: str
+    arguments: tuple[Spec, ...]
+    baselines: Mapping[str, Callable[..., Any]]
+    ours: Callable[..., Any] | None = None
+    static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    floor: float = 0.97
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Everything that is checked and measured of one op.
+
+    Attributes:
+        op: the op.
+        formulas: ids of the rows of the documents' formulas that it implements.
+        cases: its configurations; every one goes through every sweep.
+        traps: hard inputs.
+        benches: benchmark rows.
+    """
+
+    op: Op
+    formulas: tuple[str, ...]
+    cases: tuple[Case, ...]
+    traps: tuple[Trap, ...] = ()
+    benches: tuple[Bench, ...] = ()
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(entry: Entry) -> Entry:
+    """Adds an op's entry, or replaces it: from then on every sweep, ``dlfn check`` and ``dlfn bench`` include it."""
+    _ENTRIES[entry.op.name] = entry
+    return entry
+
+
+def entries(names: list[str] | None = None) -> Iterator[Entry]:
+    """The entries of the named ops, of all by default."""
+    import dlfn.check.cases  # noqa: F401  they register themselves
+
+    for name in names or []:
+        if name not in _ENTRIES:
+            raise InputError(f"unknown op {name!r}; {suggestion(name, _ENTRIES)}")
+    return (entry for name, entry in list(_ENTRIES.items()) if not names or name in names)

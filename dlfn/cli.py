@@ -1,0 +1,80 @@
+"""The command line: ``dlfn COMMAND ...``."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dlfn._suggest import suggestion
+from dlfn.core import InputError
+
+__all__ = ["main"]
+
+# A command is a module with HELP, EXAMPLE, add_arguments(parser) and run(arguments) -> exit code. Only the one asked for
+# is imported.
+_COMMANDS = {
+    "train": ("dlfn.train.command", "train a model from a TOML file"),
+    "check": ("dlfn.check.command", "check gradients against autodiff and finite differences"),
+    "bench": ("dlfn.bench.command", "time ops against plain JAX"),
+}
+
+_USAGE = "\n".join(
+    [
+        "usage: dlfn COMMAND [-h] ...",
+        "",
+        *(f"  {name:<8}{purpose}" for name, (_, purpose) in _COMMANDS.items()),
+        "",
+        "dlfn COMMAND --help describes a command, for example: dlfn train --help",
+        "",
+        "exit codes: 0 success, 1 what was checked or trained failed, 2 bad input, 130 interrupted",
+    ]
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    >>> main(["--help"])  # doctest: +ELLIPSIS
+    usage: dlfn COMMAND [-h] ...
+    ...
+    0
+    """
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except (InputError, OSError) as error:
+        print(f"dlfn: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dlfn: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    if argv and argv[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    if not argv:
+        raise InputError(f"no command given; {suggestion('', _COMMANDS)}")
+    if argv[0] not in _COMMANDS:
+        raise InputError(f"unknown command {argv[0]!r}; {suggestion(argv[0], _COMMANDS)}")
+    name, *rest = argv
+    command = importlib.import_module(_COMMANDS[name][0])
+    parser = _Parser(
+        prog=f"dlfn {name}",
+        description=command.HELP,
+        epilog=f"example: {command.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    try:
+        arguments = parser.parse_args(rest)
+    except SystemExit as stop:  # argparse leaves by SystemExit after --help
+        return int(stop.code or 0)
+    return command.run(arguments)

@@ -1,0 +1,102 @@
+"""Linear, Flatten and Dropout."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn import ops
+from dlfn.core import InputError
+from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
+from dlfn.nn.layer import Layer
+
+__all__ = ["Dropout", "Flatten", "Linear"]
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """``y = x @ w + b`` over the last axis, with ``w`` of shape (in, out).
+
+    Args:
+        features: the number of outputs; the number of inputs is that of the example given to ``init``.
+        bias: whether to add ``b``.
+        precision: as in ``jax.lax.dot_general``.
+
+    Parameters have the dtype of the example if that is floating, else the default float.
+
+    Raises:
+        InputError: when the inputs have another number of features than those that the layer was initialised for.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = Linear(2)
+    >>> params, state = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((8, 3), jnp.float32))
+    >>> print(jax.tree.map(jnp.shape, params))
+    {'b': (2,), 'w': (3, 2)}
+    """
+
+    features: int
+    bias: bool = True
+    weight_init: Initializer = xavier_uniform
+    bias_init: Initializer = zeros
+    precision: Any = None
+
+    def init(self, key, x):
+        if x.ndim == 0:
+            raise InputError(f"{self} needs inputs with a feature axis, got a scalar; reshape x to (..., features)")
+        dtype = jnp.result_type(x.dtype, float)
+        w_key, b_key = jax.random.split(key)
+        params = {"w": self.weight_init(w_key, (x.shape[-1], self.features), dtype)}
+        if self.bias:
+            params["b"] = self.bias_init(b_key, (self.features,), dtype)
+        return params, ()
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        inputs = params["w"].shape[0]
+        if x.shape[-1:] != (inputs,):
+            raise InputError(
+                f"{self} was initialised for {inputs} features and got x of shape {x.shape}; "
+                f"call init with an example of shape {x.shape}, or give it x of shape (..., {inputs})"
+            )
+        return ops.linear(x, params["w"], params.get("b"), precision=self.precision), state
+
+    def flops(self, x, y):
+        """Each output sums ``in`` products, and the bias: ``in`` multiplications and ``in`` additions."""
+        return 2 * x.shape[-1] * y.size
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """``(N, ...)`` to ``(N, features)``."""
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if x.ndim == 0:
+            raise InputError("Flatten keeps the first axis and flattens the others, but x is a scalar")
+        return x.reshape(x.shape[0], -1), state
+
+    def flops(self, x, y):
+        return 0
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; else the identity.
+
+    Raises:
+        InputError: in training, when no key is given.
+    """
+
+    keep_prob: float
+
+    def __post_init__(self):
+        if not 0 < self.keep_prob <= 1:
+            raise InputError(f"Dropout: keep_prob is the fraction kept, in (0, 1], got {self.keep_prob}")
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if not train:
+            return x, state
+        if key is None:
+            raise InputError(
+                "Dropout needs a key in training; call model.apply(params, state, x, key=jax.random.key(0), train=True)"
+            )
+        return ops.dropout(x, key, keep_prob=self.keep_prob), state

@@ -1,0 +1,87 @@
+"""What a model costs, layer by layer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from dlfn.nn.layer import Layer, output_shape
+
+__all__ = ["count_parameters", "summary"]
+
+_HEADER = ("path", "layer", "output", "parameters", "FLOPs", "parameter bytes", "output bytes")
+_TEXT_COLUMNS = 3
+
+
+def count_parameters(params: Any) -> int:
+    """The number of elements in all the arrays of ``params``."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def summary(model: Layer, x: Any) -> str:
+    """A table of every layer's path, output, parameters, FLOPs of one forward pass and bytes, with their totals.
+
+    Only shapes are computed; ``x`` is an example of the input, an array or a ``jax.ShapeDtypeStruct``.
+
+    >>> import jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> model = nn.Serial(hidden=nn.Linear(64), activation=nn.GELU(), logits=nn.Linear(10))
+    >>> print(nn.summary(model, jax.ShapeDtypeStruct((1, 784), jnp.float32)))
+    path        layer                output         parameters    FLOPs  parameter bytes  output bytes
+    hidden      Linear(features=64)  float32[1,64]      50,240  100,352          200,960           256
+    activation  gelu()               float32[1,64]           0       64                0           256
+    logits      Linear(features=10)  float32[1,10]         650    1,280            2,600            40
+    total                                               50,890  101,696          203,560           552
+    """
+    rows: list[tuple[Any, ...]] = []
+    jax.eval_shape(_Recorded(model, (), rows).init, jax.random.key(0), x)
+    rows.append(("total", "", "", *(sum(row[i] for row in rows) for i in range(_TEXT_COLUMNS, len(_HEADER)))))
+    return _table([_HEADER, *([f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows)])
+
+
+@dataclass(frozen=True)
+class _Recorded(Layer):
+    """A layer that adds its rows, its children's first, when it is initialised."""
+
+    layer: Layer
+    path: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def init(self, key, x):
+        children = {
+            name: _Recorded(child, (*self.path, name) if name else self.path, self.rows)
+            for name, child in self.layer.children().items()
+        }
+        layer = self.layer.with_children(children) if children else self.layer
+        params, state = layer.init(key, x)
+        y = output_shape(self.layer, params, state, x)
+        flops = self.layer.flops(x, y)
+        if flops or not children:
+            name = type(self.layer).__name__ if children else str(self.layer)
+            own = () if children else params
+            costs = (count_parameters(own), flops, _bytes(own), _bytes(y))
+            self.rows.append(("/".join(self.path), name, " ".join(map(_described, jax.tree.leaves(y))), *costs))
+        return params, state
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return self.layer.apply(params, state, x, key=key, train=train)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _described(leaf: Any) -> str:
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < _TEXT_COLUMNS else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

@@ -1,0 +1,104 @@
+"""What the ops of this package share: argument checks, the dtype to compute in, and reductions."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.core import InputError
+
+__all__ = [
+    "Static",
+    "check_reduction",
+    "describe",
+    "in_shape_of",
+    "is_explicit",
+    "reduce",
+    "require_float",
+    "require_rank",
+    "require_same_shape",
+    "upcast",
+    "weight_of_each",
+]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """A hashable value, such as the arguments' dtypes, among the residuals."""
+
+    value: Any
+
+
+def upcast(*arrays: jax.Array) -> Any:
+    """The arrays in their common dtype, but in float32 where that is a half type."""
+    dtype = jnp.result_type(*arrays)
+    if dtype.itemsize < 4:
+        dtype = jnp.dtype(jnp.float32)
+    cast = tuple(array.astype(dtype) for array in arrays)
+    return cast if len(cast) > 1 else cast[0]
+
+
+def describe(x: Any) -> str:
+    return f"{x.dtype}{list(x.shape)}" if isinstance(x, jax.Array) else f"{type(x).__name__} {x!r:.60}"
+
+
+def require_float(op: str, name: str, x: Any) -> None:
+    if not isinstance(x, jax.Array):
+        raise InputError(f"{op}: {name} is {describe(x)}, and must be a floating-point array")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(
+            f"{op}: {name} is {describe(x)}, and must be floating point; pass {name}.astype(jnp.float32) if that is meant"
+        )
+
+
+def require_rank(op: str, name: str, x: jax.Array, axis: str) -> None:
+    if x.ndim == 0:
+        raise InputError(
+            f"{op}: {name} is the scalar {describe(x)}, and must have {axis}; pass {name}[None] for a row of one"
+        )
+
+
+def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other: jax.Array) -> None:
+    if x.shape != other.shape:
+        raise InputError(
+            f"{op}: {name} is {describe(x)} and {other_name} is {describe(other)}, and they must have the same shape, "
+            "since broadcasting here would hide mistakes; reshape or jnp.broadcast_to one of them"
+        )
+
+
+def check_reduction(op: str, reduction: Any, shape: tuple[Any, ...]) -> None:
+    """``shape`` is that of the losses to reduce."""
+    if reduction not in ("mean", "sum", "none"):
+        raise InputError(f"{op}: reduction is {reduction!r}, and must be 'mean', 'sum' or 'none'")
+    if reduction == "mean" and any(size == 0 for size in shape):
+        raise InputError(
+            f"{op}: the mean over losses of shape {list(shape)} is 0/0; pass reduction='sum', or skip empty batches"
+        )
+
+
+def reduce(losses: jax.Array, reduction: str) -> jax.Array:
+    if reduction == "none":
+        return losses
+    return jnp.mean(losses) if reduction == "mean" else jnp.sum(losses)
+
+
+def weight_of_each(dy: jax.Array, reduction: str, shape: tuple[Any, ...], dtype: Any) -> jax.Array:
+    """The cotangent of :func:`reduce`'s argument, in a shape that broadcasts to its own."""
+    dy = dy.astype(dtype)
+    return dy / jnp.asarray(math.prod(shape), dtype) if reduction == "mean" else dy
+
+
+def in_shape_of(array: jax.Array, shape: tuple[Any, ...]) -> jax.Array:
+    """Sums away what broadcasting from ``shape`` added."""
+    extra = array.ndim - len(shape)
+    axes = (*range(extra), *(i + extra for i, size in enumerate(shape) if size == 1 and array.shape[i + extra] != 1))
+    return jnp.sum(array, axis=axes).reshape(shape) if axes else array
+
+
+def is_explicit(*arrays: jax.Array) -> bool:
+    """Whether sharding is part of the arrays' types, so that reshaping and indexing sharded axes may be refused."""
+    kinds = [kind for array in arrays for kind in jax.typeof(array).sharding.mesh.axis_types]
+    return jax.sharding.AxisType.Explicit in kinds

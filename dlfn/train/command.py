@@ -1,0 +1,29 @@
+"""``dlfn train``."""
+
+import argparse
+import sys
+
+from dlfn.train.config import load
+from dlfn.train.loop import TrainingError, train
+
+__all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
+
+HELP = """train a model from a TOML file, whose keys can be set on the command line
+
+The run's folder (run.folder, by default runs/<name of the file>) receives config.toml, the configuration with every
+key; metrics.jsonl, whose last line holds step and test/accuracy; and params.npz. It replaces an earlier run there."""
+EXAMPLE = "dlfn train configs/digits_mlp.toml train.steps=50 gradient=backprop"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", help="a TOML file, such as configs/digits_mlp.toml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the file and its value")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        train(load(arguments.config, arguments.overrides))
+    except TrainingError as error:
+        print(f"dlfn: error: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,155 @@
+"""A training run, from a configuration to trained parameters."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlfn import nn
+from dlfn.check import compare
+from dlfn.train.config import Config
+from dlfn.train.data import Dataset, batch_indices, digits
+from dlfn.train.optimizer import make_optimizer
+from dlfn.train.progress import progress
+from dlfn.train.run import RunFolder
+from dlfn.train.step import Carry, Metrics, make_dispatch, make_evaluate, make_loss
+
+__all__ = ["Trained", "TrainingError", "train"]
+
+_COMPARED_EXAMPLES = 16
+
+
+class TrainingError(Exception):
+    """Training failed: the loss or a gradient is not finite, or the gradients disagree."""
+
+
+class Trained(NamedTuple):
+    """A trained model and its metrics on the test set."""
+
+    model: nn.Layer
+    params: Any
+    state: Any
+    metrics: dict[str, float]
+
+
+def train(config: Config) -> Trained:
+    """Trains the configured model, writes the run's folder and prints how it goes.
+
+    Raises:
+        InputError: on bad input, before anything is written.
+        TrainingError: when the loss or a gradient is not finite, and when the trained model's gradients by hand, by
+            backprop and by autodiff disagree.
+    """
+    folder = RunFolder(config)
+    optimizer = make_optimizer(config)
+    data = digits(config.seed, config.data.test_fraction)
+    model = _make_model(config, data)
+    example = jax.ShapeDtypeStruct((config.train.batch_size, *data.train_x.shape[1:]), data.train_x.dtype)
+    print(nn.summary(model, example))
+
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    params, state = model.init(init_key, example)
+    carry = Carry(params, state, optimizer.init(params))
+    started = time.perf_counter()
+    run_chunk = _compile(config, make_dispatch(model, optimizer, config.gradient), carry, data, step_key)
+    run_test = make_evaluate(model).lower(params, state, data.test_x, data.test_y).compile()
+    seconds = time.perf_counter() - started
+    print(f"compiled in {seconds:.2f} s; gradient = {config.gradient}, run.folder = {folder.path}")
+
+    folder.start()
+    test, window, seconds = {}, [], 0.0
+    with progress(config.train.steps) as shown:
+
+        def record(step: int, metrics: dict[str, float]) -> None:
+            folder.log(step, metrics)
+            shown.report(step, metrics)
+
+        for start, stop in _chunks(config):
+            started = time.perf_counter()
+            carry, metrics = jax.block_until_ready(run_chunk(carry, start, stop))
+            seconds += time.perf_counter() - started
+            metrics = jax.device_get(metrics)
+            _check_finite(start, metrics, carry.params)
+            shown.advance(stop)
+            for step, loss, accuracy in zip(range(start + 1, stop + 1), metrics.loss, metrics.accuracy, strict=True):
+                window.append((loss, accuracy))
+                if step % config.train.log_every == 0:
+                    mean_loss, mean_accuracy = np.mean(window, axis=0, dtype=float)
+                    record(step, {"train/loss": mean_loss, "train/accuracy": mean_accuracy})
+                    window.clear()
+            if stop % config.train.eval_every == 0 or stop == config.train.steps:
+                loss, accuracy = run_test(carry.params, carry.state, data.test_x, data.test_y)
+                test = {"test/loss": float(loss), "test/accuracy": float(accuracy)}
+                record(stop, test)
+
+    rate = config.train.steps / seconds
+    print(
+        f"trained {config.train.steps} steps in {seconds:.2f} s ({rate:,.0f} steps/s, "
+        f"{rate * config.train.batch_size:,.0f} examples/s); test accuracy {test['test/accuracy']:.2%}; "
+        f"parameters in {folder.save_params(carry.params)}"
+    )
+    if config.train.compare:
+        _compare_gradients(model, carry, data, step_key)
+    return Trained(model, carry.params, carry.state, test)
+
+
+def _make_model(config: Config, data: Dataset) -> nn.Layer:
+    settings = asdict(config.model)
+    return nn.mlp(settings.pop("widths"), data.classes, **settings)
+
+
+def _chunks(config: Config) -> Iterator[tuple[int, int]]:
+    """The steps of each dispatch, from the first up to but not including the last; none goes past an evaluation."""
+    start = 0
+    while start < config.train.steps:
+        evaluation = (start // config.train.eval_every + 1) * config.train.eval_every
+        stop = min(start + config.train.steps_per_dispatch, evaluation, config.train.steps)
+        yield start, stop
+        start = stop
+
+
+def _compile(
+    config: Config, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array
+) -> Callable[[Carry, int, int], tuple[Carry, Metrics]]:
+    """``run(carry, start, stop)``, compiled for every length of chunk that there will be."""
+    x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
+
+    def indices(start: int, stop: int) -> np.ndarray:
+        steps = range(start, stop)
+        return np.stack([batch_indices(config.seed, step, len(x), config.train.batch_size) for step in steps])
+
+    def arguments(carry: Carry, start: int, stop: int) -> tuple[Any, ...]:
+        return carry, x, y, key, np.int32(start), indices(start, stop)
+
+    lengths = {stop - start for start, stop in _chunks(config)}
+    compiled = {length: dispatch.lower(*arguments(carry, 0, length)).compile() for length in lengths}
+    return lambda carry, start, stop: compiled[stop - start](*arguments(carry, start, stop))
+
+
+def _check_finite(start: int, metrics: Metrics, params: Any) -> None:
+    bad = ~(np.isfinite(metrics.loss) & np.all(metrics.finite, axis=1))
+    if not bad.any():
+        return
+    index = int(bad.argmax())
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(params)]
+    leaves = [path for path, finite in zip(paths, metrics.finite[index], strict=True) if not finite]
+    where = (
+        f"the first leaf with a gradient that is not finite is {leaves[0]!r}" if leaves else "the gradient is finite"
+    )
+    raise TrainingError(
+        f"step {start + index + 1}: the loss is {metrics.loss[index]:.4g}, and {where}; "
+        "try a lower optimizer.learning_rate"
+    )
+
+
+def _compare_gradients(model: nn.Layer, carry: Carry, data: Dataset, key: jax.Array) -> None:
+    x, y = data.test_x[:_COMPARED_EXAMPLES], data.test_y[:_COMPARED_EXAMPLES]
+    loss = make_loss(model)
+    comparison = compare(lambda params: loss(params, carry.state, x, y, key)[0])(carry.params)
+    print(comparison)
+    if not comparison.ok:
+        raise TrainingError("the gradients of the trained model disagree, see the table")

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Linter, formatter, type checker, tests, and the transformation tests on the newest jax. Arguments go to pytest.
+source "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
+
+python=$(find_python 11 python3.11 python3.12 python3.13 python3) || {
+    echo "test.sh: error: no Python 3.11 or newer with venv and pip on PATH" >&2
+    exit 2
+}
+install .venv "$python" --group dev --editable ".[test]"
+
+.venv/bin/ruff check
+.venv/bin/ruff format --check
+.venv/bin/basedpyright --pythonpath .venv/bin/python
+bash scripts/test_newest_jax.sh
+.venv/bin/pytest --numprocesses auto "$@"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The transformation tests on the newest jax, which needs a newer Python than 3.11, where there is one.
+source "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
+
+python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2-9]*/bin/python python3) || {
+    echo "SKIPPED: the transformation tests on the newest jax, which need Python 3.12 or newer"
+    exit 0
+}
+install .venv-newest-jax "$python" --group tests --editable .
+
+.venv-newest-jax/bin/python -c 'import jax, sys; print(f"jax {jax.__version__}, Python {sys.version.split()[0]}")'
+.venv-newest-jax/bin/pytest tests/test_transformations.py

@@ -1,0 +1,72 @@
+"""The command line: exit codes, one clear line on bad input, and nothing half-written."""
+
+import signal
+
+import pytest
+
+from dlfn.cli import main
+from dlfn.train import loop
+
+TINY = "[train]\nsteps = 2\nsteps_per_dispatch = 1\nlog_every = 1\ncompare = false\n[model]\nwidths = [4]\n"
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def test_train_runs_into_the_default_folder(config, capsys):
+    assert main(["train", str(config), "seed=1"]) == 0
+    assert (config.parent / "runs" / "tiny" / "params.npz").is_file()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["-h"], ["train", "--help"]])
+def test_help_has_an_example(argv, capsys):
+    assert main(argv) == 0
+    assert "dlfn train" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "no command given; expected one of train, check, bench"),
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["train"], "the following arguments are required: config"),
+        (["train", "tiny.toml", "--fast"], "unrecognized arguments: --fast; see dlfn train --help"),
+        (["train", "tniy.toml"], "no configuration at 'tniy.toml'; did you mean 'tiny.toml'?"),
+        (["train", "tiny.toml", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
+        (["train", "tiny.toml", "train.steps=x"], "train.steps = 'x': expected an integer, got str"),
+        (["train", "tiny.toml", "run.folder=tiny.toml"], "run.folder = 'tiny.toml' is a file; choose a folder"),
+        (["train", "tiny.toml", "run.folder=."], "run.folder = '.' holds files but no run"),
+        (["train", "tiny.toml", "run.folder=tiny.toml/run"], "cannot write to run.folder = 'tiny.toml/run'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(config, capsys, argv, message):
+    assert main(argv) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("dlfn: error: ")
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert [path.name for path in config.parent.iterdir()] == ["tiny.toml"]
+
+
+def test_failed_training_is_exit_1(config, capsys):
+    assert main(["train", str(config), "optimizer.name=sgd", "optimizer.learning_rate=1e38", "train.steps=9"]) == 1
+    assert "dlfn: error: step" in capsys.readouterr().err
+
+
+def test_interrupt_is_exit_130(config, capsys, monkeypatch):
+    check = loop._check_finite
+
+    def interrupted(*args):
+        check(*args)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop, "_check_finite", interrupted)
+    assert main(["train", str(config)]) == 130
+    assert capsys.readouterr().err == "dlfn: interrupted\n"
+    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["config.toml"]

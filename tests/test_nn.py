@@ -1,0 +1,162 @@
+"""Layers, combinators and what they say about mistakes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dlfn
+from dlfn import nn
+from dlfn.nn import initializers
+
+KEY = jax.random.key(0)
+MODELS = {
+    "linear": nn.Linear(3),
+    "linear_without_bias": nn.Linear(3, bias=False),
+    "flatten": nn.Serial(nn.Flatten(), nn.Linear(2)),
+    "positional": nn.Serial(nn.Linear(4), nn.GELU(approximate=True), nn.Dropout(0.5), nn.Linear(2)),
+    "named": nn.Serial(hidden=nn.Linear(4), activation=nn.Tanh(), logits=nn.Linear(2)),
+    "residual": nn.Serial(nn.Linear(4), nn.Residual(nn.Serial(a=nn.Linear(8), b=nn.ReLU(), c=nn.Linear(4)))),
+    "mlp": nn.mlp((4, 4), 2, keep_prob=0.5, residual=True),
+    "empty": nn.Serial(),
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_init_needs_only_shapes_and_apply_is_pure(model):
+    x = jax.random.normal(KEY, (5, 3))
+    params, state = model.init(KEY, jax.ShapeDtypeStruct(x.shape, x.dtype))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves((params, state)))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, params, model.init(KEY, x)[0]))
+    assert isinstance(hash(model), int)
+    for train in (False, True):
+        apply = functools.partial(model.apply, key=KEY, train=train)
+        y, new_state = apply(params, state, x)
+        assert new_state == state == ()
+        np.testing.assert_allclose(jax.jit(apply)(params, state, x)[0], y, rtol=1e-5, atol=1e-6)
+
+
+def test_linear_follows_its_equation_over_leading_dimensions():
+    x = jax.random.normal(KEY, (2, 5, 3))
+    params, state = nn.Linear(4, bias_init=lambda key, shape, dtype: jnp.arange(4, dtype=dtype)).init(KEY, x)
+    y, _ = nn.Linear(4).apply(params, state, x)
+    np.testing.assert_allclose(y, x @ params["w"] + params["b"], rtol=1e-5)
+
+
+def test_parameters_take_the_dtype_of_the_example():
+    for dtype, expected in ((jnp.bfloat16, jnp.bfloat16), (jnp.float32, jnp.float32), (jnp.uint8, jnp.zeros(()).dtype)):
+        params, _ = nn.Linear(2).init(KEY, jax.ShapeDtypeStruct((1, 3), dtype))
+        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(expected)}
+
+
+def test_residual_adds_its_input():
+    x = jax.random.normal(KEY, (5, 4))
+    layer = nn.Serial(nn.Linear(4), nn.Tanh())
+    params, state = nn.Residual(layer).init(KEY, x)
+    y, _ = nn.Residual(layer).apply(params, state, x)
+    np.testing.assert_allclose(y, x + layer.apply(params, state, x)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", nn.ACTIVATIONS)
+def test_activations_by_name_are_the_ops(name):
+    x = jnp.linspace(-3, 3, 12).reshape(3, 4)
+    layer = nn.Activation(name)
+    np.testing.assert_array_equal(layer.apply((), (), x)[0], getattr(dlfn.ops, name)(x))
+    assert str(layer) == f"{name}()"
+
+
+def test_static_settings_reach_the_op():
+    x = jnp.linspace(-3, 3, 6).reshape(2, 3)
+    np.testing.assert_allclose(nn.Softmax(axis=0).apply((), (), x)[0].sum(0), 1, rtol=1e-6)
+    assert not jnp.array_equal(nn.GELU(approximate=True).apply((), (), x)[0], nn.GELU().apply((), (), x)[0])
+
+
+def test_dropout_acts_in_training_alone_and_layers_draw_differently():
+    x = jnp.ones((100, 100))
+    model = nn.Serial(nn.Dropout(0.75), nn.Dropout(0.75))
+    assert jnp.array_equal(model.apply(((), ()), (), x, key=KEY)[0], x)
+    y, _ = model.apply(((), ()), (), x, key=KEY, train=True)
+    assert float((y != 0).mean()) == pytest.approx(0.75**2, abs=0.03)
+    assert float(y.mean()) == pytest.approx(1, abs=0.03)
+
+
+def test_outputs_of_layers_are_recorded_by_name():
+    params, state = MODELS["named"].init(KEY, jnp.ones((5, 3)))
+    loss = lambda params: MODELS["named"].apply(params, state, jnp.ones((5, 3)))[0].sum()  # noqa: E731
+    _, deltas = dlfn.backprop(loss, record=True)(params)
+    assert deltas["hidden"].shape == (5, 4)
+    np.testing.assert_array_equal(deltas["logits"], jnp.ones((5, 2)))
+
+
+def _apply(model, x, **kwargs):
+    return model.apply(*model.init(KEY, jax.ShapeDtypeStruct((2, 4), jnp.float32)), x, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "parts"),
+    [
+        (
+            lambda: _apply(nn.Serial(a=nn.Serial(nn.Tanh(), nn.Linear(3))), jnp.ones((2, 5))),
+            ["'a/1'", "Linear(features=3)", "4 features", "(2, 5)", "call init"],
+        ),
+        (
+            lambda: nn.Serial(nn.Tanh(), drop=nn.Dropout(0.5)),
+            ["by position or by name"],
+        ),
+        (
+            lambda: _apply(nn.Serial(a=nn.Residual(nn.Serial(nn.Dropout(0.5)))), jnp.ones((2, 4)), train=True),
+            ["'a/0'", "Dropout needs a key", "key=jax.random.key(0), train=True"],
+        ),
+        (
+            lambda: _apply(nn.Serial(nn.Residual(nn.Linear(3))), None),
+            ["'0'", "(2, 4)", "(2, 3)", "as many features"],
+        ),
+        (lambda: nn.Serial(nn.Tanh), ["layer 0 must be a Layer"]),
+        (lambda: nn.Serial(a=nn.Flatten), ["layer 'a' must be a Layer", "Flatten()"]),
+        (lambda: nn.Dropout(1.5), ["keep_prob", "(0, 1]", "1.5"]),
+        (lambda: nn.Activation("gleu"), ["'gleu'", "did you mean 'gelu'?"]),
+        (lambda: nn.Linear(3).init(KEY, jnp.float32(1)), ["scalar", "reshape"]),
+        (lambda: nn.Serial(nn.Tanh(), nn.Tanh()).apply(((),), (), jnp.ones(3)), ["params must be a tuple of 2"]),
+        (lambda: nn.Serial(a=nn.Tanh()).apply({"b": ()}, (), jnp.ones(3)), ["params must be a dict of a"]),
+        (lambda: initializers.he_normal(KEY, (3,)), ["(3,)", "fan-in", "zeros"]),
+    ],
+)
+def test_mistakes_are_named_with_their_place_and_fix(mistake, parts):
+    with pytest.raises(dlfn.InputError) as caught:
+        mistake()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(("shape", "fan_in", "fan_out"), [((300, 500), 300, 500), ((3, 5, 20, 40), 300, 600)])
+@pytest.mark.parametrize("gain", [1.0, 1.5])
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+@pytest.mark.parametrize("family", ["xavier", "he"])
+def test_initialisers_have_the_variance_of_their_formula(family, kind, gain, shape, fan_in, fan_out):
+    variance = gain**2 * (2 / (fan_in + fan_out) if family == "xavier" else 2 / fan_in)
+    w = np.asarray(getattr(initializers, f"{family}_{kind}")(KEY, shape, jnp.float32, gain=gain), np.float64)
+    # Five standard errors of the mean and of the variance of a normal sample.
+    assert abs(w.mean()) < 5 * np.sqrt(variance / w.size)
+    assert abs(w.var() / variance - 1) < 5 * np.sqrt(2 / w.size)
+    limit = np.sqrt(3 * variance)
+    if kind == "uniform":
+        assert 0.99 * limit < np.abs(w).max() <= limit * (1 + 1e-6)
+    else:
+        assert np.abs(w).max() > limit
+
+
+def test_summary_counts_exactly_and_adds_up():
+    model = MODELS["residual"]
+    x = jax.ShapeDtypeStruct((10, 3), jnp.float32)
+    rows = [line.split() for line in nn.summary(model, x).replace(",", "").splitlines()[1:]]
+    counts = {row[0]: [int(cell) for cell in row[-4:]] for row in rows}
+    assert counts["0"][:2] == [3 * 4 + 4, 2 * 3 * 4 * 10]
+    assert counts["1/c"][:2] == [8 * 4 + 4, 2 * 8 * 4 * 10]
+    assert counts["1"][:2] == [0, 4 * 10], "the addition of a residual connection"
+    total = counts.pop("total")
+    assert total == [sum(column) for column in zip(*counts.values(), strict=True)]
+    assert total[0] == nn.count_parameters(model.init(KEY, x)[0])

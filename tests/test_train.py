@@ -1,0 +1,159 @@
+"""Training: any dispatch size and any gradient gives the same parameters, and a run's folder holds what it says."""
+
+import json
+import tomllib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dlfn
+from dlfn import nn
+from dlfn.train import TrainingError, load, train
+from dlfn.train.config import Schedule
+from dlfn.train.optimizer import make_optimizer, make_schedule
+from dlfn.train.step import Carry, make_dispatch
+
+TINY = """
+[model]
+widths = [8]
+keep_prob = 0.9
+[train]
+steps = 7
+batch_size = 16
+steps_per_dispatch = 3
+log_every = 2
+eval_every = 4
+compare = false
+"""
+
+
+@pytest.fixture
+def configure(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return lambda *overrides: load(path, [f"run.folder={tmp_path / 'run'}", *overrides])
+
+
+def _leaves(folder):
+    with np.load(folder / "params.npz") as arrays:
+        return dict(arrays)
+
+
+def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, capsys):
+    config = configure()
+    trained = train(config)
+    folder = tmp_path / "run"
+    assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "metrics.jsonl", "params.npz"]
+    assert load(folder / "config.toml") == config
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6]
+    assert [line["step"] for line in lines if "test/accuracy" in line] == [4, 7]
+    assert lines[-1] == {"step": 7, **trained.metrics}
+    assert _leaves(folder).keys() == {"hidden_0/linear/w", "hidden_0/linear/b", "logits/w", "logits/b"}
+    np.testing.assert_array_equal(_leaves(folder)["logits/w"], trained.params["logits"]["w"])
+    printed = capsys.readouterr().out
+    for part in ("hidden_0/linear", "compiled in", "steps/s", "test accuracy"):
+        assert part in printed
+
+
+def test_a_run_replaces_an_earlier_one_and_nothing_else(configure, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    with pytest.raises(dlfn.InputError, match=r"run\.folder = .* holds files but no run; choose"):
+        train(configure())
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    (folder / "thesis.txt").unlink()
+
+    train(configure("train.steps=1"))
+    with pytest.raises(TrainingError):
+        train(configure("train.steps=2", "optimizer.learning_rate=1e38", "train.log_every=1", "seed=1"))
+    assert not (folder / "params.npz").exists(), "parameters of the earlier run are not those of this configuration"
+    assert tomllib.loads((folder / "config.toml").read_text())["seed"] == 1
+
+
+def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path):
+    results = []
+    for size in (1, 3, 50):
+        train(configure(f"train.steps_per_dispatch={size}"))
+        results.append(_leaves(tmp_path / "run"))
+    for other in results[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), results[0], other)
+
+
+def test_the_three_gradients_train_to_the_same_parameters(configure, tmp_path, x64):
+    results = {}
+    for gradient in ("hand", "backprop", "autodiff"):
+        train(configure(f"gradient={gradient}", "train.steps=20", "model.residual=true", "model.widths=[8, 8]"))
+        results[gradient] = _leaves(tmp_path / "run")
+    for gradient, leaves in results.items():
+        for path, leaf in leaves.items():
+            assert leaf.dtype == np.float64
+            error = np.linalg.norm(leaf - results["autodiff"][path]) / np.linalg.norm(leaf)
+            assert error <= 1e-9, (gradient, path)
+
+
+def test_a_dispatch_donates_its_carry_and_equals_a_plain_loop():
+    model, optimizer = nn.Linear(3), optax.sgd(0.1)
+    x, y = jax.random.normal(jax.random.key(0), (6, 2)), jnp.array([0, 1, 2, 0, 1, 2], jnp.int32)
+    params, state = model.init(jax.random.key(1), x)
+    expected, indices = jax.tree.map(jnp.copy, params), jnp.array([[0, 1], [4, 3], [5, 2]])
+    for rows in indices:
+        loss = lambda p, rows=rows: optax.softmax_cross_entropy_with_integer_labels(  # noqa: E731
+            x[rows] @ p["w"] + p["b"], y[rows]
+        ).mean()
+        expected = jax.tree.map(lambda p, g: p - 0.1 * g, expected, jax.grad(loss)(expected))
+    carry, metrics = make_dispatch(model, optimizer, "hand")(
+        Carry(params, state, optimizer.init(params)), x, y, jax.random.key(2), jnp.int32(0), indices
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), carry.params, expected)
+    assert metrics.loss.shape == (3,)
+    assert metrics.finite.all()
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.name=adm"], "optimizer.name = 'adm': did you mean 'adam'?"),
+        (["optimizer.wieght_decay=1"], "'optimizer.wieght_decay' for adamw; did you mean 'optimizer.weight_decay'?"),
+        (["optimizer.name=sgd", "optimizer.b1=0.9"], "unknown key 'optimizer.b1' for sgd; expected one of "),
+        (["optimizer.learning_rate=fast"], "optimizer.learning_rate = 'fast': expected a number, got str"),
+        (["optimizer.nesterov=1"], "optimizer.nesterov = 1: expected true or false, got int"),
+        (["train.batch_size=2000"], "train.batch_size = 2000: there are only 1437 training examples"),
+    ],
+)
+def test_bad_input_stops_before_anything_is_written(configure, tmp_path, overrides, message):
+    with pytest.raises(dlfn.InputError) as caught:
+        train(configure(*overrides))
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_optimizer_on_offer_takes_a_step(configure):
+    from dlfn.train.optimizer import _NAMES
+
+    params = {"w": jnp.ones((3, 3))}
+    for name in _NAMES:
+        optimizer = make_optimizer(configure(f"optimizer.name={name}"))
+        updates, _ = optimizer.update(params, optimizer.init(params), params)
+        assert jnp.isfinite(updates["w"]).all(), name
+
+
+def test_schedules_warm_up_to_the_peak_and_fall_to_the_end():
+    for name, last in (("constant", 2.0), ("linear", 0.2), ("cosine", 0.2)):
+        schedule = make_schedule(Schedule(name, warmup=0.1, end=0.1), 2.0, 100)
+        rates = [float(schedule(step)) for step in range(101)]
+        assert 0 < rates[0] < rates[5] < rates[10] == 2
+        assert rates[100] == pytest.approx(last)
+        assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert float(make_schedule(Schedule("cosine"), 2.0, 1)(0)) == 2
+
+
+def test_a_loss_that_is_not_finite_names_step_and_leaf(configure, tmp_path):
+    with pytest.raises(TrainingError, match=r"step \d: the loss is (nan|inf), .*hidden_0/linear/b"):
+        train(configure("optimizer.name=sgd", "optimizer.learning_rate=1e38"))
+    assert not (tmp_path / "run" / "params.npz").exists()
