@@ -1,3 +1,18 @@
+"""Neural-network functions for JAX whose backward passes are derived by hand and proven against autodiff."""
+
+from dlfn import nn, ops
+from dlfn.check.compare import compare
 from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
 
-__all__ = ["InputError", "Op", "autodiff", "backprop", "backprop_value_and_grad", "backprop_vjp", "register_rule"]
+__all__ = [
+    "InputError",
+    "Op",
+    "autodiff",
+    "backprop",
+    "backprop_value_and_grad",
+    "backprop_vjp",
+    "compare",
+    "nn",
+    "ops",
+    "register_rule",
+]

@@ -11,8 +11,8 @@ from dlfn.core import InputError
 
 __all__ = ["main"]
 
-# A command is a module with HELP, EXAMPLE, add_arguments(parser) and run(arguments) -> exit code. Only the one asked for
-# is imported.
+# A command is a module with HELP, EXAMPLE, add_arguments(parser) and run(arguments) -> exit code. Only the one that is
+# asked for is imported.
 _COMMANDS = {
     "train": ("dlfn.train.command", "train a model from a TOML file"),
     "check": ("dlfn.check.command", "check gradients against autodiff and finite differences"),

@@ -84,7 +84,7 @@ def test_mistakes_name_path_value_and_fix(toml, text, overrides, message):
 
 def test_missing_file_suggests_one_that_exists(toml):
     path = toml("")
-    with pytest.raises(dlfn.InputError, match="did you mean '.*example.toml'"):
+    with pytest.raises(dlfn.InputError, match=r"did you mean '.*example\.toml'"):
         load(path.with_name("exampel.toml"))
     with pytest.raises(dlfn.InputError, match="no TOML file is in"):
         load(path.parent / "nowhere" / "x.toml")

@@ -1,6 +1,8 @@
 """Training: any dispatch size and any gradient gives the same parameters, and a run's folder holds what it says."""
 
+import itertools
 import json
+import sys
 import tomllib
 
 import jax
@@ -13,8 +15,10 @@ import dlfn
 from dlfn import nn
 from dlfn.train import TrainingError, load, train
 from dlfn.train.config import Schedule
+from dlfn.train.loop import _check_finite
 from dlfn.train.optimizer import make_optimizer, make_schedule
-from dlfn.train.step import Carry, make_dispatch
+from dlfn.train.progress import progress
+from dlfn.train.step import Carry, Metrics, make_dispatch
 
 TINY = """
 [model]
@@ -49,7 +53,7 @@ def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, 
     assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "metrics.jsonl", "params.npz"]
     assert load(folder / "config.toml") == config
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6]
+    assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6, 7]
     assert [line["step"] for line in lines if "test/accuracy" in line] == [4, 7]
     assert lines[-1] == {"step": 7, **trained.metrics}
     assert _leaves(folder).keys() == {"hidden_0/linear/w", "hidden_0/linear/b", "logits/w", "logits/b"}
@@ -149,11 +153,30 @@ def test_schedules_warm_up_to_the_peak_and_fall_to_the_end():
         rates = [float(schedule(step)) for step in range(101)]
         assert 0 < rates[0] < rates[5] < rates[10] == 2
         assert rates[100] == pytest.approx(last)
-        assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+        assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert float(make_schedule(Schedule("cosine"), 2.0, 1)(0)) == 2
 
 
 def test_a_loss_that_is_not_finite_names_step_and_leaf(configure, tmp_path):
-    with pytest.raises(TrainingError, match=r"step \d: the loss is (nan|inf), .*hidden_0/linear/b"):
+    with pytest.raises(TrainingError, match=r"step \d: the loss is (nan|inf)"):
         train(configure("optimizer.name=sgd", "optimizer.learning_rate=1e38"))
     assert not (tmp_path / "run" / "params.npz").exists()
+
+    params = {"a": {"w": 0}, "b": [0, 0]}
+    finite = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 0]], bool)
+    with pytest.raises(TrainingError, match=r"step 12: the loss is nan, .* gradient is not finite is 'b/0'"):
+        _check_finite(10, Metrics(np.array([1, np.nan, np.nan]), np.ones(3), finite), params)
+    with pytest.raises(TrainingError, match=r"step 2: the loss is 1, .* gradient is not finite is 'b/0'"):
+        _check_finite(0, Metrics(np.ones(3), np.ones(3), finite), params)
+
+
+def test_a_terminal_shows_a_bar_and_the_same_lines(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress(4) as shown:
+        shown.advance(2)
+        shown.report(2, {"train/loss": 0.5})
+        shown.advance(4)
+    printed = capsys.readouterr().out
+    assert "step      2  train/loss 0.5" in printed
+    assert "4/4" in printed

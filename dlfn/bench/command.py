@@ -20,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from dlfn.bench.measure import measure
-    from dlfn.check.registry import entries
+    from dlfn.check.registry import as_argument, entries
     from dlfn.files import write_text
 
     print(f"jax {jax.__version__} on {jax.devices()[0].device_kind}, default dtype, forward and backward under one jit")
@@ -29,9 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     for entry in entries(arguments.ops):
         for bench in entry.benches:
             rng = np.random.default_rng(0)
-            made = [spec(rng) for spec in bench.arguments]
-            dtype = jnp.result_type(float)
-            args = tuple(jnp.asarray(a, dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in made)
+            args = tuple(as_argument(spec(rng), jnp.result_type(float)) for spec in bench.arguments)
             static = dict(bench.static)
             ours = bench.ours or entry.op
             for name, baseline in bench.baselines.items():

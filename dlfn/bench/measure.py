@@ -101,5 +101,7 @@ def residual_bytes(f: Callable[..., Any], args: tuple[Any, ...]) -> int:
         return jax.tree.leaves(jax.vjp(lambda *moving: f(*_replaced(args, at, moving)), *moving)[1])
 
     jaxpr = jax.make_jaxpr(held)(*[args[i] for i in at])
-    variables = {id(v): v for v in jaxpr.jaxpr.outvars} if hasattr(jaxpr, "jaxpr") else {id(v): v for v in jaxpr.outvars}
+    variables = (
+        {id(v): v for v in jaxpr.jaxpr.outvars} if hasattr(jaxpr, "jaxpr") else {id(v): v for v in jaxpr.outvars}
+    )
     return sum(v.aval.size * v.aval.dtype.itemsize for v in variables.values() if not hasattr(v, "val"))

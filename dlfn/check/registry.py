@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError, Op
 
 __all__ = [
-    "Bench", "Case", "Entry", "Trap", "absent", "entries", "integers", "key", "normal", "probabilities", "register",
+    "Bench", "Case", "Entry", "Trap", "absent", "as_argument", "entries", "integers", "key", "normal", "probabilities", "register",
     "uniform",
 ]  # fmt: skip
 
@@ -58,6 +59,8 @@ class Case:
         oracle: ``oracle(torch, *tensors, **static)``, the same function in PyTorch, float64; None where it has none.
         terms: n, the terms of the longest sum in value or gradients, given the arguments: float32 is held to 8 ε √n.
         scalar_rows: whether the op also takes arguments without leading dimensions.
+        slope: the derivative in long double: ``slope(x, **static) -> (value, size of the largest term)``; None unless
+            the op is elementwise.
     """
 
     arguments: Callable[[Lead], tuple[Spec, ...]]
@@ -66,15 +69,19 @@ class Case:
     oracle: Callable[..., Any] | None = None
     terms: Callable[..., int] = lambda *_: 1
     scalar_rows: bool = True
+    slope: Callable[..., tuple[Any, Any]] | None = None
 
     def make(self, lead: Lead = (4,), dtype: Any = "float64", seed: int = 0) -> tuple[Any, ...]:
         """Seeded arguments with the given leading dimensions, floating-point ones in ``dtype``."""
         rng = np.random.default_rng(seed)
-        made = (spec(rng) for spec in self.arguments(lead))
-        return tuple(
-            jax.numpy.asarray(a, dtype) if isinstance(a, np.ndarray | float) and np.asarray(a).dtype.kind == "f" else a
-            for a in made
-        )
+        return tuple(as_argument(spec(rng), dtype) for spec in self.arguments(lead))
+
+
+def as_argument(value: Any, dtype: Any) -> Any:
+    """An array, in ``dtype`` if it is floating point; keys and None as they are."""
+    if not isinstance(value, np.ndarray | np.generic | float):
+        return value
+    return jnp.asarray(value, dtype if np.asarray(value).dtype.kind == "f" else None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,3 +1,7 @@
+from pathlib import Path
+
+from jax.extend import source_info_util
+
 from dlfn.core.autodiff import autodiff
 from dlfn.core.backprop import backprop, backprop_value_and_grad, backprop_vjp
 from dlfn.core.errors import InputError
@@ -5,3 +9,6 @@ from dlfn.core.op import Op
 from dlfn.core.rules import register_rule
 
 __all__ = ["InputError", "Op", "autodiff", "backprop", "backprop_value_and_grad", "backprop_vjp", "register_rule"]
+
+# Where an error names a source line it should be the user's, not one in here.
+source_info_util.register_exclusion(str(Path(__file__).parent))

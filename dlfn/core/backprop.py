@@ -147,6 +147,7 @@ def _vjp(f: Any, primals: Any, has_aux: bool, deltas: Record | None, custom_rule
 
     jaxpr, inputs, _, out_tree = jaxprs.trace(main, primals, {})
     outs, back = pullback(jaxpr, inputs, [True] * len(inputs), deltas, custom_rules == "use")
+    outs = [jnp.asarray(out) for out in outs]
     value, aux = out_tree.unflatten(outs)
     value_tree = jax.tree.structure(value)
     n_value = value_tree.num_leaves

@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import Call, bind, is_float, strong
 
 __all__ = ["Op"]
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
 class Op:
@@ -142,10 +145,9 @@ class Op:
         return bind(Call(self, tuple(sorted(static.items())), tree, shapes, self._version), leaves)
 
     def _as_array(self, leaf: Any, path: Any) -> jax.Array:
-        try:
-            array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-        except (TypeError, ValueError):
-            raise InputError(f"{self.name}: {self.argument_name(path)} must be an array, got {_brief(leaf)}") from None
+        if not isinstance(leaf, _ARRAYS) and not hasattr(leaf, "__jax_array__"):
+            raise InputError(f"{self.name}: {self.argument_name(path)} must be an array, got {_brief(leaf)}")
+        array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise InputError(
                 f"{self.name}: {self.argument_name(path)} is {array.dtype}{list(array.shape)}, and ops are real; "

@@ -98,9 +98,9 @@ def evaluate(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
     """``y``, or ``(y, residuals)``. Batched, every leaf of ``y`` carries the axis in front; a residual carries it only
     if it depends on a batched argument, so that weights shared by a batch are saved once."""
     fn = functools.partial(_forward, call, residuals)
-    rests = _residual_axes(call) if residuals else (None,) * len(call.levels)
+    tree, rests = _residual_axes(call) if residuals and call.levels else (None, (None,) * len(call.levels))
     for level, rest_axes in zip(call.levels, rests, strict=True):
-        fn = _vmap(fn, level, level.in_axes, (0, rest_axes) if residuals else 0)
+        fn = _vmap(fn, level, level.in_axes, (0, tree.unflatten(rest_axes)) if residuals else 0)
     return fn(*leaves)
 
 
@@ -109,9 +109,8 @@ def transpose(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]
     arguments ``wrt`` out, ``None`` where it gives none."""
     fn = functools.partial(_backward, linear)
     if linear.call.levels:
-        for level, rest_axes in zip(linear.call.levels, _residual_axes(linear.call), strict=True):
-            flat_axes = jax.tree.leaves(rest_axes, is_leaf=lambda axis: axis is None)
-            fn = _vmap_transposed(fn, level, flat_axes, [level.in_axes[i] for i in linear.wrt])
+        for level, rest_axes in zip(linear.call.levels, _residual_axes(linear.call)[1], strict=True):
+            fn = _vmap_transposed(fn, level, rest_axes, [level.in_axes[i] for i in linear.wrt])
     for level in linear.levels:
         fn = _vmap_transposed(fn, level, level.in_axes[: len(rest)], [0] * len(linear.wrt))
     return fn(list(rest), list(dy))
@@ -136,8 +135,8 @@ def _vmap_transposed(
 
 
 @functools.lru_cache(maxsize=4096)
-def _residual_axes(call: Call) -> tuple[Any, ...]:
-    """For each level the batch axis, 0 or None, of every residual, as a tree like the residuals."""
+def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]:
+    """The tree of the residuals, and for each level the batch axis, 0 or None, of every leaf."""
     fn = functools.partial(_forward, call._replace(levels=()), True)
     avals = [jax.ShapeDtypeStruct(*shape) for shape in call.shapes]
     for level in call.levels:
@@ -145,9 +144,8 @@ def _residual_axes(call: Call) -> tuple[Any, ...]:
         avals = [_with_axis(aval, axis, level.size) for aval, axis in zip(avals, level.in_axes, strict=True)]
     jaxpr, (y, rest) = jax.make_jaxpr(fn, return_shape=True)(*avals)
     sources = jaxprs.dependencies(jaxpr)[len(jax.tree.leaves(y)) :]
-    tree = jax.tree.structure(rest)
-    return tuple(
-        tree.unflatten([0 if any(level.in_axes[i] is not None for i in source) else None for source in sources])
+    return jax.tree.structure(rest), tuple(
+        tuple(0 if any(level.in_axes[i] is not None for i in source) else None for source in sources)
         for level in call.levels
     )
 
@@ -232,8 +230,8 @@ def _op_batch(axis: Any, leaves: Any, dims: Any, *, call: Call, residuals: bool)
         return outs, [None] * len(outs)
     call = call._replace(levels=(*call.levels, Level(tuple(dims), axis.size, axis.name, axis.spmd_name)))
     outs = op_p.bind(*leaves, call=call, residuals=residuals)
-    axes = jax.tree.leaves(_residual_axes(call)[-1], is_leaf=lambda a: a is None) if residuals else []
-    return outs, [0] * (len(outs) - len(axes)) + axes
+    axes = _residual_axes(call)[1][-1] if residuals else ()
+    return outs, [0] * (len(outs) - len(axes)) + list(axes)
 
 
 op_p.def_impl(_op_impl)

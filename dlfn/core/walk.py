@@ -121,7 +121,7 @@ def _zeros(bars: Sequence[Any], values: Sequence[Any]) -> list[Any]:
 def _by_rule(eqn: Any, values: list[Any], needs: list[bool], walk: _Walk) -> tuple[list[Any], Back]:
     outs = jaxprs.bind(eqn, values)
     name, several = eqn.primitive.name, eqn.primitive.multiple_results
-    slot = walk.slot(eqn.params["name"]) if name == "name" else None
+    slot = walk.slot(_path(eqn)) if name == "name" else None
 
     def back(bars: list[Any]) -> Sequence[Any]:
         rule = RULES.get(name)
@@ -136,6 +136,12 @@ def _by_rule(eqn: Any, values: list[Any], needs: list[bool], walk: _Walk) -> tup
         return result if isinstance(result, tuple | list) else (result,)
 
     return outs, back
+
+
+def _path(eqn: Any) -> str:
+    """A layer names its output after its place in its parent; the name stack knows the parents."""
+    name, stack = eqn.params["name"], str(eqn.source_info.name_stack)
+    return stack if stack.endswith(f"/{name}") else name
 
 
 # Ops

@@ -49,8 +49,8 @@ def he_normal(key: jax.Array, shape: Sequence[int], dtype: Any = float, *, gain:
     r"""Normal with standard deviation :math:`g \sqrt{2 / n_{in}}`.
 
     >>> w = he_normal(jax.random.key(0), (3, 3, 16, 32))
-    >>> print(f"{w.std() / (2 / (3 * 3 * 16)) ** 0.5:.2f}")
-    1.00
+    >>> print(f"{w.std() / (2 / (3 * 3 * 16)) ** 0.5:.1f}")
+    1.0
     """
     return _normal(key, shape, dtype, gain**2 * 2 / _fans(shape)[0])
 

@@ -15,11 +15,13 @@ __all__ = [
     "describe",
     "in_shape_of",
     "is_explicit",
+    "like",
     "reduce",
     "require_float",
     "require_rank",
     "require_same_shape",
     "upcast",
+    "upcast_alike",
     "weight_of_each",
 ]
 
@@ -38,7 +40,21 @@ def upcast(*arrays: jax.Array) -> Any:
     if dtype.itemsize < 4:
         dtype = jnp.dtype(jnp.float32)
     cast = tuple(array.astype(dtype) for array in arrays)
-    return cast if len(cast) > 1 else cast[0]
+    return cast[0] if len(arrays) == 1 else cast
+
+
+def upcast_alike(x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """:func:`upcast`, for two arrays of one shape that are to have one sharding too: that of x."""
+    x, other = upcast(x, other)
+    return x, like(other, jax.typeof(x))
+
+
+def like(x: jax.Array, kind: Any) -> jax.Array:
+    """x in the dtype and, where types have one, the sharding of the type ``kind``, such as an argument's."""
+    x = x.astype(kind.dtype)
+    if is_explicit(x) and jax.typeof(x).sharding != kind.sharding:
+        return jax.sharding.reshard(x, kind.sharding)
+    return x
 
 
 def describe(x: Any) -> str:
@@ -50,7 +66,8 @@ def require_float(op: str, name: str, x: Any) -> None:
         raise InputError(f"{op}: {name} is {describe(x)}, and must be a floating-point array")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(
-            f"{op}: {name} is {describe(x)}, and must be floating point; pass {name}.astype(jnp.float32) if that is meant"
+            f"{op}: {name} is {describe(x)}, and must be floating point; "
+            f"pass {name}.astype(jnp.float32) if that is what you mean"
         )
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import describe, require_float, upcast
+from dlfn.ops._common import describe, is_explicit, require_float, upcast
 
 __all__ = ["dropout"]
 
@@ -21,8 +21,8 @@ def dropout(x, key, *, keep_prob):
     The expectation of y is x. At inference, leave the op out. The document's p is ``keep_prob``; the ``rate`` of other
     libraries is ``1 - keep_prob``.
 
-    The backward pass keeps m, one byte per entry. To draw it again from the key would take less memory, but several times
-    the time of the whole rest. Entries are dropped, not multiplied by 0: an infinite one can not give nan.
+    The backward pass keeps m, one byte per entry. To draw it again from the key would take less memory, but several
+    times the time of all the rest. Entries are dropped, not multiplied by 0: an infinite one cannot give nan.
 
     Args:
         x: an array.
@@ -46,7 +46,8 @@ def dropout(x, key, *, keep_prob):
 
 def _mask(x, key, keep_prob):
     # float32 whatever x is: the same mask in every dtype, and no 64 random bits per entry.
-    return jax.random.bernoulli(key, jnp.float32(keep_prob), x.shape)
+    mask = jax.random.bernoulli(key, jnp.float32(keep_prob), x.shape)
+    return jax.sharding.reshard(mask, jax.typeof(x).sharding) if is_explicit(x) else mask
 
 
 @dropout.def_forward
@@ -72,8 +73,8 @@ def _dropout_check(x, key, *, keep_prob):
     require_float("dropout", "x", x)
     if not isinstance(keep_prob, (int, float)) or not 0 < keep_prob <= 1:
         raise InputError(
-            f"dropout: keep_prob is {keep_prob!r}, and must be a number with 0 < keep_prob <= 1: it is the probability to "
-            "keep an entry, 1 minus the rate of other libraries"
+            f"dropout: keep_prob is {keep_prob!r}, and must be a number with 0 < keep_prob <= 1: it is the probability "
+            "to keep an entry, 1 minus the rate of other libraries"
         )
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed and not (isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1):

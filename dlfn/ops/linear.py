@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, is_explicit, require_float, require_rank
+from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank
 
 __all__ = ["linear"]
 
@@ -82,33 +82,29 @@ def _linear_check(x, w, b):
 @linear.def_forward
 def _linear_forward(x, w, b, *, precision):
     dtype = jnp.result_type(x, w, *([] if b is None else [b]))
-    residuals = x, w, Static((dtype, b if b is None else b.dtype, b if b is None else jax.typeof(b).sharding))
+    residuals = x, w, Static((dtype, None if b is None else jax.typeof(b)))
     x, w = x.astype(dtype), w.astype(dtype)
     rows = x if is_explicit(x, w) else _rows(x)
     z = _dot(rows, w, ((rows.ndim - 1,), (0,)), precision)
     if b is not None:
         z = z + b.astype(z.dtype)
-    return z.astype(dtype).reshape(*x.shape[:-1], w.shape[1]) if z.ndim != x.ndim else z.astype(dtype), residuals
+    return z.astype(dtype).reshape(*x.shape[:-1], w.shape[1]), residuals
 
 
 @linear.def_backward
 def _linear_backward(residuals, dz, *, precision):
     x, w, static = residuals
-    dtype, b_dtype, b_sharding = static.value
+    dtype, b_kind = static.value
     xs, ws = x.astype(dtype), w.astype(dtype)
     explicit = is_explicit(x, w, dz)
     if not explicit:
         xs, dz = _rows(xs), _rows(dz)
-    lead = tuple(range(dz.ndim - 1))
+    rows = tuple(range(dz.ndim - 1))
     # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
     dx = _dot(dz, ws, ((dz.ndim - 1,), (1,)), precision, jax.typeof(x).sharding if explicit else None)
-    dw = _dot(xs, dz, (lead, lead), precision, jax.typeof(w).sharding if explicit else None)
-    db = None
-    if b_dtype is not None:
-        db = jnp.sum(dz, axis=lead, dtype=_sum_dtype(dtype)).astype(b_dtype)
-        if explicit:
-            db = jax.sharding.reshard(db, b_sharding)
-    return dx.reshape(x.shape).astype(x.dtype) if not explicit else dx.astype(x.dtype), dw.astype(w.dtype), db
+    dw = _dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
+    db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=_sum_dtype(dtype)), b_kind)
+    return dx.astype(x.dtype).reshape(x.shape), dw.astype(w.dtype), db
 
 
 def _rows(x):

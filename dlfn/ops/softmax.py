@@ -1,25 +1,27 @@
 r"""Softmax, its logarithm and its normaliser.
 
-All three shift by the largest entry, :math:`e_j = \exp(x_j - m)`, so that no exponential overflows, and compute half types
-in float32. Infinite entries have their limits: a single +inf has probability 1, and a row of -inf, which has no
-distribution, has softmax 0, log-sum-exp -inf and gradient 0.
+All three shift by the largest entry, :math:`e_j = \exp(x_j - m)`, so that no exponential overflows, and compute half
+types in float32. Infinite entries have their limits: a single +inf has probability 1, and a row of -inf, which has no
+distribution, has softmax 0, log-sum-exp -inf and gradient 0. So has an empty row.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import describe, in_shape_of, require_float, require_rank, upcast
+from dlfn.ops._common import describe, in_shape_of, like, require_float, require_rank, upcast
 
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian"]
 
 
 def _exponentials(x, axis, support=None):
-    """exp(x - m), its m, and max(x) itself. x and m are cut to the finite range: inf - inf would be nan."""
+    """exp(x - m), its m, and max(x) itself. Both x and m are cut to the finite range, as inf - inf would be nan, but m
+    is inf where there is nothing to sum."""
     big = jnp.finfo(x.dtype).max
     top = x if support is None else jnp.where(support, x, -jnp.inf)
     top = lax.stop_gradient(jnp.max(top, axis=axis, keepdims=True, initial=-jnp.inf))
-    m = jnp.where(top == -jnp.inf, big, jnp.minimum(top, big))
+    m = jnp.where(top == -jnp.inf, jnp.inf, jnp.minimum(top, big))
     return jnp.exp(jnp.minimum(x, big) - m), m, top
 
 
@@ -54,7 +56,7 @@ def softmax(x, *, axis=-1):
     >>> softmax(jnp.array([1000.0, 1000.0, -jnp.inf]))
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
-    e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True))
+    e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
     return e / jnp.sum(e, axis=axis, keepdims=True)
 
 
@@ -123,7 +125,8 @@ def log_softmax(x, *, axis=-1):
     >>> log_softmax(jnp.array([1000.0, 0.0]))
     Array([    0., -1000.], dtype=float32)
     """
-    return x - jnp.log(jnp.sum(jnp.exp(x - (m := jnp.max(x, axis=axis, keepdims=True))), axis=axis, keepdims=True)) - m
+    shifted = x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
+    return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True))
 
 
 @log_softmax.def_forward
@@ -140,7 +143,8 @@ def _log_softmax_backward(residuals, dy, *, axis):
     x, m, s = residuals
     z, dy = upcast(x, dy)
     e = jnp.exp(jnp.minimum(z, jnp.finfo(z.dtype).max) - m)
-    return ((dy - e * (jnp.sum(dy, axis=axis, keepdims=True) / s)).astype(x.dtype),)
+    total = jnp.sum(dy, axis=axis, keepdims=True)
+    return (jnp.where(m == jnp.inf, jnp.zeros_like(dy), dy - e * (total / s)).astype(x.dtype),)
 
 
 @Op
@@ -166,8 +170,8 @@ def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
         The shape of x without the axes, in the common dtype of x and weights.
 
     Raises:
-        InputError: on a scalar or integer x, integer weights, weights that do not broadcast to x, and an axis that x does
-            not have.
+        InputError: on a scalar or integer x, integer weights or ones that do not broadcast to x, and an axis that x
+            does not have.
 
     Source: 000 sections 7 and 11, 004 numerical stability.
 
@@ -177,7 +181,7 @@ def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
     >>> jax.grad(logsumexp, argnums=1)(jnp.zeros(3), jnp.array([2.0, 0.0, 5.0]))
     Array([0.14285715, 0.14285715, 0.14285715], dtype=float32)
     """
-    m = jnp.max(x, axis=axis, keepdims=True)
+    m = jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
     e = jnp.exp(x - m) if weights is None else weights * jnp.exp(x - m)
     y = jnp.log(jnp.sum(e, axis=axis, keepdims=True)) + m
     return y if keepdims else jnp.squeeze(y, axis)
@@ -199,9 +203,9 @@ def _logsumexp_backward(residuals, dy, *, axis, keepdims):
     z, b = (upcast(x), None) if weights is None else upcast(x, weights)
     dy = dy.astype(z.dtype) if keepdims else jnp.expand_dims(dy.astype(z.dtype), axis)
     p = _finite(jnp.exp(jnp.minimum(z, jnp.finfo(z.dtype).max) - m)) * (dy / s)
-    if b is None:
+    if weights is None:
         return p.astype(x.dtype), None
-    return (b * p).astype(x.dtype), in_shape_of(p, weights.shape).astype(weights.dtype)
+    return like(b * p, jax.typeof(x)), like(in_shape_of(p, weights.shape), jax.typeof(weights))
 
 
 def _finite(e):

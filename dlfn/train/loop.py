@@ -77,7 +77,7 @@ def train(config: Config) -> Trained:
             shown.advance(stop)
             for step, loss, accuracy in zip(range(start + 1, stop + 1), metrics.loss, metrics.accuracy, strict=True):
                 window.append((loss, accuracy))
-                if step % config.train.log_every == 0:
+                if step % config.train.log_every == 0 or step == config.train.steps:
                     mean_loss, mean_accuracy = np.mean(window, axis=0, dtype=float)
                     record(step, {"train/loss": mean_loss, "train/accuracy": mean_accuracy})
                     window.clear()
@@ -86,11 +86,12 @@ def train(config: Config) -> Trained:
                 test = {"test/loss": float(loss), "test/accuracy": float(accuracy)}
                 record(stop, test)
 
+    saved = folder.save_params(carry.params)
     rate = config.train.steps / seconds
     print(
         f"trained {config.train.steps} steps in {seconds:.2f} s ({rate:,.0f} steps/s, "
         f"{rate * config.train.batch_size:,.0f} examples/s); test accuracy {test['test/accuracy']:.2%}; "
-        f"parameters in {folder.save_params(carry.params)}"
+        f"parameters in {saved}"
     )
     if config.train.compare:
         _compare_gradients(model, carry, data, step_key)
@@ -137,9 +138,7 @@ def _check_finite(start: int, metrics: Metrics, params: Any) -> None:
     index = int(bad.argmax())
     paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(params)]
     leaves = [path for path, finite in zip(paths, metrics.finite[index], strict=True) if not finite]
-    where = (
-        f"the first leaf with a gradient that is not finite is {leaves[0]!r}" if leaves else "the gradient is finite"
-    )
+    where = f"the first leaf whose gradient is not finite is {leaves[0]!r}" if leaves else "all gradients are finite"
     raise TrainingError(
         f"step {start + index + 1}: the loss is {metrics.loss[index]:.4g}, and {where}; "
         "try a lower optimizer.learning_rate"

@@ -31,11 +31,11 @@ def progress(steps: int) -> Iterator[Progress]:
         yield _Lines()
         return
 
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    rate = TextColumn("{task.speed:.0f} steps/s")
-    with Bars(TextColumn("step"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()) as bars:
+    columns = TextColumn("step"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with Bars(*columns) as bars:
         task = bars.add_task("train", total=steps)
 
         class Bar:

@@ -64,8 +64,10 @@ register(
     )
 )  # fmt: skip
 
+
 def _with_ids(lead):
     return normal(*lead, 5), integers(0, 5, *lead)
+
 
 def _with_distributions(lead):
     return normal(*lead, 5), probabilities(*lead, 5)

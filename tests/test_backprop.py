@@ -1,0 +1,209 @@
+"""backprop, autodiff and compare as a user meets them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.ad_checkpoint import checkpoint_name
+from jax.interpreters import ad
+
+import dlfn
+from dlfn import ops
+
+X, W = jnp.array([[0.3, -0.7], [1.2, 0.4], [-0.5, 0.9]]), jnp.array([[0.5, -0.2, 0.8], [0.1, 0.7, -0.4]])
+LABELS = jnp.array([2, 0, 1])
+
+
+def network(w, x):
+    h = checkpoint_name(ops.linear(x, w["1"]), "z1")
+    h = ops.tanh(h) + jnp.maximum(h, 0.1) ** 2 / jnp.exp(h)
+    return ops.softmax_cross_entropy(ops.linear(h, w["2"]), LABELS)
+
+
+PARAMS = {"1": W, "2": W.T @ W}
+
+
+def looped(w, x):
+    def step(carry, scale):
+        value = lax.cond(carry > 0.5, jax.checkpoint(network), jax.jit(network), w, x * scale)
+        return carry + 0.3 * jax.nn.relu(value), checkpoint_name(value, "step")
+
+    carry, values = lax.scan(step, jnp.sum(x), jnp.array([0.5, 1.0, 1.5]), reverse=True)
+    return carry + jnp.sum(jnp.sort(values))
+
+
+@pytest.mark.parametrize("f", [network, looped])
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, dlfn.autodiff], ids=["eager", "jit", "stripped"])
+def test_backprop_agrees_with_jax(f, transform, x64):
+    args = jax.tree.map(lambda a: a.astype("float64"), (PARAMS, X))
+    expected = jax.grad(f, (0, 1))(*args)
+    chex_close(transform(dlfn.backprop(f, (0, 1)))(*args), expected)
+    chex_close(dlfn.backprop(transform(f), (0, 1))(*args), expected)
+
+
+def chex_close(a, b):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), a, b)
+
+
+def test_forms_mirror_jax():
+    f = lambda x, y: (jnp.sum(x * y), {"extra": x})  # noqa: E731
+    chex_close(dlfn.backprop(f, (0, -1), has_aux=True)(X, X), jax.grad(f, (0, 1), has_aux=True)(X, X))
+    chex_close(dlfn.backprop_value_and_grad(f, has_aux=True)(X, X), jax.value_and_grad(f, has_aux=True)(X, X))
+    value, back, aux = dlfn.backprop_vjp(lambda x: ({"y": jnp.sin(x)}, x), X, has_aux=True)
+    chex_close((value, back({"y": X}), aux), ({"y": jnp.sin(X)}, (X * jnp.cos(X),), X))
+    assert dlfn.backprop(lambda x: 3.0)(2.0) == 0.0
+
+
+def test_every_delta_has_a_name():
+    gradient, deltas = dlfn.backprop(network, record=True)(PARAMS, X)
+    assert list(deltas) == ["linear", "z1", "tanh", "linear#2", "softmax_cross_entropy"]
+    # δ of the logits is (p − y) / m, and dW = hᵀ δ.
+    h = ops.linear(X, PARAMS["1"])
+    h = jnp.tanh(h) + jnp.maximum(h, 0.1) ** 2 / jnp.exp(h)
+    delta = (jax.nn.softmax(h @ PARAMS["2"]) - jax.nn.one_hot(LABELS, 3)) / 3
+    np.testing.assert_allclose(deltas["linear#2"], delta, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(gradient["1"], X.T @ deltas["z1"], rtol=1e-5, atol=1e-7)
+    _, deltas = jax.jit(dlfn.backprop(looped, record=True))(PARAMS, X)
+    assert deltas["z1"].shape == (3, 3, 3)  # stacked over the steps
+    assert deltas["step"].shape == (3,)
+
+
+@jax.custom_vjp
+def wrong_vjp(x):
+    return x**2
+
+
+wrong_vjp.defvjp(lambda x: (x**2, x), lambda x, dy: (5 * x * dy,))
+
+
+@jax.custom_jvp
+def wrong_jvp(x):
+    return x**2
+
+
+wrong_jvp.defjvp(lambda primals, tangents: (primals[0] ** 2, 5 * primals[0] * tangents[0]))
+
+
+@pytest.mark.parametrize("f", [wrong_vjp, wrong_jvp])
+def test_custom_rules_are_used_or_stripped(f):
+    assert dlfn.backprop(f)(3.0) == jax.grad(f)(3.0) == 15.0
+    assert dlfn.backprop(f, custom_rules="strip")(3.0) == 6.0
+    assert jax.grad(dlfn.autodiff(f, custom_jvp=True))(3.0) == 6.0
+    assert jax.grad(dlfn.autodiff(f))(3.0) == (6.0 if f is wrong_vjp else 15.0)
+    assert not dlfn.compare(wrong_vjp)(3.0).ok
+
+
+def test_autodiff_keeps_conventions_of_jax_nn_unless_asked():
+    assert jax.grad(dlfn.autodiff(jax.nn.relu))(0.0) == 0.0
+    assert jax.grad(dlfn.autodiff(jax.nn.relu, custom_jvp=True))(0.0) == 0.5
+
+
+def test_autodiff_says_where_it_cannot():
+    with pytest.raises(dlfn.InputError, match="test_backprop.py.*differentiates"):
+        dlfn.autodiff(jax.grad(network))(PARAMS, X)
+
+
+def test_backprop_of_an_inner_gradient(x64):
+    args = jax.tree.map(lambda a: a.astype("float64"), (PARAMS, X))
+    f = lambda w, x: jnp.sum(jax.grad(network)(w, x)["1"] ** 2)  # noqa: E731
+    chex_close(dlfn.backprop(f)(*args), jax.grad(f)(*args))
+
+
+MISTAKES = {
+    r"must return one floating-point scalar, got float32\[3\]": lambda: dlfn.backprop(jnp.sin)(jnp.ones(3)),
+    r"argument 1\['n'\] is int32": lambda: dlfn.backprop(lambda a, b: a, (0, 1))(1.0, {"n": jnp.arange(3)}),
+    "argnums=2 with 1 positional": lambda: dlfn.backprop(jnp.sin, 2)(1.0),
+    "no rule for the primitive 'cholesky' .*test_backprop.py:.*register_rule": lambda: dlfn.backprop(
+        lambda x: jnp.sum(lax.linalg.cholesky(x))
+    )(jnp.eye(2)),
+    "while_loop cannot be run backwards.*test_backprop.py": lambda: dlfn.backprop(
+        lambda x: lax.while_loop(lambda c: c < 3, lambda c: 2 * c, x)
+    )(1.0),
+    "custom_rules must be 'use' or 'strip', got 'no'": lambda: dlfn.backprop(jnp.sin, custom_rules="no")(1.0),
+    r"is complex64; only real": lambda: dlfn.backprop(jnp.abs)(1j),
+    r"cotangent of the value has shape \(3,\), but the value has \(2,\)": lambda: dlfn.backprop_vjp(
+        jnp.sin, jnp.ones(2)
+    )[1](jnp.ones(3)),
+}
+
+
+@pytest.mark.parametrize("message", MISTAKES)
+def test_mistakes(message):
+    with pytest.raises(dlfn.InputError, match=message):
+        MISTAKES[message]()
+
+
+def test_a_rule_can_be_registered_and_is_checked():
+    name = "cbrt"
+    original = dlfn.core.rules.RULES[name]
+    try:
+        dlfn.register_rule(name, lambda dy, y, x, **_: 7.0 * dy)
+        assert dlfn.backprop(jnp.cbrt)(1.0) == 7.0
+        dlfn.register_rule(name, lambda dy, y, x, **_: jnp.ones(2))
+        with pytest.raises(dlfn.InputError, match="rule of 'cbrt' returned a cotangent float32"):
+            dlfn.backprop(jnp.cbrt)(1.0)
+    finally:
+        dlfn.register_rule(name, original)
+
+
+def test_tripwire_backprop_never_enters_jax_autodiff(monkeypatch):
+    """JAX's differentiation machinery raises; a rule that called it would trip."""
+
+    def trip(*args, **kwargs):
+        raise AssertionError("JAX's autodiff was entered")
+
+    from jax._src.interpreters import ad as machinery
+
+    for name in ("jvp", "linearize", "backward_pass", "linearize_jaxpr", "jvp_jaxpr", "linear_transpose"):
+        if hasattr(machinery, name):
+            monkeypatch.setattr(machinery, name, trip)
+    for trace in ("JVPTrace", "LinearizeTrace"):
+        monkeypatch.setattr(getattr(machinery, trace), "__init__", trip)
+    monkeypatch.setattr(ad, "primitive_jvps", dict.fromkeys(ad.primitive_jvps, trip))
+    jax.clear_caches()
+    dlfn.backprop(looped)(PARAMS, X)
+    jax.jit(dlfn.backprop(looped))(PARAMS, X)
+    dlfn.backprop(wrong_jvp)(1.0)
+    with pytest.raises(AssertionError, match="was entered"):
+        jax.grad(network)(PARAMS, X)
+    original = dlfn.core.rules.RULES["sin"]
+    try:
+        dlfn.register_rule("sin", lambda dy, y, x, **_: jax.vjp(jnp.sin, x)[1](dy))
+        with pytest.raises(AssertionError, match="was entered"):
+            dlfn.backprop(jnp.sin)(1.0)
+    finally:
+        dlfn.register_rule("sin", original)
+
+
+def test_compare_prints_a_table_and_finds_what_is_wrong():
+    result = dlfn.compare(network)(PARAMS, X)
+    assert result.ok, result
+    assert [row.path for row in result.rows] == ["w['1']", "w['2']", "x"]
+    assert "all gradients agree" in str(result)
+
+    @jax.custom_vjp
+    def slightly_wrong(x):
+        return jnp.sum(x**2)
+
+    slightly_wrong.defvjp(lambda x: (jnp.sum(x**2), x), lambda x, dy: (2 * x * dy * jnp.array([1, 1.0001, 1]),))
+    result = dlfn.compare(slightly_wrong)(jnp.array([1.0, 2.0, 3.0]))
+    assert not result.ok
+    assert "[1]: 4.0004 instead of 4" in str(result)
+
+
+def test_compare_finds_a_nan_that_no_op_can_repair():
+    """Trap 7: the unchosen branch of a where still takes part in the gradient."""
+    result = dlfn.compare(lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0)))(jnp.array([0.0, 1.0]))
+    assert not result.ok
+    assert result.rows[0].hand is None
+    assert "[0]: nan" in str(result)
+
+
+def test_compare_covers_what_backprop_cannot():
+    result = dlfn.compare(lambda x: lax.linalg.cholesky(x @ x.T + jnp.eye(2)))(X[:2])
+    assert result.ok
+    assert result.rows[0].backprop is None
+    assert "no rule for the primitive 'cholesky'" in str(result)
+    with pytest.raises(dlfn.InputError, match="no argument is a floating-point array"):
+        dlfn.compare(lambda n: n)(3)

@@ -1,0 +1,209 @@
+"""The sweeps over the registry: a new op gets all of them by its entry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dlfn
+from dlfn import ops
+from dlfn.check.gradients import DTYPES, check_case, tolerance
+from dlfn.check.registry import Entry, entries
+
+ENTRIES = list(entries())
+PAIRS = [pytest.param(e, c, id=f"{e.op.name}-{c.name}") for e in ENTRIES for c in e.cases]
+TRAPS = [pytest.param(e, t, id=f"{e.op.name}-{t.name}") for e in ENTRIES for t in e.traps]
+RANKS = [(), (3,), (2, 3), (2, 1, 3)]
+
+every_case = pytest.mark.parametrize(("entry", "case"), PAIRS)
+
+
+def is_float(a):
+    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
+
+
+def split(entry, case, args):
+    """The op as a function of its floating-point arguments, and those."""
+    at = [i for i, a in enumerate(args) if is_float(a)]
+
+    def of_floats(*moving):
+        full = list(args)
+        for i, value in zip(at, moving, strict=True):
+            full[i] = value
+        return entry.op(*full, **case.static)
+
+    return of_floats, [args[i] for i in at]
+
+
+def ranks(case):
+    return RANKS if case.scalar_rows else RANKS[1:]
+
+
+def test_every_op_has_an_entry():
+    exported = {name for name in ops.__all__ if isinstance(getattr(ops, name), dlfn.Op)}
+    assert exported == {entry.op.name for entry in ENTRIES}
+    assert all(entry.formulas for entry in ENTRIES), "an op must implement a row of the formulas"
+
+
+@every_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients(entry, case, dtype):
+    """Hand rule, backprop and finite differences, on every coordinate."""
+    failed = [result for result in check_case(entry, case, dtype) if not result.ok]
+    assert not failed
+
+
+@every_case
+def test_gradients_at_every_rank(entry, case):
+    for lead in ranks(case):
+        failed = [result for result in check_case(entry, case, "float64", lead, seed=1) if not result.ok]
+        assert not failed, lead
+
+
+@every_case
+def test_values(entry, case, x64):
+    """Against the definition, and value and gradient against PyTorch, in float64."""
+    args = case.make((3,))
+    f, point = split(entry, case, args)
+    expected = dlfn.autodiff(f)(*point)
+    np.testing.assert_allclose(f(*point), expected, rtol=1e-12, atol=1e-13)
+    if case.oracle is None:
+        return
+    torch = pytest.importorskip("torch")
+    tensors = [torch.tensor(np.asarray(a), requires_grad=is_float(a)) for a in args if a is not None]
+    y = case.oracle(torch, *tensors, **case.static)
+    np.testing.assert_allclose(f(*point), y.detach().numpy(), rtol=1e-10, atol=1e-12)
+    cotangent = np.cos(np.arange(y.numel())).reshape(y.shape)
+    y.backward(torch.tensor(cotangent))
+    ours = jax.vjp(f, *point)[1](jnp.asarray(cotangent))
+    for a, b in zip(ours, [t.grad for t in tensors if t.requires_grad], strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@every_case
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_values_in_narrow_dtypes(entry, case, dtype):
+    with jax.enable_x64(True):
+        args = case.make((3,), dtype)
+        f, point = split(entry, case, args)
+        exact = np.asarray(dlfn.autodiff(f)(*[x.astype("float64") for x in point]))
+        value = f(*point)
+        assert value.dtype == dtype
+        error = np.abs(np.asarray(value, np.float64) - exact).max() / np.abs(exact).max()
+        assert error <= tolerance(dtype, case.terms(*args))
+
+
+@every_case
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cotangents_have_the_arguments_types(entry, case, dtype):
+    with jax.enable_x64(dtype == "float64"), jax.numpy_dtype_promotion("strict"):
+        f, point = split(entry, case, case.make((2,), dtype))
+        y, back = jax.vjp(f, *point)
+        grads = back(jnp.ones_like(y))
+        walked = dlfn.backprop_vjp(f, *point)[1](jnp.ones_like(y))
+    for x, *gs in zip(point, grads, walked, strict=True):
+        assert {(g.shape, g.dtype) for g in gs} == {(x.shape, x.dtype)}
+        assert not any(jax.typeof(g).weak_type for g in gs)
+
+
+@every_case
+def test_clean_under_debug_nans(entry, case):
+    with jax.debug_nans(True):
+        f, point = split(entry, case, case.make((3,), "float32"))
+        y, back = jax.vjp(f, *point)
+        jax.block_until_ready(back(jnp.ones_like(y)))
+
+
+@every_case
+def test_a_mutated_backward_is_caught(entry, case):
+    """One coordinate of one cotangent off by 1e-4 of the largest: every argument in turn must be reported."""
+    backward = entry.op.backward
+    arguments = {result.argument for result in check_case(entry, case, "float64")}
+    for name in arguments:
+
+        def wrong(residuals, dy, *, name=name, **static):
+            cotangents = list(backward(residuals, dy, **static))
+            for i, cotangent in enumerate(cotangents):
+                if cotangent is not None and entry.op.argument_name((jax.tree_util.SequenceKey(i),)) == name:
+                    flat = cotangent.ravel()
+                    cotangents[i] = flat.at[0].add(1e-4 * (1 + jnp.abs(flat).max())).reshape(cotangent.shape)
+            return tuple(cotangents)
+
+        mutant = dlfn.Op(entry.op.definition, entry.op.forward, wrong, name=entry.op.name)
+        results = list(check_case(Entry(mutant, entry.formulas, entry.cases), case, "float64"))
+        caught = {(r.path, r.argument) for r in results if not r.ok}
+        assert caught == {("hand", name), ("backprop", name)}
+
+
+@pytest.mark.parametrize(("entry", "trap"), TRAPS)
+def test_traps(entry, trap):
+    """Where autodiff of the textbook formula fails: the value and the gradients, by hand rule and by backprop."""
+    args = [
+        a if not isinstance(a, list | float) else jnp.asarray(a, trap.dtype if "." in repr(a) or "inf" in repr(a) else None)
+        for a in trap.args
+    ]
+    args = [jnp.asarray(a) if isinstance(a, int) else a for a in args]
+    at = tuple(trap.gradients)
+
+    def of_moving(*moving):
+        full = list(args)
+        for i, value in zip(at, moving, strict=True):
+            full[i] = value
+        return entry.op(*full, **trap.static)
+
+    point = [args[i] for i in at]
+    y, back = jax.vjp(jax.jit(of_moving), *point)
+    walked = dlfn.backprop_vjp(of_moving, *point)[1]
+    if trap.value is not None:
+        np.testing.assert_allclose(np.asarray(y, np.float64), trap.value, rtol=trap.rtol, atol=1e-37)
+    for grads in (back(jnp.ones_like(y)), walked(jnp.ones_like(y))):
+        for got, expected in zip(grads, trap.gradients.values(), strict=True):
+            np.testing.assert_allclose(np.asarray(got, np.float64), expected, rtol=trap.rtol, atol=1e-37)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    pair=st.sampled_from([(e, c) for e in ENTRIES for c in e.cases]),
+    lead=st.lists(st.integers(1, 5), max_size=3).map(tuple),
+    seed=st.integers(0, 2**16),
+)
+def test_random_shapes(pair, lead, seed):
+    entry, case = pair
+    if not lead and not case.scalar_rows:
+        lead = (1,)
+    failed = [r for r in check_case(entry, case, "float64", lead, seed) if not r.ok and r.path != "finite_difference"]
+    assert not failed
+
+
+@every_case
+def test_zero_sized_arguments_work_or_say_why(entry, case):
+    """A batch of no examples has a value and gradients of its shape, or a clear error (a mean over nothing)."""
+    f, point = split(entry, case, case.make((0,), "float32"))
+    try:
+        y, back = jax.vjp(f, *point)
+    except dlfn.InputError as error:
+        assert case.static.get("reduction", "mean") == "mean", error
+        return
+    assert [g.shape for g in back(jnp.ones_like(y))] == [x.shape for x in point]
+    assert np.isfinite(np.asarray(y)).all()
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.op.name)
+def test_complex_and_integer_arguments_are_refused(entry):
+    case = entry.cases[0]
+    args = case.make((2,), "float32")
+    for dtype in ("complex64", "int32"):
+        bad = [a.astype(dtype) if is_float(a) else a for a in args]
+        with pytest.raises(dlfn.InputError, match=entry.op.name):
+            entry.op(*bad, **case.static)
+
+
+def test_registry_makes_the_same_arguments_each_time():
+    for entry in ENTRIES:
+        for case in entry.cases:
+            a, b = (jax.tree.leaves(case.make((2,), "float32", seed=3)) for _ in range(2))
+            assert all(jnp.array_equal(x, y) for x, y in zip(a, b, strict=True) if is_float(x))
+
+

@@ -1,0 +1,270 @@
+"""Every JAX transformation on every op of the registry, against the same transformation of its definition, in float64.
+
+One shape per op. This file also runs on the newest jax (scripts/test_newest_jax.sh).
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dlfn.check.registry import entries
+
+ENTRIES = {entry.op.name: entry for entry in entries()}
+DEVICES = 8
+
+
+class Subject:
+    """An op's first case: the op and its definition as functions of the floating-point arguments."""
+
+    def __init__(self, entry, lead):
+        self.case = entry.cases[0]
+        self.args = self.case.make(lead)
+        _, static = entry.op.bind_arguments(*self.args, **self.case.static)
+        self.ours = functools.partial(entry.op, **static)
+        self.definition = functools.partial(entry.op.definition, **static)
+        self.moving = tuple(i for i, a in enumerate(self.args) if _is_float(a))
+        # Which arguments have the leading dimensions: those whose shape follows them.
+        other = self.case.make((lead[0] + 1, *lead[1:]))
+        self.batched = [a is not None and jnp.shape(a) != jnp.shape(b) for a, b in zip(self.args, other, strict=True)]
+
+    def scalar(self, f):
+        """f, multiplied by fixed numbers and summed."""
+
+        def loss(*args):
+            y = f(*args)
+            return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+
+        return loss
+
+    def check(self, transform):
+        ours = jax.tree.leaves(transform(self.ours))
+        expected = jax.tree.leaves(transform(self.definition))
+        assert len(ours) == len(expected) > 0
+        for a, b in zip(ours, expected, strict=True):
+            a, b = np.asarray(a), np.asarray(b)
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * max(1.0, np.abs(b).max(initial=0)))
+
+
+def _is_float(a):
+    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
+
+
+@pytest.fixture(params=list(ENTRIES))
+def subject(request, x64):
+    return lambda lead=(3,): Subject(ENTRIES[request.param], lead)
+
+
+DERIVATIVES = {
+    "grad": lambda f, at: jax.grad(f, at),
+    "jacfwd": lambda f, at: jax.jacfwd(f, at),
+    "jacrev": lambda f, at: jax.jacrev(f, at),
+    "hessian": lambda f, at: jax.hessian(f, at),
+    "reverse over reverse": lambda f, at: jax.jacrev(jax.jacrev(f, at), at),
+    "reverse over forward": lambda f, at: jax.jacrev(jax.jacfwd(f, at), at),
+    "forward over forward": lambda f, at: jax.jacfwd(jax.jacfwd(f, at), at),
+    "checkpoint": lambda f, at: jax.grad(jax.checkpoint(f), at),
+    "hessian of checkpoint": lambda f, at: jax.hessian(jax.checkpoint(f), at),
+}
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_derivatives(subject, name):
+    s = subject((2,))
+    s.check(lambda f: jax.jit(DERIVATIVES[name](s.scalar(f), s.moving))(*s.args))
+
+
+def test_eager_derivatives(subject):
+    s = subject((2,))
+    s.check(lambda f: [DERIVATIVES[name](s.scalar(f), s.moving)(*s.args) for name in ("grad", "jacfwd")])
+
+
+def test_values_jvp_and_vjp(subject):
+    s = subject()
+
+    def transform(f):
+        def of_moving(*moving):
+            args = list(s.args)
+            for i, value in zip(s.moving, moving, strict=True):
+                args[i] = value
+            return f(*args)
+
+        point = [s.args[i] for i in s.moving]
+        tangents = [jnp.cos(x) for x in point]
+        y, back = jax.vjp(of_moving, *point)
+        return y, back(jnp.sin(1 + y)), jax.jvp(of_moving, point, tangents), jax.jit(of_moving)(*point)
+
+    s.check(transform)
+
+
+def test_control_flow(subject):
+    s = subject()
+    first = s.moving[0]
+
+    def transform(f):
+        def step(carry, scale):
+            args = list(s.args)
+            args[first] = args[first] * (scale + 0.01 * carry)
+            y = s.scalar(f)(*args)
+            y = lax.cond(y > 0, lambda v: v * s.scalar(f)(*args), lambda v: v, y)
+            return carry + 0.1 * y, y
+
+        def loop(start):
+            carry, ys = lax.scan(step, start, jnp.array([0.5, 1.0, 1.5]))
+            return carry + jnp.sum(ys)
+
+        forward = lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] + s.scalar(f)(*s.args)), (0, 0.0))
+        return jax.grad(loop)(0.3), jax.jit(jax.hessian(loop))(0.3), forward[1]
+
+    s.check(transform)
+
+
+def test_nested_vmap(subject):
+    s = subject((2, 3, 4))
+    axes = [0 if batched else None for batched in s.batched]
+    assert 0 in axes
+
+    def batched(f):
+        return jax.vmap(jax.vmap(f, axes, axis_name="inner"), axes, axis_name="outer")
+
+    def transform(f):
+        of_batch = lambda *args: jnp.sum(jnp.sin(batched(s.scalar(f))(*args)))  # noqa: E731
+        return (
+            batched(f)(*s.args),
+            batched(jax.grad(s.scalar(f), s.moving))(*s.args),
+            jax.jit(jax.grad(of_batch, s.moving))(*s.args),
+            jax.jacfwd(of_batch, s.moving)(*s.args),
+        )
+
+    s.check(transform)
+
+
+def test_vmap_over_a_later_axis(subject):
+    s = subject((2, 3))
+    last = [a is not None and batched for a, batched in zip(s.args, s.batched, strict=True)]
+    axes = [1 if here else None for here in last]
+    s.check(lambda f: jax.grad(lambda *args: jnp.sum(jax.vmap(s.scalar(f), axes)(*args) ** 2), s.moving)(*s.args))
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shard_map(subject, check_vma):
+    s = subject((DEVICES, 2))
+    mesh = jax.make_mesh((DEVICES,), ("i",), axis_types=(AxisType.Auto,))
+    specs = tuple(P("i") if batched else P() for batched in s.batched)
+
+    def transform(f):
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=check_vma)
+        def total(*args):
+            return lax.psum(s.scalar(f)(*args), "i")
+
+        derivatives = (jax.grad(total, s.moving), jax.jit(jax.grad(total, s.moving)), jax.jacfwd(total, s.moving))
+        return [d(*s.args) for d in derivatives] + [jax.jit(jax.hessian(total, s.moving[0]))(*s.args)]
+
+    s.check(transform)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_gradient_inside_shard_map(subject, check_vma):
+    s = subject((DEVICES, 2))
+    mesh = jax.make_mesh((DEVICES,), ("i",), axis_types=(AxisType.Auto,))
+    specs = tuple(P("i") if batched else P() for batched in s.batched)
+    out_specs = tuple(P("i") if s.batched[i] else P() for i in s.moving)
+
+    def transform(f):
+        @jax.jit
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=check_vma)
+        def inside(*args):
+            grads = jax.grad(s.scalar(f), s.moving)(*args)
+            # Without check_vma nothing sums the cotangents of replicated arguments.
+            return tuple(
+                g if s.batched[i] or check_vma else lax.psum(g, "i") for i, g in zip(s.moving, grads, strict=True)
+            )
+
+        return inside(*s.args)
+
+    s.check(transform)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
+def test_sharded_arrays(subject, kind):
+    s = subject((4, 2))
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
+
+    def transform(f, args):
+        gradient = jax.grad(s.scalar(f), s.moving)
+
+        def of_moving(*moving):
+            full = list(args)
+            for i, value in zip(s.moving, moving, strict=True):
+                full[i] = value
+            return gradient(*full)
+
+        point = [args[i] for i in s.moving]
+        return jax.jit(gradient)(*args), jax.jit(functools.partial(jax.jvp, of_moving))(
+            point, [jnp.cos(x) for x in point]
+        )
+
+    def on_mesh(f):
+        if f is s.definition:
+            return transform(f, s.args)
+        with jax.set_mesh(mesh):
+            return transform(
+                f,
+                [
+                    jax.device_put(a, NamedSharding(mesh, P("data") if batched else P())) if a is not None else a
+                    for a, batched in zip(s.args, s.batched, strict=True)
+                ],
+            )
+
+    s.check(on_mesh)
+
+
+def test_export_with_a_symbolic_batch(subject):
+    pytest.importorskip("flatbuffers")
+    s = subject((3,))
+    (n,) = jax.export.symbolic_shape("n")
+    shapes = [
+        jax.ShapeDtypeStruct((n, *a.shape[1:]) if batched else a.shape, a.dtype) if isinstance(a, jax.Array) else a
+        for a, batched in zip(s.args, s.batched, strict=True)
+    ]
+
+    def transform(f):
+        def value(*args):
+            y = f(*args)
+            return jnp.sum(jnp.sin(y))
+
+        function = jax.jit(jax.value_and_grad(value, s.moving))
+        if f is s.definition:
+            return function(*s.args)
+        exported = jax.export.export(function)(*shapes)
+        return jax.export.deserialize(exported.serialize()).call(*s.args)
+
+    s.check(transform)
+
+
+def test_eager_loop_compiles_once(subject):
+    s = subject()
+    point = tuple(s.args[i] for i in s.moving)
+
+    def of_moving(*moving):
+        args = list(s.args)
+        for i, value in zip(s.moving, moving, strict=True):
+            args[i] = value
+        return s.ours(*args)
+
+    jax.block_until_ready(jax.jvp(of_moving, point, point))
+    compiled, live = [], len(jax.live_arrays())
+    listener = lambda event, _, **__: compiled.append(event) if "backend_compile" in event else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        for _ in range(1000):
+            jax.jvp(of_moving, point, point)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert compiled == []
+    assert len(jax.live_arrays()) <= live
