@@ -100,7 +100,7 @@ def test_autodiff_keeps_conventions_of_jax_nn_unless_asked():
 
 
 def test_autodiff_says_where_it_cannot():
-    with pytest.raises(dlfn.InputError, match="test_backprop.py.*differentiates"):
+    with pytest.raises(dlfn.InputError, match=r"test_backprop\.py.*differentiates"):
         dlfn.autodiff(jax.grad(network))(PARAMS, X)
 
 

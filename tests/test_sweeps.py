@@ -140,11 +140,7 @@ def test_a_mutated_backward_is_caught(entry, case):
 @pytest.mark.parametrize(("entry", "trap"), TRAPS)
 def test_traps(entry, trap):
     """Where autodiff of the textbook formula fails: the value and the gradients, by hand rule and by backprop."""
-    args = [
-        a if not isinstance(a, list | float) else jnp.asarray(a, trap.dtype if "." in repr(a) or "inf" in repr(a) else None)
-        for a in trap.args
-    ]
-    args = [jnp.asarray(a) if isinstance(a, int) else a for a in args]
+    args = [jnp.asarray(a, trap.dtype if np.asarray(a).dtype.kind == "f" else None) for a in trap.args]
     at = tuple(trap.gradients)
 
     def of_moving(*moving):
@@ -181,11 +177,11 @@ def test_random_shapes(pair, lead, seed):
 def test_zero_sized_arguments_work_or_say_why(entry, case):
     """A batch of no examples has a value and gradients of its shape, or a clear error (a mean over nothing)."""
     f, point = split(entry, case, case.make((0,), "float32"))
-    try:
-        y, back = jax.vjp(f, *point)
-    except dlfn.InputError as error:
-        assert case.static.get("reduction", "mean") == "mean", error
+    if "mean" in str(case.static) or case.static.get("half"):
+        with pytest.raises(dlfn.InputError, match="0/0"):
+            f(*point)
         return
+    y, back = jax.vjp(f, *point)
     assert [g.shape for g in back(jnp.ones_like(y))] == [x.shape for x in point]
     assert np.isfinite(np.asarray(y)).all()
 
@@ -205,5 +201,3 @@ def test_registry_makes_the_same_arguments_each_time():
         for case in entry.cases:
             a, b = (jax.tree.leaves(case.make((2,), "float32", seed=3)) for _ in range(2))
             assert all(jnp.array_equal(x, y) for x, y in zip(a, b, strict=True) if is_float(x))
-
-

@@ -158,12 +158,15 @@ def test_shard_map(subject, check_vma):
     specs = tuple(P("i") if batched else P() for batched in s.batched)
 
     def transform(f):
-        @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=check_vma)
+        # jax 0.12 cannot differentiate erf with check_vma: the definition does without it, the numbers are the same.
+        check = check_vma and f is s.ours
+
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=check)
         def total(*args):
             return lax.psum(s.scalar(f)(*args), "i")
 
-        derivatives = (jax.grad(total, s.moving), jax.jit(jax.grad(total, s.moving)), jax.jacfwd(total, s.moving))
-        return [d(*s.args) for d in derivatives] + [jax.jit(jax.hessian(total, s.moving[0]))(*s.args)]
+        eager = [d(total, s.moving)(*s.args) for d in (jax.grad, jax.jacfwd)]
+        return eager, [jax.jit(d(total, s.moving[0]))(*s.args) for d in (jax.grad, jax.hessian)]
 
     s.check(transform)
 
@@ -176,14 +179,14 @@ def test_gradient_inside_shard_map(subject, check_vma):
     out_specs = tuple(P("i") if s.batched[i] else P() for i in s.moving)
 
     def transform(f):
+        check = check_vma and f is s.ours
+
         @jax.jit
-        @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=check_vma)
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=check)
         def inside(*args):
             grads = jax.grad(s.scalar(f), s.moving)(*args)
             # Without check_vma nothing sums the cotangents of replicated arguments.
-            return tuple(
-                g if s.batched[i] or check_vma else lax.psum(g, "i") for i, g in zip(s.moving, grads, strict=True)
-            )
+            return tuple(g if s.batched[i] or check else lax.psum(g, "i") for i, g in zip(s.moving, grads, strict=True))
 
         return inside(*s.args)
 

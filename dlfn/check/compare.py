@@ -106,7 +106,8 @@ def compare(
 
     @functools.wraps(f)
     def compared(*args: Any, **kwargs: Any) -> Comparison:
-        with jax.enable_x64(dtype is not None and jnp.dtype(dtype).itemsize == 8 or jax.config.jax_enable_x64):
+        wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8
+        with jax.enable_x64(wide):
             return _compare(f, args, kwargs, dtype, tolerance, coordinates, seed)
 
     return compared
@@ -148,7 +149,8 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
         numeric = relative_error(differences[i], expected.ravel()[chosen[i]], scale=_norm(expected))
         agreed = [error is not None and error <= tolerance for error in errors.values()]
         agreed.append(numeric is not None and numeric <= FINITE_DIFFERENCE_TOLERANCE)
-        label = max(errors, key=lambda k: math.inf if errors[k] is None else errors[k])
+        size = {label: math.inf if error is None else error for label, error in errors.items()}
+        label = max(size, key=size.__getitem__)
         rows.append(Row(name, expected.shape, _norm(expected), errors["hand rule"], errors.get("backprop"), numeric,
                         f"{label} {worst_coordinate(ours[label][0], expected)}", all(agreed)))  # fmt: skip
     return Comparison(tuple(rows), tolerance, str(jnp.result_type(*point)), tuple(notes))
@@ -174,15 +176,15 @@ def _leaf_name(f: Any, path: Any, n_args: int) -> str:
 
 
 def projected(f: Callable[..., Any], shapes: Any, seed: int) -> Callable[..., jax.Array]:
-    """``f`` times a seeded random cotangent, summed: a scalar function whose gradient is a vjp of ``f``. The cotangent is
-    rounded to the dtypes of ``shapes``, to be the same numbers when ``f`` is then called in a wider one."""
+    """``f`` times a seeded random cotangent, summed: a scalar function whose gradient is a vjp of ``f``. The cotangent
+    is rounded to the dtypes of ``shapes``, to be the same numbers when ``f`` is then called in a wider one."""
     rng = np.random.default_rng(seed)
     cotangents = [
         jnp.asarray(rng.normal(size=s.shape), s.dtype) if jnp.issubdtype(s.dtype, jnp.floating) else None
         for s in jax.tree.leaves(shapes)
     ]
     if [s.shape for s in jax.tree.leaves(shapes)] == [()]:
-        cotangents = [jnp.ones_like(c) for c in cotangents]
+        cotangents = [jnp.ones((), s.dtype) for s in jax.tree.leaves(shapes)]
 
     def loss(*args: Any) -> jax.Array:
         outs = zip(jax.tree.leaves(f(*args)), cotangents, strict=True)

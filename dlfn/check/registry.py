@@ -12,8 +12,8 @@ from dlfn._suggest import suggestion
 from dlfn.core import InputError, Op
 
 __all__ = [
-    "Bench", "Case", "Entry", "Trap", "absent", "as_argument", "entries", "integers", "key", "normal", "probabilities", "register",
-    "uniform",
+    "Bench", "Case", "Entry", "Trap", "absent", "as_argument", "entries", "integers", "key", "normal", "probabilities",
+    "register", "uniform",
 ]  # fmt: skip
 
 Spec = Callable[[np.random.Generator], Any]

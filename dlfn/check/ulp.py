@@ -11,7 +11,7 @@ import numpy as np
 
 from dlfn.check.compare import format_table
 from dlfn.check.registry import Case, Entry
-from dlfn.core import autodiff
+from dlfn.core import InputError, autodiff
 
 __all__ = ["BOUNDS", "Exact", "Figure", "Measurement", "derivative", "inputs", "measure", "report", "ulp_error"]
 
@@ -47,10 +47,10 @@ def derivative(f: Callable[..., Any], static: Static = None) -> Callable[[Any], 
 class Exact:
     """The exact derivative at points x, none of them nan, and how large an ULP is there.
 
-    An ULP is the spacing of x's dtype at the exact derivative or at its largest term, whichever is larger: they are of
-    one size except near a root, where the terms cancel. A result below the smallest normal number counts as zero, and so does
-    a subnormal x where that serves better: XLA flushes both on CPU. Float16 it computes in float32: subnormal results
-    are there, and are held to their spacing.
+    An ULP is the spacing of x's dtype at the exact derivative or at its largest term, whichever is larger: they are
+    within a factor of two or so, except near a root, where the terms cancel. A result below the smallest normal number
+    counts as zero, and so does a subnormal x where that serves better: XLA flushes both on CPU. Float16 it computes in
+    float32: subnormal results are there, and are held to their spacing.
     """
 
     def __init__(self, slope: Slope, x: np.ndarray, static: Static = None):
@@ -91,7 +91,7 @@ def ulp_error(f: Callable[..., Any], slope: Slope, x: np.ndarray, static: Static
 
     >>> x = np.array([1.0, 2.0], np.float32)
     >>> [float(error) for error in ulp_error(lambda x: x**3, lambda x: (3 * x * x * (1 + 2**-20), 3 * x * x), x)]
-    [6.0, 6.0]
+    [12.0, 12.0]
     """
     return Exact(slope, x, static).errors(derivative(f, static)(x))
 
@@ -171,7 +171,7 @@ def measure(
     """Measures f′ of one case, and beside it autodiff of jax.nn's function (or of the definition, where the entry's
     benchmark has none). ``watch`` wraps the iteration over chunks of float32, to show progress."""
     if case.slope is None:
-        raise ValueError(f"{entry.op.name}/{case.name} has no closed form of its derivative to measure against")
+        raise InputError(f"{entry.op.name}/{case.name} has no closed form of its derivative to measure against")
     baselines = [bench.baselines for bench in entry.benches if bench.name == case.name]
     plain = next((b["jax.nn"] for b in baselines if "jax.nn" in b), autodiff(entry.op))
     rivals = [

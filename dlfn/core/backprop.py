@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dlfn.core import control as control  # registers itself
 from dlfn.core import jaxprs
 from dlfn.core.errors import InputError
-from dlfn.core.walk import Record, pullback
+from dlfn.core.walk import Record, Walk
 
 __all__ = ["backprop", "backprop_value_and_grad", "backprop_vjp"]
 
@@ -137,6 +138,7 @@ def _vjp(f: Any, primals: Any, has_aux: bool, deltas: Record | None, custom_rule
                     "arrays have gradients: leave it out of argnums, or cast it"
                 )
     primals = jax.tree.map(jnp.asarray, primals)
+
     def main(*args: Any) -> Any:
         out = f(*args)
         if not has_aux:
@@ -146,7 +148,7 @@ def _vjp(f: Any, primals: Any, has_aux: bool, deltas: Record | None, custom_rule
         return out
 
     jaxpr, inputs, _, out_tree = jaxprs.trace(main, primals, {})
-    outs, back = pullback(jaxpr, inputs, [True] * len(inputs), deltas, custom_rules == "use")
+    outs, back = Walk(deltas, custom_rules == "use").pullback(jaxpr, inputs, [True] * len(inputs))
     outs = [jnp.asarray(out) for out in outs]
     value, aux = out_tree.unflatten(outs)
     value_tree = jax.tree.structure(value)

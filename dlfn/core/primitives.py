@@ -98,9 +98,12 @@ def evaluate(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
     """``y``, or ``(y, residuals)``. Batched, every leaf of ``y`` carries the axis in front; a residual carries it only
     if it depends on a batched argument, so that weights shared by a batch are saved once."""
     fn = functools.partial(_forward, call, residuals)
-    tree, rests = _residual_axes(call) if residuals and call.levels else (None, (None,) * len(call.levels))
-    for level, rest_axes in zip(call.levels, rests, strict=True):
-        fn = _vmap(fn, level, level.in_axes, (0, tree.unflatten(rest_axes)) if residuals else 0)
+    for i, level in enumerate(call.levels):
+        out_axes: Any = 0
+        if residuals:
+            tree, axes = _residual_axes(call)
+            out_axes = (0, tree.unflatten(axes[i]))
+        fn = _vmap(fn, level, level.in_axes, out_axes)
     return fn(*leaves)
 
 

@@ -82,9 +82,10 @@ def _exp_neg(hi, lo=None):
     """exp(-(hi + lo)), and the same times _scale, for 0 <= hi <= _bound and |lo| < 0.04.
 
     Own code for three reasons. In a tail exp(-u) drops below the smallest normal number, which XLA on CPU flushes to 0,
-    before t * exp(-u) does: hence the scale, free here. (Neither is the other times a constant: XLA gathers the
-    constants of products, and the scales of two or three factors in one underflow or overflow.) The rounding error of a large u is a relative error of exp(-u):
-    hence lo (exp(-hi) * exp(-lo) will not do, XLA merges them). And it takes 0.6 times as long as lax.exp.
+    before t * exp(-u) does: hence the scale, free here. (Neither result is the other times a constant: XLA gathers the
+    constants of products, and the scales of two factors in one underflow or overflow.) The rounding error of a large u
+    is a relative error of exp(-u): hence lo (exp(-hi) * exp(-lo) will not do, XLA merges them). And it takes 0.6 times
+    as long as lax.exp.
     """
     integer, mantissa, bias = _by_dtype(hi, (jnp.int32, 23, 127), (jnp.int64, 52, 1023))
     log2, exp = _by_dtype(hi, (_LOG2_32, _EXP_32), (_LOG2_64, _EXP_64))

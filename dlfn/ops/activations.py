@@ -1,8 +1,8 @@
 r"""Activations: elementwise, with derivatives exact to a few units in the last place.
 
 Every backward pass is :math:`\bar x = \bar y f'(x)`. The residual is x: the output of a saturated sigmoid or tanh has
-lost the digits of its derivative. The formulas for the values and for :math:`f'` are in :mod:`dlfn.ops._elementwise`; half
-types compute them in float32.
+lost the digits of its derivative. The formulas for the values and for :math:`f'` are in :mod:`dlfn.ops._elementwise`;
+half types compute them in float32.
 """
 
 from collections.abc import Callable
@@ -158,7 +158,8 @@ def gelu(x, *, approximate=False):
     With ``approximate`` the tanh form, :math:`\tfrac x2 (1 + \tanh u)`, :math:`u = \sqrt{2 / \pi} (x + 0.044715 x^3)`.
     (Document 000 prints 0.0447; the published constant is 0.044715.)
 
-    Derivative: :math:`\Phi(x) + x \varphi(x)`, and :math:`\tfrac12 (1 + \tanh u) + \tfrac x2 \operatorname{sech}^2(u) u'`.
+    Derivative: :math:`\Phi(x) + x \varphi(x)`, and
+    :math:`\tfrac12 (1 + \tanh u) + \tfrac x2 \operatorname{sech}^2(u) u'`.
     The two terms cancel for x < 0: their common factor is taken out, so that the tail keeps its digits.
 
     Args:

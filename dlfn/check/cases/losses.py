@@ -33,7 +33,10 @@ register(
             Case(_pair, {"half": True}, "half", lambda torch, a, b, half: torch.mean((a - b) ** 2) / 2, _size),
         ),
         (Trap("the sign of the gradient", ([3.0, 1.0], [1.0, 1.0]), {0: [2.0, 0.0], 1: [-2.0, 0.0]}, value=2.0),),
-        (Bench("(1024, 1024)", (normal(1024, 1024), normal(1024, 1024)), {"plain": lambda a, b: jnp.mean((a - b) ** 2)}),),
+        (
+            Bench("(1024, 1024)", (normal(1024, 1024), normal(1024, 1024)),
+                  {"plain": lambda a, b: jnp.mean((a - b) ** 2)}),
+        ),
     )
 )  # fmt: skip
 

@@ -7,7 +7,6 @@ cotangent of x is :math:`g \cos x`. A rule for two inputs has one line for each.
 import math
 
 import jax
-
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import digamma, polygamma
@@ -48,6 +47,7 @@ def _pow_exponent(g, y, a, b):
 
 
 elementwise("pow", _pow_base, _pow_exponent)
+
 
 @rule("polynomial")
 def _polynomial(g, y, x, *coefficients, **_):
@@ -132,7 +132,9 @@ rule("optimization_barrier")(lambda g, y, *xs: tuple(g))
 zero_derivative("stop_gradient", "sign", "floor", "ceil", "round", "nextafter", "is_finite", "bitcast_convert_type")
 
 # Meshes: a sharding is kept; what copies a value to many devices sums their cotangents, what sums copies it back.
-rule("sharding_constraint", "reshard", "layout_constraint")(lambda g, y, x, **_: lax.reshard(g, jax.typeof(x).sharding))
+rule("sharding_constraint", "reshard", "layout_constraint")(
+    lambda g, y, x, **_: jax.sharding.reshard(g, jax.typeof(x).sharding)
+)
 rule("pvary")(lambda g, y, x, *, axes, **_: lax.psum(g, axes))
 rule("psum_invariant")(lambda g, y, x, *, axes, **_: lax.pcast(g, axes, to="varying"))
 

@@ -19,9 +19,10 @@ def register_rule(primitive: Any, function: Rule | None) -> None:
     Args:
         primitive: the primitive, or its name (the error about a missing rule gives it).
         function: ``function(dy, y, *xs, **params)``: the cotangent, the output and the inputs of one equation, and the
-            primitive's parameters (``accuracy`` and the like: take ``**_``). It returns the inputs' cotangents: a tuple (``None`` for a zero), or a bare array if
-            there is one input. For a primitive with several outputs ``dy`` and ``y`` are lists, with ``None`` in ``dy``
-            where no cotangent arrived. ``None`` instead of a function declares the derivative zero everywhere.
+            primitive's parameters (``accuracy`` and the like: take ``**_``). It returns the inputs' cotangents: a tuple
+            (``None`` for a zero), or a bare array if there is one input. For a primitive with several outputs ``dy``
+            and ``y`` are lists, with ``None`` in ``dy`` where no cotangent arrived. ``None`` instead of a function
+            declares the derivative zero everywhere.
 
     >>> import dlfn
     >>> dlfn.register_rule("sin", lambda dy, y, x, **_: dy * jnp.cos(x))

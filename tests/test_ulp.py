@@ -1,0 +1,134 @@
+"""Derivatives of the activations to the last place, over the registry; and the measuring itself."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from dlfn import ops
+from dlfn.check import registry, ulp
+from dlfn.ops import activations
+
+CASES = {f"{e.op.name}-{c.name}": (e, c) for e in registry.entries() for c in e.cases if c.slope}
+over_cases = pytest.mark.parametrize("name", CASES)
+
+
+@functools.cache
+def measured(name):
+    return ulp.measure(*CASES[name])
+
+
+@pytest.mark.parametrize("name", activations.__all__)
+def test_every_activation_has_a_closed_form(name):
+    (entry,) = registry.entries([getattr(activations, name).name])
+    assert all(case.slope for case in entry.cases)
+
+
+@over_cases
+def test_derivative_is_within_its_bounds(name):
+    missed = [str(figure) for figure in measured(name).ours if figure.ulp > ulp.BOUNDS[figure.dtype, figure.bound]]
+    assert not missed
+
+
+@over_cases
+def test_derivative_is_no_worse_than_autodiff(name):
+    best = {figure.dtype: figure.ulp for figure in measured(name).ours}
+    assert all(best[rival.dtype] <= rival.ulp + 1 for rival in measured(name).autodiff)
+
+
+def functions(mp):
+    """The definitions in mpmath, to differentiate in 60 digits: they share nothing with the closed forms."""
+
+    def gelu(x, approximate):
+        if approximate:
+            return x / 2 * (1 + mp.tanh(mp.sqrt(2 / mp.pi) * (x + mp.mpf("0.044715") * x**3)))
+        return x / 2 * mp.erfc(-x / mp.sqrt(2))
+
+    return {
+        "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+        "tanh": mp.tanh,
+        "relu": lambda x: max(x, 0),
+        "silu": lambda x: x / (1 + mp.exp(-x)),
+        "softplus": lambda x: mp.log1p(mp.exp(x)),
+        "gelu": gelu,
+    }
+
+
+@over_cases
+def test_float64_and_closed_form_against_mpmath(name, x64):
+    mpmath = pytest.importorskip("mpmath")
+    entry, case = CASES[name]
+    rng = np.random.default_rng(5)
+    powers = rng.choice([-1, 1], 10) * 2.0 ** -np.arange(10)
+    x = np.concatenate([rng.uniform(-12, 12, 70), rng.uniform(-1, 1, 20), powers])
+    with mpmath.workdps(120):
+        f = functools.partial(functions(mpmath)[entry.op.name], **case.static)
+        exact = np.array([np.longdouble(mpmath.nstr(mpmath.diff(f, mpmath.mpf(float(at))), 25)) for at in x])
+    closed, largest = case.slope(x.astype(np.longdouble), **case.static)
+    scale = np.where(largest > 0, largest, 1)
+    assert np.max(np.abs(closed - exact) / scale) < 1e-14
+    assert np.max(np.abs(ulp.derivative(entry.op, case.static)(x) - exact) / scale) < 1e-13
+
+
+def one_off(at, change):
+    """Sigmoid with a derivative whose bits are changed at one number."""
+
+    @jax.custom_vjp
+    def f(x):
+        return ops.sigmoid(x)
+
+    def backward(x, dy):
+        (exact,) = jax.vjp(ops.sigmoid, x)[1](dy)
+        bits = lax.bitcast_convert_type(exact, jnp.int32 if x.dtype.itemsize == 4 else jnp.int16)
+        return (jnp.where(x == at, lax.bitcast_convert_type(bits + jnp.asarray(change, bits.dtype), x.dtype), exact),)
+
+    f.defvjp(lambda x: (ops.sigmoid(x), x), backward)
+    return f
+
+
+@pytest.mark.parametrize(("dtype", "at"), [("float32", 3.0), ("bfloat16", -60.0), ("float16", -13.0)])
+def test_one_derivative_8_ulp_off_is_reported(dtype, at):
+    _, case = CASES["sigmoid-default"]
+    (x,) = ulp.inputs(dtype, case.slope)
+    error = ulp.ulp_error(one_off(at, 8), case.slope, x)
+    assert x[np.argmax(error)] == at
+    assert 8 - ulp.BOUNDS[dtype, np.inf] <= error.max() <= 8 + ulp.BOUNDS[dtype, np.inf]
+
+
+def test_what_counts_as_zero_and_what_does_not():
+    x = np.array([1, 1, 1, 1, 1], np.float32)
+    tiny = np.longdouble(2) ** -126
+    exact = ulp.Exact(lambda x: (x * tiny * np.longdouble([0.9, 0.9, 0.9, 1.1, 1]), x * tiny), x)
+    error = exact.errors(np.array([0, 2**-127, 1.5 * 2**-126, 0, np.nan], np.float32))
+    assert list(error[:2]) == [0, 0]
+    assert min(error[2:]) > 1e6
+    assert np.isinf(error[4])
+
+
+def test_near_a_root_an_ulp_is_that_of_the_largest_term():
+    exact = ulp.Exact(lambda x: (x * np.longdouble(2) ** -20, x), np.ones(1, np.float32))
+    assert exact.errors(np.array([2**-20 + 2**-23], np.float32)) == 1
+
+
+def test_script_says_which_bound_is_missed(capsys, monkeypatch):
+    spec = importlib.util.spec_from_file_location("ulp_script", Path(__file__).parents[1] / "scripts" / "ulp.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert script.main(["relu"]) == 0
+    assert "all within their bounds" in capsys.readouterr().out
+    measure = ulp.measure
+    fake = ulp.Figure("float16", np.inf, 1.5, 2.0)
+
+    def spoilt(*args, **kwargs):
+        done = measure(*args, **kwargs)
+        return ulp.Measurement(done.name, (*done.ours[:3], fake), done.autodiff)
+
+    monkeypatch.setattr(ulp, "measure", spoilt)
+    assert script.main(["relu"]) == 1
+    assert "1.5 @ 2" in (out := capsys.readouterr().out)
+    assert "FAIL" in out
