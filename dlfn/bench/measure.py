@@ -9,7 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlfn.core import jaxprs
+
 __all__ = ["Measurement", "measure", "residual_bytes"]
+
+PAIRS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Measurement:
 
 
 def measure(
-    ours: Callable[..., Any], baseline: Callable[..., Any], args: tuple[Any, ...], *, pairs: int = 40
+    ours: Callable[..., Any], baseline: Callable[..., Any], args: tuple[Any, ...], *, pairs: int | None = None
 ) -> Measurement:
     """Times forward and backward under one jit. Arguments and cotangents are passed in: what a program closes over is
     folded into constants. The pairs alternate in order (A B, B A), so that a drift of the machine hits both alike.
@@ -47,7 +51,7 @@ def measure(
         calls.append(lambda program=program, moving=moving, cotangents=cotangents: program(moving, args, cotangents))
     repeats = [_repeats(call) for call in calls]
     ratios = []
-    for i in range(pairs):
+    for i in range(pairs or PAIRS):
         times = [0.0, 0.0]
         for which in (0, 1) if i % 2 == 0 else (1, 0):
             times[which] = _seconds(calls[which], repeats[which])
@@ -81,6 +85,7 @@ def _replaced(args: tuple[Any, ...], at: tuple[int, ...], moving: Any) -> list[A
 
 def _seconds(call: Callable[[], Any], repeats: int) -> float:
     start = time.perf_counter()
+    out = None
     for _ in range(repeats):
         out = call()
     jax.block_until_ready(out)
@@ -101,7 +106,5 @@ def residual_bytes(f: Callable[..., Any], args: tuple[Any, ...]) -> int:
         return jax.tree.leaves(jax.vjp(lambda *moving: f(*_replaced(args, at, moving)), *moving)[1])
 
     jaxpr = jax.make_jaxpr(held)(*[args[i] for i in at])
-    variables = (
-        {id(v): v for v in jaxpr.jaxpr.outvars} if hasattr(jaxpr, "jaxpr") else {id(v): v for v in jaxpr.outvars}
-    )
-    return sum(v.aval.size * v.aval.dtype.itemsize for v in variables.values() if not hasattr(v, "val"))
+    variables = {id(v): v.aval for v in jaxprs.parts(jaxpr)[0].outvars}
+    return sum(aval.size * aval.dtype.itemsize for aval in variables.values())

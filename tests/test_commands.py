@@ -1,0 +1,109 @@
+"""``dlfn check`` and ``dlfn bench``, in process."""
+
+import json
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import dlfn
+from dlfn.bench.measure import measure, residual_bytes
+from dlfn.check import registry
+from dlfn.cli import main
+
+
+def test_check_passes_and_writes_json(tmp_path, capsys):
+    path = tmp_path / "deep" / "check.json"
+    assert main(["check", "silu", "linear", "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["ok"] is True
+    assert {case["op"] for case in report["cases"]} == {"silu", "linear"}
+    assert {case["path"] for case in report["cases"]} == {"hand", "backprop", "finite_difference"}
+    assert {case["dtype"] for case in report["cases"]} == {"float64", "float32", "bfloat16", "float16"}
+    for case in report["cases"]:
+        assert set(case) == {"op", "case", "dtype", "path", "argument", "max_relative_error", "tolerance", "ok"}
+        if case["dtype"] == "float64" and case["path"] != "finite_difference":
+            assert case["max_relative_error"] <= 1e-10
+    assert "0 failed" in capsys.readouterr().out
+
+
+@pytest.fixture
+def wrong_op():
+    """An op whose backward is off in one coordinate, or not finite."""
+
+    def use(spoil):
+        op = dlfn.Op(lambda x, w: x * w, lambda x, w: (x * w, (x, w)), name="crooked")
+        op.def_backward(lambda residuals, dy: (dy * residuals[1], spoil(dy * residuals[0])))
+        case = registry.Case(lambda lead: (registry.normal(*lead, 3), registry.normal(*lead, 3)))
+        registry.register(registry.Entry(op, ("network.affine",), (case,)))
+
+    yield use
+    registry._ENTRIES.pop("crooked", None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [(lambda dw: dw.at[2, 1].mul(1.001), float), (lambda dw: dw.at[2, 1].set(jnp.nan), type(None))],
+    ids=["wrong", "nan"],
+)
+def test_check_fails_on_a_wrong_backward(wrong_op, tmp_path, capsys, spoil, error):
+    wrong_op(spoil)
+    path = tmp_path / "check.json"
+    assert main(["check", "crooked", "--json", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"crooked +default +float64 +hand +w .*\[2, 1\]: ", out)
+    report = json.loads(path.read_text())
+    failed = [case for case in report["cases"] if not case["ok"]]
+    assert report["ok"] is False
+    assert {case["argument"] for case in failed} == {"w"}
+    assert {case["path"] for case in failed if case["dtype"] == "float64"} == {"hand", "backprop"}
+    assert all(isinstance(case["max_relative_error"], error) for case in failed)
+
+
+@pytest.mark.parametrize("command", ["check", "bench"])
+def test_unknown_op(command, capsys, tmp_path):
+    path = tmp_path / "out.json"
+    assert main([command, "sigmiod", "--json", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == "dlfn: error: unknown op 'sigmiod'; did you mean 'sigmoid'?\n"
+    assert captured.out == ""
+    assert not path.exists()
+
+
+def test_bench_writes_rows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["dlfn.bench.measure"], "PAIRS", 2)
+    path = tmp_path / "bench.json"
+    assert main(["bench", "relu", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text())["rows"]
+    assert {row["baseline"] for row in rows} == {"jax.nn", "jax.nn + checkpoint"}
+    for row in rows:
+        assert set(row) == {
+            "op", "case", "baseline", "speedup", "speedup_low", "speedup_high", "temp_bytes", "baseline_temp_bytes",
+            "residual_bytes", "baseline_residual_bytes",
+        }  # fmt: skip
+        assert 0 < row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
+        assert row["residual_bytes"] == 4 * 1024 * 1024
+    assert "relu" in capsys.readouterr().out
+
+
+def test_measure_tells_faster_from_slower():
+    """A loop of 40 products against one: the benchmark must see it, in both directions."""
+    x = jnp.ones((128, 128))
+
+    def slow(x):
+        return jax.lax.fori_loop(0, 40, lambda _, y: jnp.tanh(y @ y) * 0.1, x)
+
+    def fast(x):
+        return x * 2
+
+    assert measure(fast, slow, (x,), pairs=4).speedup > 2
+    assert measure(slow, fast, (x,), pairs=4).speedup < 0.5
+
+
+def test_residual_bytes_counts_each_array_once():
+    x = jnp.ones(100)
+    assert residual_bytes(lambda x: jnp.sin(x) * jnp.cos(x), (x,)) >= 2 * 400
+    assert residual_bytes(dlfn.ops.gelu, (x,)) == 400
+    assert residual_bytes(lambda x: x + 1, (x,)) == 0
