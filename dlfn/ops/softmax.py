@@ -71,7 +71,13 @@ def _softmax_forward(x, *, axis):
 def _softmax_backward(y, dy, *, axis):
     dtype = y.dtype
     y, dy = upcast(y, dy)
-    return ((y * (dy - jnp.sum(y * dy, axis=axis, keepdims=True))).astype(dtype),)
+    dx = y * (dy - jnp.sum(y * dy, axis=axis, keepdims=True))
+    return (_project(dx, y, axis).astype(dtype),)
+
+
+def _project(dx, y, axis):
+    """dx, whose entries sum to 0 but for rounding errors, without these. They are errors in the entries of large y."""
+    return dx - y * jnp.sum(dx, axis=axis, keepdims=True)
 
 
 def softmax_jacobian(y):
@@ -142,9 +148,9 @@ def _log_softmax_forward(x, *, axis):
 def _log_softmax_backward(residuals, dy, *, axis):
     x, m, s = residuals
     z, dy = upcast(x, dy)
-    e = jnp.exp(jnp.minimum(z, jnp.finfo(z.dtype).max) - m)
-    total = jnp.sum(dy, axis=axis, keepdims=True)
-    return (jnp.where(m == jnp.inf, jnp.zeros_like(dy), dy - e * (total / s)).astype(x.dtype),)
+    y = jnp.exp(jnp.minimum(z, jnp.finfo(z.dtype).max) - m) / s
+    dx = _project(dy - y * jnp.sum(dy, axis=axis, keepdims=True), y, axis)
+    return (jnp.where(m == jnp.inf, jnp.zeros_like(dx), dx).astype(x.dtype),)
 
 
 @Op
