@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The transformation tests on the newest jax, which needs a newer Python than 3.11, where there is one.
+# The tests of what depends on jax's internals (transformations, rules) on the newest jax, which needs a newer Python than 3.11, where there is one.
 source "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
 
 python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2-9]*/bin/python python3) || {
@@ -9,4 +9,4 @@ python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2
 install .venv-newest-jax "$python" --group tests --editable .
 
 .venv-newest-jax/bin/python -c 'import jax, sys; print(f"jax {jax.__version__}, Python {sys.version.split()[0]}")'
-.venv-newest-jax/bin/pytest tests/test_transformations.py
+.venv-newest-jax/bin/pytest --numprocesses auto tests/test_transformations.py tests/test_rules.py

@@ -159,7 +159,7 @@ def test_traps(entry, trap):
             np.testing.assert_allclose(np.asarray(got, np.float64), expected, rtol=trap.rtol, atol=1e-37)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     pair=st.sampled_from([(e, c) for e in ENTRIES for c in e.cases]),
     lead=st.lists(st.integers(1, 5), max_size=3).map(tuple),

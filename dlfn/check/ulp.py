@@ -47,8 +47,8 @@ def derivative(f: Callable[..., Any], static: Static = None) -> Callable[[Any], 
 class Exact:
     """The exact derivative at points x, none of them nan, and how large an ULP is there.
 
-    An ULP is the spacing of x's dtype at the exact derivative or at its largest term, whichever is larger: they are
-    within a factor of two or so, except near a root, where the terms cancel. A result below the smallest normal number
+    An ULP is the spacing of x's dtype at the exact derivative; near a root, where terms of more than twice its size
+    cancel, it is the spacing at the largest of them. A result below the smallest normal number
     counts as zero, and so does a subnormal x where that serves better: XLA flushes both on CPU. Float16 it computes in
     float32: subnormal results are there, and are held to their spacing.
     """
@@ -62,7 +62,8 @@ class Exact:
         with np.errstate(all="ignore"):
             self.value, largest = (np.asarray(a) for a in slope(wide, **(static or {})))
             self.at_zero = np.asarray(slope(np.zeros(1, np.longdouble), **(static or {}))[0])
-        exponent = np.maximum(np.frexp(np.maximum(np.abs(self.value), largest))[1] - 1, int(info.minexp))
+        size = np.where(np.abs(self.value) < largest / 2, largest, np.abs(self.value))
+        exponent = np.maximum(np.frexp(size)[1] - 1, int(info.minexp))
         self.unit = np.ldexp(np.longdouble(1), exponent - int(info.nmant))
         self.subnormal = np.abs(wide) < self.tiny
 

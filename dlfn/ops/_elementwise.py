@@ -213,7 +213,7 @@ def silu_value(x):
 
 def silu_slope(x):
     t, s, e = _sigmoid_parts(x)
-    return _mirror(x, s * ((1.0 + e) - t) / _square_1p(e))
+    return _mirror(x, s * ((1.0 - t) + e) / _square_1p(e))
 
 
 def softplus_value(x):
@@ -245,4 +245,4 @@ def gelu_tanh_value(x):
 
 def gelu_tanh_slope(x):
     _, s, e, (hi, lo) = _gelu_tanh_parts(x)
-    return _mirror(x, s * (((1.0 + e) - lo) - hi) / _square_1p(e))
+    return _mirror(x, s * ((1.0 - hi) + (e - lo)) / _square_1p(e))
