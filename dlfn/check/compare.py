@@ -238,11 +238,13 @@ def relative_error(got: Any, expected: Any, scale: float | None = None) -> float
 
 
 def worst_coordinate(got: Any, expected: Any) -> str:
-    """``[2, 0]: 1.5 instead of 1.2`` where they differ most; what is not finite differs most."""
+    """``[2, 0]: 1.5 instead of 1.2`` where they differ most; what is not finite differs most. ``[2, 0]: 1.5, off by
+    2e-16`` where no digit shown differs."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.size == 0:
         return "none"
     with np.errstate(invalid="ignore"):
         gap = np.abs(got - expected)
     at = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape)
-    return f"{[int(i) for i in at]}: {got[at]:.6g} instead of {expected[at]:.6g}"
+    where, ours, theirs = [int(i) for i in at], f"{got[at]:.6g}", f"{expected[at]:.6g}"
+    return f"{where}: {ours} instead of {theirs}" if ours != theirs else f"{where}: {ours}, off by {gap[at]:.1g}"

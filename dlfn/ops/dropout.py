@@ -21,8 +21,8 @@ def dropout(x, key, *, keep_prob):
     The expectation of y is x. At inference, leave the op out. The document's p is ``keep_prob``; the ``rate`` of other
     libraries is ``1 - keep_prob``.
 
-    The backward pass keeps m, one byte per entry. To draw it again from the key would take less memory, but several
-    times the time of all the rest. Entries are dropped, not multiplied by 0: an infinite one cannot give nan.
+    The backward pass keeps m, one byte per entry: drawing it takes most of the time, and drawing it again from the key
+    would take as much once more. Entries are dropped, not multiplied by 0: an infinite one cannot give nan.
 
     Args:
         x: an array.

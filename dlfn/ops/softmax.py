@@ -37,8 +37,10 @@ def softmax(x, *, axis=-1):
         \frac{\partial y_i}{\partial x_j} = y_i (\delta_{ij} - y_j), \qquad
         \frac{\partial L}{\partial x} = y \odot \Big(\bar y - \sum_j \bar y_j y_j\Big)
 
-    The backward pass keeps y alone: every entry of it has full relative precision, however small, and the rule has no
-    other use for x.
+    The backward pass keeps y alone, of which even the smallest entries have all their digits. Where y is rounded to a
+    half type, the mean that is subtracted above is corrected once more. Where one y is all but 1, dx is far smaller
+    than :math:`\bar y` and, as with :func:`jax.nn.softmax`, exact to a rounding of :math:`\bar y` only. The loss
+    ``softmax_cross_entropy`` keeps the digits there.
 
     Args:
         x: an array of at least one axis.
@@ -72,12 +74,10 @@ def _softmax_backward(y, dy, *, axis):
     dtype = y.dtype
     y, dy = upcast(y, dy)
     dx = y * (dy - jnp.sum(y * dy, axis=axis, keepdims=True))
-    return (_project(dx, y, axis).astype(dtype),)
-
-
-def _project(dx, y, axis):
-    """dx, whose entries sum to 0 but for rounding errors, without these. They are errors in the entries of large y."""
-    return dx - y * jnp.sum(dx, axis=axis, keepdims=True)
+    if y.dtype != dtype:
+        # A y rounded to few bits has a sum that is not quite 1, and so dx one that is not quite 0.
+        dx = dx - y * jnp.sum(dx, axis=axis, keepdims=True)
+    return (dx.astype(dtype),)
 
 
 def softmax_jacobian(y):
@@ -148,8 +148,8 @@ def _log_softmax_forward(x, *, axis):
 def _log_softmax_backward(residuals, dy, *, axis):
     x, m, s = residuals
     z, dy = upcast(x, dy)
-    y = jnp.exp(jnp.minimum(z, jnp.finfo(z.dtype).max) - m) / s
-    dx = _project(dy - y * jnp.sum(dy, axis=axis, keepdims=True), y, axis)
+    e = jnp.exp(jnp.minimum(z, jnp.finfo(z.dtype).max) - m)
+    dx = dy - e * (jnp.sum(dy, axis=axis, keepdims=True) / s)
     return (jnp.where(m == jnp.inf, jnp.zeros_like(dx), dx).astype(x.dtype),)
 
 
