@@ -16,16 +16,17 @@ find_python() {
 }
 
 # install FOLDER PYTHON REQUIREMENT...: the environment in FOLDER holds the requirements. A stamp, written last, says so
-# for this pyproject.toml, so that neither a second call nor an interrupted one is taken for what it is not.
+# for this place and pyproject.toml, so that neither a second call nor an interrupted one is taken for what it is not.
 install() {
     local folder=$1 python=$2 wanted stamp
     shift 2
-    wanted="$* $(cksum <pyproject.toml)"
+    wanted="$PWD $* $(cksum <pyproject.toml)"
     stamp="$folder/.installed"
     if grep -qxF -- "$wanted" "$stamp" 2>/dev/null; then
         return
     fi
-    if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1; then
+    # An environment does not survive a move: its commands hold absolute paths.
+    if ! "$folder/bin/python" -m pip --version >/dev/null 2>&1 || ! grep -qF -- "$PWD " "$stamp" 2>/dev/null; then
         echo "making $folder with $("$python" --version)" >&2
         "$python" -m venv --clear "$folder"
     fi

@@ -207,3 +207,30 @@ def test_compare_covers_what_backprop_cannot():
     assert "no rule for the primitive 'cholesky'" in str(result)
     with pytest.raises(dlfn.InputError, match="no argument is a floating-point array"):
         dlfn.compare(lambda n: n)(3)
+
+
+def test_backprop_refuses_complex_intermediates():
+    f = lambda x: jnp.sum(jnp.abs(jnp.fft.rfft(x)) ** 2)  # noqa: E731
+    with pytest.raises(dlfn.InputError, match=r"'fft' makes a complex64 of a real input .*test_backprop\.py"):
+        dlfn.backprop(f)(X)
+    result = dlfn.compare(f)(X)
+    assert result.ok
+    assert "not compared: backprop: 'fft'" in str(result)
+
+
+def test_compare_tells_a_wrong_forward_and_a_kink_from_a_wrong_rule():
+    wrong = dlfn.Op(jnp.sin, lambda x: (1.01 * jnp.sin(x), x), lambda x, dy: (jnp.cos(x) * dy,), name="wrong")
+    result = dlfn.compare(lambda x: wrong(x))(X)
+    assert not result.ok
+    assert "the VALUE is not that of the definitions" in str(result)
+    result = dlfn.compare(lambda x: jnp.sum(ops.relu(x)))(jnp.array([0.0, 2.0]))
+    assert not result.ok
+    assert "finite diff. [0]: 0.5 instead of 0" in str(result)
+    assert "a step crossed a kink" in str(result)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", None])
+def test_compare_in_narrow_dtypes(dtype):
+    result = dlfn.compare(lambda x: ops.gelu(x), dtype=dtype)(X)
+    assert result.ok, result
+    assert result.rows[0].finite_difference is None

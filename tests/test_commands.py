@@ -26,7 +26,7 @@ def test_check_passes_and_writes_json(tmp_path, capsys):
         assert set(case) == {"op", "case", "dtype", "path", "argument", "max_relative_error", "tolerance", "ok"}
         if case["dtype"] == "float64" and case["path"] != "finite_difference":
             assert case["max_relative_error"] <= 1e-10
-    assert "0 failed" in capsys.readouterr().out
+    assert "failed: 0" in capsys.readouterr().out
 
 
 @pytest.fixture

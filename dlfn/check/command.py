@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     failures = [r for r in results if not r.ok]
     if failures:
         print("\nFAILED\n" + format_table(header, [cells(r) for r in failures]))
-    print(f"\n{len(results)} gradients of {len({r.op for r in results})} ops, {len(failures)} failed")
+    print(f"\n{len(results)} gradients, ops: {len({r.op for r in results})}, failed: {len(failures)}")
     if arguments.json:
         rows = [
             {"op": r.op, "case": r.case, "dtype": r.dtype, "path": r.path, "argument": r.argument,

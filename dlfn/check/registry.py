@@ -114,7 +114,7 @@ class Bench:
         arguments: the arguments' specs.
         baselines: functions of the same arguments by name.
         ours: None for the op itself.
-        floor: the speedup that is asked of it; numerics.md exempts single activations whose exactness has a price.
+        floor: the speedup that is asked of it; lower for single activations, whose exactness has a price.
     """
 
     name: str

@@ -15,7 +15,7 @@ from dlfn.core import InputError, autodiff
 
 __all__ = ["BOUNDS", "Exact", "Figure", "Measurement", "derivative", "inputs", "measure", "report", "ulp_error"]
 
-# What is measured, and the bound of numerics.md in ULP.
+# What is measured, and its bound in ULP.
 BOUNDS = {
     ("float32", 20.0): 4.0,
     ("float32", math.inf): 4.0,

@@ -18,7 +18,11 @@ __all__: list[str] = []  # imported to register its functions
 
 @structural("jit", "pjit", "closed_call")
 def _call(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    return walk.pullback(eqn.params["jaxpr"], values, needs)
+    outside, walk.line = walk.line, walk.source_line(eqn)
+    try:
+        return walk.pullback(eqn.params["jaxpr"], values, needs)
+    finally:
+        walk.line = outside
 
 
 @structural("remat2", "checkpoint")
@@ -204,7 +208,7 @@ def _while(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         raise InputError(
             f"backprop: while_loop cannot be run backwards, its number of steps is not known "
-            f"({jaxprs.source_line(eqn)}); use lax.scan, or lax.fori_loop with constant bounds"
+            f"({walk.source_line(eqn)}); use lax.scan, or lax.fori_loop with constant bounds"
         )
 
     return jaxprs.bind(eqn, values), back

@@ -166,9 +166,10 @@ class Op:
         args = jax.tree.unflatten(call.tree, range(len(call.shapes)))
         if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
             got = f"a tuple of {len(cotangents)}" if isinstance(cotangents, tuple) else _brief(cotangents)
+            hint = "; return (dx,)" if len(args) == 1 and not isinstance(cotangents, tuple) else ""
             raise InputError(
                 f"Op {self.name!r}: backward must return a tuple of {len(args)} cotangents, one per positional "
-                f"argument of {self.name}{self.signature}, got {got}"
+                f"argument of {self.name}{self.signature}, got {got}{hint}"
             )
         paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(args)[0]]
         flat: list[Any] = [None] * len(call.shapes)
@@ -220,6 +221,8 @@ def _accepting(function: Callable[..., Any], names: Sequence[str]) -> Callable[.
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, jax.Array):
+        return f"{value.dtype}{list(value.shape)}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 

@@ -42,10 +42,15 @@ class Walk:
     def __init__(self, record: Record | None, use_custom_rules: bool):
         self.record = record
         self.use_custom_rules = use_custom_rules
+        self.line = ""
 
     def inner(self) -> "Walk":
         """For a body that is traced on its own: its record leaves it as an output."""
         return Walk(None if self.record is None else {}, self.use_custom_rules)
+
+    def source_line(self, eqn: Any) -> str:
+        """The user's line of an equation; of the call around it, where jax traced its inside before."""
+        return jaxprs.source_line(eqn) or self.line
 
     def slot(self, name: str) -> str:
         """A unique name, reserved in the order of the forward pass."""
@@ -68,6 +73,15 @@ class Walk:
         for name, cotangent in record.items():
             self.note(self.slot(name.split("#")[0]), cotangent)
 
+    def _refuse_complex(self, eqn: Any) -> None:
+        for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
+            if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+                raise InputError(
+                    f"backprop: {eqn.primitive.name!r} makes a {var.aval.dtype} of a real input "
+                    f"({self.source_line(eqn)}), and backprop is real only; compute real and imaginary parts apart, "
+                    "or use jax.grad"
+                )
+
     def pullback(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
         """Evaluates a jaxpr. Returns its outputs and the function from their cotangents (``None``: zero) to those of
         the inputs, ``None`` at inputs that are not ``active`` or that no cotangent reached."""
@@ -84,6 +98,7 @@ class Walk:
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
             with eqn.ctx.manager:
                 if any(needs) and not _is_flat(eqn):
+                    self._refuse_complex(eqn)
                     outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
                     steps.append((eqn, needs, eqn_back))
                     moving.update(var for var in eqn.outvars if is_float(var.aval.dtype))
@@ -117,7 +132,8 @@ class Walk:
 
 def _is_flat(eqn: Any) -> bool:
     """Whether the derivative is zero everywhere."""
-    return RULES.get(eqn.primitive.name, _by_rule) is None or not any(is_float(v.aval.dtype) for v in eqn.outvars)
+    inexact = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
+    return RULES.get(eqn.primitive.name, _by_rule) is None or not inexact
 
 
 def _fitting(eqn: Any, atom: Any, bar: Any) -> Any:
@@ -138,12 +154,13 @@ def _by_rule(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resu
     outs = jaxprs.bind(eqn, values)
     name, several = eqn.primitive.name, eqn.primitive.multiple_results
     slot = walk.slot(_path(eqn)) if name == "name" else None
+    line = walk.source_line(eqn)
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         rule = RULES.get(name)
         if rule is None:
             raise InputError(
-                f"backprop: no rule for the primitive {name!r} ({jaxprs.source_line(eqn)}); "
+                f"backprop: no rule for the primitive {name!r} ({line}); "
                 f"give it one with dlfn.register_rule({name!r}, lambda dy, y, *xs, **params: ...)"
             )
         if slot is not None:
@@ -195,7 +212,7 @@ def _linear(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resul
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         if any(needs[:n_rest]):
             raise InputError(
-                f"backprop: the forward-mode derivative of {linear.call.op.name} ({jaxprs.source_line(eqn)}) cannot be "
+                f"backprop: the forward-mode derivative of {linear.call.op.name} ({walk.source_line(eqn)}) cannot be "
                 "differentiated once more in its point; use jax.grad around it"
             )
         dy = zeros(bars, [v.aval for v in eqn.outvars])

@@ -17,7 +17,7 @@ EXAMPLE = "dlfn train configs/digits_mlp.toml train.steps=50 gradient=backprop"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="a TOML file, such as configs/digits_mlp.toml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="a key of the file and its value")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="a key of the file and its value")
 
 
 def run(arguments: argparse.Namespace) -> int:

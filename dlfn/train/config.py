@@ -185,7 +185,8 @@ def _scalar(value: Any, kind: type, spec: dataclasses.Field, path: str) -> Any:
 def _expect(value: Any, kind: type, name: str, path: str) -> Any:
     # bool is a subclass of int, but true is no number of steps.
     if type(value) is not kind:
-        raise InputError(f"{path} = {value!r}: expected {name}, got {type(value).__name__}")
+        hint = f"; write {path}='[256, 128]'" if kind is list else ""
+        raise InputError(f"{path} = {value!r}: expected {name}, got {type(value).__name__}{hint}")
     return value
 
 

@@ -1,6 +1,7 @@
 """Optimisers and schedules of optax, by name from the configuration."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -35,6 +36,9 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
         if (kinds[key] is bool) != isinstance(value, bool) or not isinstance(value, (bool, int, float)):
             expected = "true or false" if kinds[key] is bool else "a number"
             raise InputError(f"optimizer.{key} = {value!r}: expected {expected}, got {type(value).__name__}")
+    rate = settings["learning_rate"]
+    if not 0 < rate < math.inf:
+        raise InputError(f"optimizer.learning_rate = {rate!r}: must be above 0 and finite")
     settings["learning_rate"] = make_schedule(config.schedule, settings["learning_rate"], config.train.steps)
     return getattr(optax, name)(**settings)
 
