@@ -9,4 +9,4 @@ python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2
 install .venv-newest-jax "$python" --group tests --editable .
 
 .venv-newest-jax/bin/python -c 'import jax, sys; print(f"jax {jax.__version__}, Python {sys.version.split()[0]}")'
-.venv-newest-jax/bin/pytest --numprocesses auto tests/test_transformations.py tests/test_rules.py
+.venv-newest-jax/bin/pytest --numprocesses auto tests/test_{transformations,rules,op,backprop}.py

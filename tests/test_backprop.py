@@ -1,12 +1,12 @@
 """backprop, autodiff and compare as a user meets them."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.interpreters import ad
 
 import dlfn
 from dlfn import ops
@@ -38,20 +38,20 @@ def looped(w, x):
 def test_backprop_agrees_with_jax(f, transform, x64):
     args = jax.tree.map(lambda a: a.astype("float64"), (PARAMS, X))
     expected = jax.grad(f, (0, 1))(*args)
-    chex_close(transform(dlfn.backprop(f, (0, 1)))(*args), expected)
-    chex_close(dlfn.backprop(transform(f), (0, 1))(*args), expected)
+    close(transform(dlfn.backprop(f, (0, 1)))(*args), expected)
+    close(dlfn.backprop(transform(f), (0, 1))(*args), expected)
 
 
-def chex_close(a, b):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), a, b)
+def close(a, b):
+    chex.assert_trees_all_close(a, b, rtol=1e-10, atol=1e-12)
 
 
 def test_forms_mirror_jax():
     f = lambda x, y: (jnp.sum(x * y), {"extra": x})  # noqa: E731
-    chex_close(dlfn.backprop(f, (0, -1), has_aux=True)(X, X), jax.grad(f, (0, 1), has_aux=True)(X, X))
-    chex_close(dlfn.backprop_value_and_grad(f, has_aux=True)(X, X), jax.value_and_grad(f, has_aux=True)(X, X))
+    close(dlfn.backprop(f, (0, -1), has_aux=True)(X, X), jax.grad(f, (0, 1), has_aux=True)(X, X))
+    close(dlfn.backprop_value_and_grad(f, has_aux=True)(X, X), jax.value_and_grad(f, has_aux=True)(X, X))
     value, back, aux = dlfn.backprop_vjp(lambda x: ({"y": jnp.sin(x)}, x), X, has_aux=True)
-    chex_close((value, back({"y": X}), aux), ({"y": jnp.sin(X)}, (X * jnp.cos(X),), X))
+    close((value, back({"y": X}), aux), ({"y": jnp.sin(X)}, (X * jnp.cos(X),), X))
     assert dlfn.backprop(lambda x: 3.0)(2.0) == 0.0
 
 
@@ -107,7 +107,7 @@ def test_autodiff_says_where_it_cannot():
 def test_backprop_of_an_inner_gradient(x64):
     args = jax.tree.map(lambda a: a.astype("float64"), (PARAMS, X))
     f = lambda w, x: jnp.sum(jax.grad(network)(w, x)["1"] ** 2)  # noqa: E731
-    chex_close(dlfn.backprop(f)(*args), jax.grad(f)(*args))
+    close(dlfn.backprop(f)(*args), jax.grad(f)(*args))
 
 
 MISTAKES = {
@@ -160,11 +160,11 @@ def test_tripwire_backprop_never_enters_jax_autodiff(monkeypatch):
             monkeypatch.setattr(machinery, name, trip)
     for trace in ("JVPTrace", "LinearizeTrace"):
         monkeypatch.setattr(getattr(machinery, trace), "__init__", trip)
-    monkeypatch.setattr(ad, "primitive_jvps", dict.fromkeys(ad.primitive_jvps, trip))
     jax.clear_caches()
     dlfn.backprop(looped)(PARAMS, X)
     jax.jit(dlfn.backprop(looped))(PARAMS, X)
     dlfn.backprop(wrong_jvp)(1.0)
+    dlfn.backprop(wrong_vjp)(1.0)
     with pytest.raises(AssertionError, match="was entered"):
         jax.grad(network)(PARAMS, X)
     original = dlfn.core.rules.RULES["sin"]
@@ -234,3 +234,55 @@ def test_compare_in_narrow_dtypes(dtype):
     result = dlfn.compare(lambda x: ops.gelu(x), dtype=dtype)(X)
     assert result.ok, result
     assert result.rows[0].finite_difference is None
+
+
+def test_names_are_numbered_in_the_order_of_the_forward_pass():
+    def f(x):
+        for scale in (1.0, 2.0):
+            x = jax.checkpoint(lambda x, scale=scale: checkpoint_name(scale * x, "h"))(x)
+        x, _ = lax.scan(lambda c, s: (checkpoint_name(c * s, "h"), None), x, jnp.array([1.0, 3.0]))
+        branches = (lambda x: checkpoint_name(5 * x, "h"), lambda x: jnp.sum(checkpoint_name(jnp.stack([x, x]), "h")))
+        return checkpoint_name(7 * lax.cond(x > 0, *branches, x), "h")
+
+    _, deltas = dlfn.backprop(f, record=True)(1.0)
+    assert {name: np.asarray(delta).tolist() for name, delta in deltas.items()} == {
+        "h": 2 * 3 * 5 * 7, "h#2": 3 * 5 * 7, "h#3": [3 * 5 * 7, 5 * 7], "h#4": [0, 0], "h#5": 7, "h#6": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("cotangent", [np.float32(3), 3.0, jnp.float32(3)], ids=["numpy", "python", "jax"])
+def test_a_custom_vjp_may_return_any_kind_of_number(cotangent):
+    @jax.custom_vjp
+    def f(x):
+        return 3 * x
+
+    f.defvjp(lambda x: (3 * x, None), lambda _, dy: (cotangent,))
+    assert dlfn.backprop(f)(1.0) == 3.0
+
+
+def test_floats_by_keyword_are_configuration():
+    x, key = jnp.ones(8), jax.random.key(0)
+    value = ops.dropout(x, key, keep_prob=0.5)
+    np.testing.assert_array_equal(dlfn.autodiff(ops.dropout)(x, key, keep_prob=0.5), value)
+    assert dlfn.compare(ops.dropout)(x, key, keep_prob=0.5).ok
+
+
+HARD_TO_DIFFERENCE = {
+    "a domain": (jnp.log, jnp.array([1e-4, 2.0])),
+    "a large value": (lambda x: 1e8 + jnp.sin(x), jnp.array([0.3])),
+    "small inputs": (lambda x: jnp.sum(jnp.sin(1e7 * x)), jnp.array([1e-7, 2e-7])),
+}
+
+
+@pytest.mark.parametrize("name", HARD_TO_DIFFERENCE)
+def test_compare_gives_no_false_alarm_at(name):
+    f, x = HARD_TO_DIFFERENCE[name]
+    result = dlfn.compare(f)(x)
+    assert result.ok, result
+
+
+def test_compare_says_where_a_function_leaves_float64():
+    result = dlfn.compare(lambda x: jax.nn.softmax(x.astype(jnp.float32)))(X)
+    assert "the function computes in float32 (" in str(result)
+    with pytest.raises(dlfn.InputError, match="returns no floating-point array"):
+        dlfn.compare(jnp.argmax)(X)

@@ -62,6 +62,16 @@ def test_check_fails_on_a_wrong_backward(wrong_op, tmp_path, capsys, spoil, erro
     assert all(isinstance(case["max_relative_error"], error) for case in failed)
 
 
+def test_a_backward_that_raises_fails_its_check_and_no_other(wrong_op, tmp_path, capsys):
+    wrong_op(lambda dw: dw[:2])
+    path = tmp_path / "check.json"
+    assert main(["check", "crooked", "relu", "--json", str(path)]) == 1
+    assert "backward's cotangent of w is float64[2, 3], but w is float64[4, 3]" in capsys.readouterr().out
+    cases = json.loads(path.read_text())["cases"]
+    assert {case["op"] for case in cases} == {"crooked", "relu"}
+    assert all(case["max_relative_error"] is None for case in cases if not case["ok"])
+
+
 @pytest.mark.parametrize("command", ["check", "bench"])
 def test_unknown_op(command, capsys, tmp_path):
     path = tmp_path / "out.json"

@@ -130,3 +130,31 @@ def test_weights_shared_by_a_batch_are_saved_once():
     x, w = jnp.ones((64, 3, 5)), jnp.ones((5, 4))
     held = sum(leaf.size for leaf in jax.tree.leaves(back_of(w, x)))
     assert held == x.size + w.size
+
+
+def test_configuration_that_is_equal_but_not_the_same_is_told_apart():
+    op = dlfn.Op(lambda x, *, s: x * s, lambda x, *, s: (x * jnp.copysign(1.0, s), s), lambda s, dy: (dy,))
+    assert op(1.0, s=0.0) == 1.0
+    assert op(1.0, s=-0.0) == -1.0
+    kinds = dlfn.Op(lambda x, *, s: s, lambda x, *, s: (jnp.asarray(s), None), lambda _, dy: (dy,))
+    assert [kinds(1.0, s=s).dtype for s in (1, 1.0, True)] == [jnp.int32, jnp.float32, jnp.bool_]
+
+
+def test_integer_outputs_follow_x64():
+    op = dlfn.Op(lambda x: jnp.argmax(x), lambda x: (jnp.argmax(x), None), lambda _, dy: (None,), name="argmax")
+    x = jnp.arange(3, dtype=jnp.float32)
+    assert op(x).dtype == jnp.int32
+    with jax.enable_x64(True):
+        assert jax.jit(op)(x).dtype == jnp.int64
+
+
+@pytest.mark.parametrize("z", [0.0, -0.0, 1.0, -1.0])
+def test_second_order_at_points_of_symmetry(z, x64):
+    """Where a forward or a slope is written with |x| or a maximum, its own derivative must not be that of the kink."""
+    for op, args in (
+        (dlfn.ops.binary_cross_entropy, (jnp.array([0.3]),)),
+        (dlfn.ops.sigmoid, ()), (dlfn.ops.tanh, ()), (dlfn.ops.silu, ()), (dlfn.ops.softplus, ()), (dlfn.ops.gelu, ()),
+    ):  # fmt: skip
+        f = lambda x, op=op, args=args: jnp.sum(op(x, *args))  # noqa: E731
+        x = jnp.array([z])
+        np.testing.assert_allclose(jax.hessian(f)(x), jax.hessian(dlfn.autodiff(f))(x), rtol=1e-10, atol=1e-12)

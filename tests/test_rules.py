@@ -46,7 +46,9 @@ CASES = {
     "cbrt": [(jnp.cbrt, POSITIVE)],
     "abs": [(jnp.abs, X)],
     "integer_pow": [(lambda x: x**3, X), (lambda x: x**-2, X), (lambda x: lax.integer_pow(x, 0), X)],
-    "pow": [(jnp.power, POSITIVE, Y), (lambda x: lax.pow(x, jnp.int32(3)), X), (lambda y: 2.5**y, Y)],
+    "pow": [
+        (lambda x: x**2.5, np.float64(1.7)),
+        (jnp.power, POSITIVE, Y), (lambda x: lax.pow(x, jnp.int32(3)), X), (lambda y: 2.5**y, Y)],
     "polynomial": [(lambda x: jnp.polyval(jnp.array([2.0, 3.0, 1.0, 0.5]), x), X)],
     "one_minus_square": [(getattr(lax, "one_minus_square", lambda x: 1 - x * x), X)],
     "exp": [(jnp.exp, X)],
@@ -95,7 +97,11 @@ CASES = {
     "cummax": [(jax_cumulative("cummax"), X), (jax_cumulative("cummax", reverse=True), X)],
     "cummin": [(jax_cumulative("cummin"), X), (jax_cumulative("cummin", reverse=True), X)],
     "cumlogsumexp": [(jax_cumulative("cumlogsumexp"), X), (jax_cumulative("cumlogsumexp", reverse=True), X)],
-    "reshape": [(lambda x: x.reshape(2, 6), X)],
+    "reshape": [
+        (lambda x: x.reshape(2, 6), X),
+        (lambda x: jnp.reshape(x, (6, 2), order="F"), X),
+        (lambda x: lax.reshape(x, (7, 48), (1, 3, 0, 2)), IMAGE),
+    ],
     "squeeze": [(lambda x: lax.squeeze(x[:1], (0,)), X)],
     "broadcast_in_dim": [(lambda x: jnp.broadcast_to(x[:, :1, None], (5, 3, 4, 2)), X)],
     "transpose": [(lambda x: x.transpose(2, 0, 3, 1), IMAGE)],
@@ -138,6 +144,8 @@ CASES = {
         (conv(window_strides=(1, 2), padding=((1, 2), (0, 1)), lhs_dilation=(2, 3)), IMAGE[..., :2], KERNEL),
         (conv(window_strides=(3, 2), padding=((-1, 2), (0, 3))), IMAGE[..., :2], KERNEL),
         (conv(window_strides=(1, 1), padding="SAME", batch_group_count=2), IMAGE[..., :2], KERNEL),
+        (jax.vmap(conv(window_strides=(1, 2), padding="SAME", feature_group_count=2)),
+         np.stack([IMAGE, IMAGE[::-1]]), np.stack([KERNEL, KERNEL[::-1]])),
         (
             lambda x, k: lax.conv_general_dilated(x, k, (2, 1), "SAME", dimension_numbers=("CHWN", "OHWI", "NCHW")),
             IMAGE.transpose(3, 1, 2, 0),
@@ -177,6 +185,33 @@ def test_rule_agrees_with_jax(name, index, x64):
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * max(1, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("preferred", [None, jnp.float32])
+def test_products_of_half_types(preferred):
+    half = [jnp.asarray(a, jnp.bfloat16) for a in (IMAGE[..., :2], KERNEL)]
+    for f, args in (
+        (conv(window_strides=(1, 1), padding="SAME", preferred_element_type=preferred), half),
+        (
+            lambda x, y: jnp.dot(x, y.T, preferred_element_type=preferred),
+            [jnp.asarray(a, jnp.bfloat16) for a in (X, Y)],
+        ),
+    ):
+        loss = lambda *args, f=f: jnp.sum(f(*args).astype(jnp.float32) ** 2)  # noqa: E731
+        for a, b in zip(dlfn.backprop(loss, (0, 1))(*args), jax.grad(loss, (0, 1))(*args), strict=True):
+            assert a.dtype == b.dtype == jnp.bfloat16
+            np.testing.assert_allclose(a.astype("float32"), b.astype("float32"), rtol=0.02, atol=0.05)
+
+
+def test_sharding_is_part_of_the_type_of_a_cotangent():
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+    with jax.set_mesh(mesh):
+        x = jax.device_put(IMAGE[0, :4, :, 0], jax.P("data", "model"))
+        w = jax.device_put(IMAGE[0, 0], jax.P("model", None))
+        loss = lambda x, w: jnp.sum(jnp.tanh(jnp.matmul(x, w, out_sharding=jax.P("data", None))))  # noqa: E731
+        for a, b in zip(dlfn.backprop(loss, (0, 1))(x, w), jax.grad(loss, (0, 1))(x, w), strict=True):
+            assert jax.typeof(a).sharding == jax.typeof(b).sharding
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_every_rule_has_a_case():

@@ -91,7 +91,7 @@ def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path
 def test_the_three_gradients_train_to_the_same_parameters(configure, tmp_path, x64):
     results = {}
     for gradient in ("hand", "backprop", "autodiff"):
-        train(configure(f"gradient={gradient}", "train.steps=20", "model.residual=true", "model.widths=[8, 8]"))
+        train(configure(f"gradient={gradient}", "train.steps=200", "model.residual=true", "model.widths=[8, 8]"))
         results[gradient] = _leaves(tmp_path / "run")
     for gradient, leaves in results.items():
         for path, leaf in leaves.items():

@@ -3,15 +3,16 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.core import InputError, autodiff, backprop
+from dlfn.core import InputError, autodiff, backprop, jaxprs
 
 __all__ = ["Comparison", "Row", "compare", "finite_differences", "format_table", "relative_error", "worst_coordinate"]
 
@@ -138,7 +139,10 @@ def compare(
 def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison:
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     values = [leaf for _, leaf in leaves]
-    moving = [i for i, leaf in enumerate(values) if _is_float(leaf)]
+    # A float by keyword is configuration, as jaxprs.trace has it.
+    moving = [
+        i for i, (path, leaf) in enumerate(leaves) if _is_float(leaf) and (path[0].idx == 0 or hasattr(leaf, "dtype"))
+    ]
     if not moving:
         raise InputError("compare: no argument is a floating-point array, so there is no gradient to compare")
     names = [_leaf_name(f, leaves[i][0], len(args)) for i in moving]
@@ -151,14 +155,17 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
         args, kwargs = tree.unflatten(full)
         return f(*args, **kwargs)
 
-    loss = projected(of_floats, jax.eval_shape(of_floats, point), seed)
+    shapes = jax.eval_shape(of_floats, point)
+    if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
+        raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
+    loss = projected(of_floats, shapes, seed)
     computed = jnp.result_type(*point)
     wide = computed == jnp.float64
     if tolerance is None:
         tolerance = 1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5
     value, reference = jax.jit(jax.value_and_grad(autodiff(loss)))(point)
     our_value, hand = jax.jit(jax.value_and_grad(loss))(point)
-    notes: list[str] = []
+    notes = _narrow_notes(loss, point) if wide else []
     walked: list[Any] | None = None
     try:
         walked = jax.jit(backprop(loss))(point)
@@ -176,15 +183,16 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
         numeric = None
         if differences is not None:
             exact = expected.ravel()[chosen[i]]
-            errors["finite diff."] = numeric = relative_error(differences[i], exact, scale=_norm(expected))
-            bounds["finite diff."] = FINITE_DIFFERENCE_TOLERANCE
+            numbers, rounding = differences[i]
+            errors["finite diff."] = numeric = relative_error(numbers, exact, scale=_norm(expected))
+            bounds["finite diff."] = FINITE_DIFFERENCE_TOLERANCE + _norm(rounding) / (_norm(expected) or 1.0)
         share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
         worst = max(share, key=share.__getitem__)
         if worst == "finite diff." and share[worst] <= 1:  # then it is the rounding of finite differences that shows
             worst = "hand rule"
         if worst == "finite diff." and differences is not None:
             numbers = np.array(expected, np.float64).ravel()
-            numbers[chosen[i]] = differences[i]
+            numbers[chosen[i]] = differences[i][0]
             where = worst_coordinate(numbers.reshape(expected.shape), expected)
         else:
             where = worst_coordinate(ours[worst], expected)
@@ -192,6 +200,21 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
         rows.append(Row(name, expected.shape, _norm(expected), errors["hand rule"], errors.get("backprop"), numeric,
                         f"{worst} {where}", agreed))  # fmt: skip
     return Comparison(tuple(rows), relative_error(our_value, value), tolerance, str(computed), tuple(notes))
+
+
+def _narrow_notes(loss: Callable[..., Any], point: list[jax.Array]) -> list[str]:
+    """Where the function itself leaves float64: nothing agrees to 1e-10 then."""
+
+    def visit(jaxpr: Any) -> Iterator[str]:
+        for eqn in jaxprs.parts(jaxpr)[0].eqns:
+            for var in eqn.outvars:
+                if jnp.issubdtype(var.aval.dtype, jnp.floating) and var.aval.dtype != jnp.float64:
+                    line = jaxprs.source_line(eqn)
+                    yield f"the function computes in {var.aval.dtype} ({line or eqn.primitive.name}): pass dtype=None"
+            for sub in jaxprs.subjaxprs(eqn):
+                yield from visit(sub)
+
+    return list(itertools.islice(visit(jax.make_jaxpr(loss)(point)), 1))
 
 
 def _is_float(leaf: Any) -> bool:
@@ -232,9 +255,12 @@ def projected(f: Callable[..., Any], shapes: Any, seed: int) -> Callable[..., ja
     return loss
 
 
-def finite_differences(loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]) -> list[np.ndarray]:
-    """Central differences of a scalar function of a list of arrays, at chosen flat coordinates of each. Of three steps
-    it takes the pair that agrees best (a step across a kink does not), extrapolated to zero (Richardson)."""
+def finite_differences(
+    loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Central differences of a scalar function of a list of arrays, at chosen flat coordinates of each, and how much of
+    them may be rounding of the function's value. Of three steps they take the pair that agrees best (a step across a
+    kink, or out of the domain, does not), extrapolated to zero (Richardson)."""
     steps = np.array([1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
 
     def along(leaf: int, at: Any) -> Any:
@@ -248,18 +274,23 @@ def finite_differences(loss: Callable[..., Any], point: list[jax.Array], chosen:
 
             return (moved(1.0) - moved(-1.0)) / (2 * h)
 
-        base = eps**0.2 * jnp.maximum(1, jnp.abs(point[leaf].ravel()[at]))
+        largest = jnp.max(jnp.abs(point[leaf]))
+        least = jnp.where(largest > 0, 1e-3 * largest, 1)
+        base = eps**0.2 * jnp.maximum(least, jnp.abs(point[leaf].ravel()[at]))
         raw = jax.lax.map(difference, base * jnp.asarray(steps, point[leaf].dtype))
         coarse, fine = raw[0::2], raw[1::2]
-        best = jnp.argmin(jnp.abs(coarse - fine))
-        return (4 * fine[best] - coarse[best]) / 3
+        gap = jnp.abs(coarse - fine)
+        best = jnp.argmin(jnp.where(jnp.isnan(gap), jnp.inf, gap))
+        rounding = 4 * eps * jnp.abs(loss(point)) / (base * jnp.asarray(steps[1::2], base.dtype)[best])
+        return (4 * fine[best] - coarse[best]) / 3, rounding
 
-    return [
-        np.asarray(jax.jit(lambda at, leaf=leaf: jax.lax.map(functools.partial(along, leaf), at))(jnp.asarray(at)))
-        if len(at)
-        else np.zeros(0)
-        for leaf, at in enumerate(chosen)
-    ]
+    def of_leaf(leaf: int, at: Any) -> tuple[np.ndarray, np.ndarray]:
+        if not len(at):
+            return np.zeros(0), np.zeros(0)
+        values, rounding = jax.jit(lambda at: jax.lax.map(functools.partial(along, leaf), at))(jnp.asarray(at))
+        return np.asarray(values), np.asarray(rounding)
+
+    return [of_leaf(leaf, at) for leaf, at in enumerate(chosen)]
 
 
 def _norm(array: Any) -> float:

@@ -67,15 +67,25 @@ def check_case(entry: Entry, case: Case, dtype: str, lead: tuple[int, ...] = (4,
         reference = jax.jit(jax.grad(autodiff(loss)))(exact)
         paths = {"hand": jax.grad(loss), "backprop": backprop(loss)}
         bound = tolerance(dtype, case.terms(*args))
+
+        def name(i: int) -> str:
+            return entry.op.argument_name((jax.tree_util.SequenceKey(i),))
+
         result = functools.partial(Result, entry.op.name, case.name, dtype)
         for path, gradient in paths.items():
-            for i, got, expected in zip(moving, jax.jit(gradient)(point), reference, strict=True):
-                name = entry.op.argument_name((jax.tree_util.SequenceKey(i),))
-                yield result(path, name, relative_error(got, expected), bound, worst(got, expected))
+            try:
+                grads = jax.jit(gradient)(point)
+            except Exception as error:  # a backward that raises has failed the check, not ended it
+                message = f"{type(error).__name__}: {error}".split("\n")[0]
+                yield from (result(path, name(i), None, bound, message) for i in moving)
+                continue
+            for i, got, expected in zip(moving, grads, reference, strict=True):
+                yield result(path, name(i), relative_error(got, expected), bound, worst(got, expected))
         if dtype == "float64":
             everywhere = [np.arange(x.size) for x in point]
-            for i, got, expected in zip(moving, finite_differences(loss, point, everywhere), reference, strict=True):
-                name = entry.op.argument_name((jax.tree_util.SequenceKey(i),))
+            for i, (got, _), expected in zip(
+                moving, finite_differences(loss, point, everywhere), reference, strict=True
+            ):
                 got = got.reshape(expected.shape)
                 error = relative_error(got, expected)
-                yield result("finite_difference", name, error, FINITE_DIFFERENCE_TOLERANCE, worst(got, expected))
+                yield result("finite_difference", name(i), error, FINITE_DIFFERENCE_TOLERANCE, worst(got, expected))

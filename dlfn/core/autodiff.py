@@ -23,7 +23,7 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
 
     Args:
         f: a function of pytrees of arrays. It is traced, so its Python control flow must not depend on array values;
-            arguments that are not arrays or floats stay as they are.
+            arguments that are not arrays or positional floats stay as they are.
         custom_jvp: strip ``jax.custom_jvp`` rules too. Off by default, for that changes conventions of ``jax.nn``
             (relu′(0) becomes 1/2). A ``custom_jvp`` function with a stripped rule inside it is stripped in any case.
 

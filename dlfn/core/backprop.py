@@ -37,7 +37,9 @@ def backprop(
         has_aux: ``f`` returns ``(value, aux)``.
         record: return every recorded intermediate cotangent as well: ``(gradient, deltas)``, where ``deltas`` maps the
             names given by ``jax.ad_checkpoint.checkpoint_name``, and those of the Ops, to the cotangents :math:`\delta`
-            of those values. The n-th value of the same name is ``name#n``; inside ``scan`` the steps are stacked.
+            of those values, in the order of the forward pass. The n-th value of the same name is ``name#n``; inside
+            ``scan`` the steps are stacked; in a branch of ``cond`` that did not run they are zero. Values that no
+            cotangent reaches are left out.
         custom_rules: what to do at ``jax.custom_vjp`` and ``jax.custom_jvp`` functions: ``"use"`` their rules or
             ``"strip"`` them and differentiate their bodies.
 
@@ -48,7 +50,8 @@ def backprop(
         InputError: when ``f`` is not scalar; when an argument is not floating point; when a primitive has no rule
             (the message names it and your source line; :func:`dlfn.register_rule` adds one).
 
-    Run under ``jax.jit`` it compiles like any other function; loops save their carries and recompute each step.
+    ``f`` is traced: its Python control flow must not depend on array values. Run under ``jax.jit`` it compiles like any
+    other function; loops save their carries and recompute each step.
 
     >>> import jax.numpy as jnp, dlfn
     >>> f = lambda v: (3 * v["x"] + 4 * v["y"] - 5) ** 2
@@ -105,7 +108,9 @@ def backprop_value_and_grad(
             )
         grads = back(jax.tree.map(jnp.ones_like, value))
         out = ((value, aux) if has_aux else value, grads[0] if isinstance(argnums, int) else grads)
-        return (*out, deltas) if record else out
+        return (
+            (*out, {name: delta for name, delta in deltas.items() if delta is not None}) if deltas is not None else out
+        )
 
     return value_and_gradient
 

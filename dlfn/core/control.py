@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.interpreters import ad
 
 from dlfn.core import jaxprs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import is_float, strong
-from dlfn.core.walk import Record, Result, Walk, structural, zeros
+from dlfn.core.walk import Result, Walk, structural, zeros
 
 __all__: list[str] = []  # imported to register its functions
 
@@ -29,10 +30,14 @@ def _call(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
 def _checkpoint(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     """Keep the inputs only; run forwards again when the cotangents arrive."""
     outs = jaxprs.run(eqn.params["jaxpr"], values)
+    slots = walk.reserve(eqn.params["jaxpr"])
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         again = lax.optimization_barrier(values) if eqn.params["prevent_cse"] else values
-        return walk.pullback(eqn.params["jaxpr"], again, needs)[1](bars)
+        inner = walk.inner()
+        cotangents = inner.pullback(eqn.params["jaxpr"], again, needs)[1](bars)
+        walk.merge(slots, inner.order(), inner.noted())
+        return cotangents
 
     return outs, back
 
@@ -84,7 +89,10 @@ def _custom_vjp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> R
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         cotangents = backward.call_wrapped(*rest, *zeros(bars, outs))
-        return [bar if isinstance(bar, jax.Array) else None for bar in cotangents]
+        if len(cotangents) == 2 and isinstance(cotangents[0], list | tuple):
+            cotangents = cotangents[0]  # from jax 0.12 on, logs come beside them
+        return [None if isinstance(bar, ad.Zero) or not needed else jnp.asarray(bar)
+                for bar, needed in zip(cotangents, needs, strict=True)]  # fmt: skip
 
     return outs, back
 
@@ -104,6 +112,7 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
         outs = jaxprs.run(body, [*consts, *carry, *x])
         return outs[:n_carry], (outs[n_carry:], carry)
 
+    slots, order = walk.reserve(body), []
     final, (ys, carries) = lax.scan(step, init, xs, reverse=params["reverse"], **loop)
     active = _active_in_loop(body, needs, n_consts, n_carry)
     const_at = [i for i in range(n_consts) if active[i]]
@@ -120,6 +129,7 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
             inner = walk.inner()
             point = [*consts, *carry, *x]
             _, step_back = inner.pullback(body, point, active)
+            order[:] = inner.order()
             out_bars: list[Any] = [None] * n_carry
             for i, bar in zip(carry_at, carry_bars, strict=True):
                 out_bars[i] = bar
@@ -132,7 +142,7 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
         (carry_bars, const_bars), (x_bars, record) = lax.scan(
             back_step, state, (carries, xs, y_bars), reverse=not params["reverse"], **loop
         )
-        walk.merge(record)
+        walk.merge(slots, order, record)
         cotangents: list[Any] = [None] * len(values)
         for offset, at, found in (
             (0, const_at, const_bars), (n_consts, carry_at, carry_bars), (n_consts + n_carry, x_at, x_bars),
@@ -161,42 +171,44 @@ def _active_in_loop(body: Any, needs: list[bool], n_consts: int, n_carry: int) -
 
 @structural("cond")
 def _cond(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
+    """Backwards, the branch that ran runs again. A name in a branch that did not run has a zero cotangent."""
     index, *operands = values
     branches = eqn.params["branches"]
     outs = lax.switch(index, [lambda *ops, b=b: jaxprs.run(b, ops) for b in branches], *operands)
+    slots = [walk.reserve(branch) for branch in branches]
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         present = [i for i, bar in enumerate(bars) if bar is not None]
+        orders: list[list[str]] = [[] for _ in branches]
 
-        def back_branch(branch: Any) -> Callable[..., Any]:
+        def back_branch(number: int) -> Callable[..., Any]:
             def run(operands: Any, given: Any) -> Any:
                 bars: list[Any] = [None] * len(outs)
                 for i, bar in zip(present, given, strict=True):
                     bars[i] = bar
                 inner = walk.inner()
-                _, branch_back = inner.pullback(branch, operands, needs[1:])
+                _, branch_back = inner.pullback(branches[number], operands, needs[1:])
                 found = zeros(branch_back(bars), operands)
+                orders[number][:] = inner.order()
                 return [bar for bar, needed in zip(found, needs[1:], strict=True) if needed], inner.noted()
 
             return run
 
-        backs = [back_branch(branch) for branch in branches]
+        backs = [back_branch(number) for number in range(len(branches))]
         given = [bars[i] for i in present]
-        # A name that only one branch knows has a zero cotangent when another one ran.
-        shapes: Record = {}
-        for run in backs:
-            shapes.update(jax.eval_shape(run, operands, given)[1])
+        shapes = [jax.eval_shape(run, operands, given)[1] for run in backs]
 
-        def uniform(run: Any) -> Callable[..., Any]:
+        def uniform(number: int) -> Callable[..., Any]:
             def padded(operands: Any, given: Any) -> Any:
-                found, record = run(operands, given)
-                zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-                return found, {**zeros, **record}
+                records = [jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape) for shape in shapes]
+                found, records[number] = backs[number](operands, given)
+                return found, records
 
             return padded
 
-        found, record = lax.switch(index, [uniform(run) for run in backs], operands, given)
-        walk.merge(record)
+        found, records = lax.switch(index, [uniform(number) for number in range(len(branches))], operands, given)
+        for taken, order, record in zip(slots, orders, records, strict=True):
+            walk.merge(taken, order, record)
         found = iter(found)
         return [None, *(next(found) if needed else None for needed in needs[1:])]
 

@@ -21,9 +21,14 @@ def parts(jaxpr: Any) -> tuple[Any, list[Any]]:
 
 def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Any], list[int], Any]:
     """Traces ``f`` to a jaxpr: the jaxpr, its flat inputs, their positions among the flat arguments, the output tree.
-    Leaves that are neither arrays nor floats (flags, strings, functions, integers) stay what they are."""
+    Leaves that are neither arrays nor positional floats stay what they are: flags, strings, functions, integers, and
+    floats by keyword, which are configuration."""
     leaves, tree = jax.tree.flatten((args, kwargs))
-    positions = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array | np.ndarray | np.generic | float)]
+    n_positional = len(jax.tree.leaves(args))
+    arrays = jax.Array | np.ndarray | np.generic
+    positions = [
+        i for i, leaf in enumerate(leaves) if isinstance(leaf, arrays) or (isinstance(leaf, float) and i < n_positional)
+    ]
 
     def flat(*arrays: Any) -> Any:
         values = list(leaves)

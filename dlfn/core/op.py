@@ -142,7 +142,9 @@ class Op:
             self._check(*jax.tree.unflatten(tree, leaves), **static)
         leaves = _cast_to_common_varying(leaves)
         shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        return bind(Call(self, tuple(sorted(static.items())), tree, shapes, self._version), leaves)
+        items = tuple(sorted(static.items()))
+        wide = jnp.result_type(float) == jnp.float64
+        return bind(Call(self, items, tree, shapes, self._version, repr(items), wide), leaves)
 
     def _as_array(self, leaf: Any, path: Any) -> jax.Array:
         if not isinstance(leaf, _ARRAYS) and not hasattr(leaf, "__jax_array__"):

@@ -45,6 +45,8 @@ class Call(NamedTuple):
     tree: Any
     shapes: tuple[tuple[tuple[Any, ...], Any], ...]  # shape and dtype per flat argument, without the levels' axes
     version: int  # of the op's rules: compiled programs must not outlive a rule that was replaced
+    exact: str  # the static configuration to the letter: 0.0 equals -0.0, and 1 equals True
+    wide: bool  # whether x64 is enabled: integer outputs depend on it
     levels: tuple[Level, ...] = ()
 
     def __repr__(self) -> str:

@@ -1,10 +1,11 @@
 """The reverse walk over a jaxpr, and over the ops in it. Calls and control flow are in :mod:`dlfn.core.control`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal
 
 from dlfn.core import jaxprs
@@ -61,6 +62,12 @@ class Walk:
         self.record[key] = None
         return key
 
+    def reserve(self, *jaxprs_inside: Any) -> list[str]:
+        """Slots for all names inside bodies that are traced on their own, in the order in which walks meet them."""
+        if self.record is None:
+            return []
+        return [self.slot(name) for jaxpr in jaxprs_inside for name in _names(jaxpr, self.use_custom_rules)]
+
     def note(self, slot: str, cotangent: Any) -> None:
         if self.record is not None:
             self.record[slot] = cotangent
@@ -69,9 +76,13 @@ class Walk:
         """The record, without the names that no cotangent reached."""
         return {name: bar for name, bar in (self.record or {}).items() if bar is not None}
 
-    def merge(self, record: Record) -> None:
-        for name, cotangent in record.items():
-            self.note(self.slot(name.split("#")[0]), cotangent)
+    def order(self) -> list[str]:
+        return list(self.record or ())
+
+    def merge(self, slots: Sequence[str], order: Sequence[str], record: Record) -> None:
+        """Takes over the record of an inner walk: the n-th name that it met has the n-th of the slots."""
+        for slot, name in zip(slots, order, strict=True):
+            self.note(slot, record.get(name))
 
     def _refuse_complex(self, eqn: Any) -> None:
         for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
@@ -91,7 +102,8 @@ class Walk:
         steps: list[tuple[Any, list[bool], Back]] = []
 
         def read(atom: Any) -> Any:
-            return atom.val if isinstance(atom, Literal) else env[atom]
+            # A literal may be a bare number, on which rules could not rely.
+            return np.asarray(atom.val, _dtype(atom)) if isinstance(atom, Literal) else env[atom]
 
         for eqn in open_jaxpr.eqns:
             values = [read(atom) for atom in eqn.invars]
@@ -104,6 +116,8 @@ class Walk:
                     moving.update(var for var in eqn.outvars if is_float(var.aval.dtype))
                 else:
                     outs = jaxprs.bind(eqn, values)
+                    for name in _names_of(eqn, self.use_custom_rules):
+                        self.slot(name)
             env.update(zip(eqn.outvars, outs, strict=True))
 
         def back(cotangents: Sequence[Any]) -> list[Any]:
@@ -128,6 +142,10 @@ class Walk:
             return [bars.get(var) for var in open_jaxpr.invars]
 
         return [read(atom) for atom in open_jaxpr.outvars], back
+
+
+def _dtype(atom: Any) -> Any:
+    return atom.aval.dtype
 
 
 def _is_flat(eqn: Any) -> bool:
@@ -169,6 +187,22 @@ def _by_rule(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resu
         return result if isinstance(result, tuple | list) else (result,)
 
     return outs, back
+
+
+def _names(jaxpr: Any, use_custom_rules: bool) -> Iterator[str]:
+    for eqn in jaxprs.parts(jaxpr)[0].eqns:
+        yield from _names_of(eqn, use_custom_rules)
+
+
+def _names_of(eqn: Any, use_custom_rules: bool) -> Iterator[str]:
+    """The names that a walk over an equation records, in its order."""
+    if eqn.primitive.name == "name":
+        yield _path(eqn)
+    elif eqn.primitive is op_p and not eqn.params["residuals"]:
+        yield eqn.params["call"].op.name
+    elif eqn.primitive.name in STRUCTURAL and not (use_custom_rules and eqn.primitive.name.startswith("custom_")):
+        for jaxpr in jaxprs.subjaxprs(eqn):
+            yield from _names(jaxpr, use_custom_rules)
 
 
 def _path(eqn: Any) -> str:

@@ -201,11 +201,6 @@ def relu_value(x):
     return jnp.maximum(x, 0.0)
 
 
-def relu_slope(x):
-    # The maximum is 0, or nan at nan.
-    return jnp.where(x > 0, 1.0, jnp.maximum(x, 0.0))
-
-
 def silu_value(x):
     t, s, e = _sigmoid_parts(x)
     return _gate(x, t, s / (1.0 + e))

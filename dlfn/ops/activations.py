@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import Op
+from dlfn.core import InputError, Op
 from dlfn.ops import _elementwise as kernels
 from dlfn.ops._common import require_float, upcast
 
@@ -30,8 +30,11 @@ def _elementwise(value: Kernel, slope: Kernel) -> Callable[[Callable[..., Any]],
         def backward(x, dy, **static):
             return ((upcast(dy) * slope(upcast(x), **static)).astype(x.dtype),)
 
-        def check(x):
+        def check(x, **static):
             require_float(definition.__name__, "x", x)
+            for name, setting in static.items():
+                if not isinstance(setting, bool):
+                    raise InputError(f"{definition.__name__}: {name} is {setting!r}, and must be True or False")
 
         return Op(definition, forward, backward, check=check)
 

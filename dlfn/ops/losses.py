@@ -143,7 +143,8 @@ def _binary_cross_entropy_backward(residuals, dy, *, reduction):
     logits, labels = residuals
     z, y = upcast_alike(logits, labels)
     dy = weight_of_each(dy, reduction, z.shape, z.dtype)
-    e = jnp.exp(-jnp.abs(z))
+    # Not of -|z|, whose derivative at 0 is that of z > 0: the selects below take the other side.
+    e = jnp.exp(jnp.where(z > 0, -z, z))
     one = jnp.ones_like(e)
     dz = ((1 - y) * jnp.where(z > 0, one, e) - y * jnp.where(z > 0, e, one)) / (1 + e)
     return like(dy * dz, jax.typeof(logits)), like(-dy * z, jax.typeof(labels))

@@ -8,8 +8,10 @@ position t reads ``t · stride + k · rhs_dilation − pad_low`` in the spread-o
 
 from itertools import product
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dlfn.core.rules.table import rule
 
@@ -26,7 +28,8 @@ def _dot_general(g, y, a, b, *, dimension_numbers, precision, preferred_element_
 
     def cotangent(x, other, g_axes, other_free, other_batch, x_layout):
         dims = ((g_axes, other_free), (batch_g, other_batch))
-        dx = lax.dot_general(g, other, dims, precision, preferred_element_type)
+        # A sum over a sharded axis has more than one possible sharding; a cotangent's is its input's.
+        dx = lax.dot_general(g, other, dims, precision, preferred_element_type, out_sharding=_sharding(x, x_layout))
         return lax.transpose(dx, [x_layout.index(d) for d in range(x.ndim)]).astype(x.dtype)
 
     # dot_general leaves the contracted axes of the other factor in that factor's order.
@@ -37,10 +40,20 @@ def _dot_general(g, y, a, b, *, dimension_numbers, precision, preferred_element_
     return da, db
 
 
+def _sharding(x, layout):
+    """The sharding of x with its axes in another order, where shardings are part of types."""
+    sharding = jax.typeof(x).sharding
+    if jax.sharding.AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    return NamedSharding(sharding.mesh, PartitionSpec(*(sharding.spec[d] for d in layout)))
+
+
 @rule("conv_general_dilated")
 def _conv(g, y, lhs, rhs, *, dimension_numbers, feature_group_count, batch_group_count, **params):
     lhs_spec, rhs_spec, out_spec = dimension_numbers
-    x, k, g = lhs.transpose(lhs_spec), rhs.transpose(rhs_spec), g.transpose(out_spec)
+    wide = jnp.promote_types(lhs.dtype, g.dtype)  # the output may be in a wider type than the factors
+    x, k = lhs.transpose(lhs_spec).astype(wide), rhs.transpose(rhs_spec).astype(wide)
+    g = g.transpose(out_spec).astype(wide)
     groups = feature_group_count
     if batch_group_count > 1:  # groups along the batch are groups along the features of a smaller batch
         groups, n = batch_group_count, x.shape[0] // batch_group_count

@@ -6,9 +6,17 @@ from jax import lax
 from dlfn.core.rules.table import rule
 
 
-@rule("reshape", "squeeze", "expand_dims")
-def _reshape(g, y, x, **_):
+@rule("squeeze", "expand_dims")
+def _squeeze(g, y, x, **_):
     return g.reshape(x.shape)
+
+
+@rule("reshape")
+def _reshape(g, y, x, *, dimensions=None, **_):
+    """With ``dimensions`` the input is transposed first, as in ``order="F"`` and in a convolution under vmap."""
+    dimensions = list(dimensions or range(x.ndim))
+    transposed = g.reshape([x.shape[d] for d in dimensions])
+    return lax.transpose(transposed, [dimensions.index(d) for d in range(x.ndim)])
 
 
 @rule("transpose")
