@@ -12,11 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlfn.check.measures import (
+    FINITE_DIFFERENCE_TOLERANCE,
+    finite_differences,
+    norm,
+    projected,
+    relative_error,
+    worst_coordinate,
+)
 from dlfn.core import InputError, autodiff, backprop, jaxprs
 
-__all__ = ["Comparison", "Row", "compare", "finite_differences", "format_table", "relative_error", "worst_coordinate"]
+__all__ = ["Comparison", "Row", "compare", "format_table"]
 
-FINITE_DIFFERENCE_TOLERANCE = 1e-6
+_NUMERIC = "finite diff."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +61,7 @@ class Comparison:
         return self.value_error is not None and self.value_error <= self.tolerance
 
     def __str__(self) -> str:
-        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", "finite diff.", "worst coordinate", "")
+        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", _NUMERIC, "worst coordinate", "")
         lines = [
             (row.path, str(list(row.shape)), f"{row.norm:.3g}", _error(row.hand), _error(row.backprop),
              _error(row.finite_difference), row.worst, "ok" if row.ok else "FAIL")
@@ -69,7 +77,7 @@ class Comparison:
     def _explanations(self) -> list[str]:
         if not self.value_ok:
             return [f"the VALUE is not that of the definitions, error {_error(self.value_error)}: look at the forward"]
-        if any(not row.ok and "finite diff." in row.worst for row in self.rows):
+        if any(not row.ok and row.worst.startswith(_NUMERIC) for row in self.rows):
             return [
                 "where only finite differences disagree, a step crossed a kink, or a rule that is right by its "
                 "definition is not the slope of the value (stop_gradient, straight-through)"
@@ -176,30 +184,38 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
     differences = finite_differences(loss, point, chosen) if wide else None
     rows = []
     for i, name in enumerate(names):
-        expected = np.asarray(reference[i])
         ours = {"hand rule": hand[i], **({"backprop": walked[i]} if walked else {})}
-        errors = {label: relative_error(got, expected) for label, got in ours.items()}
-        bounds = dict.fromkeys(errors, tolerance)
-        numeric = None
-        if differences is not None:
-            exact = expected.ravel()[chosen[i]]
-            numbers, rounding = differences[i]
-            errors["finite diff."] = numeric = relative_error(numbers, exact, scale=_norm(expected))
-            bounds["finite diff."] = FINITE_DIFFERENCE_TOLERANCE + _norm(rounding) / (_norm(expected) or 1.0)
-        share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
-        worst = max(share, key=share.__getitem__)
-        if worst == "finite diff." and share[worst] <= 1:  # then it is the rounding of finite differences that shows
-            worst = "hand rule"
-        if worst == "finite diff." and differences is not None:
-            numbers = np.array(expected, np.float64).ravel()
-            numbers[chosen[i]] = differences[i][0]
-            where = worst_coordinate(numbers.reshape(expected.shape), expected)
-        else:
-            where = worst_coordinate(ours[worst], expected)
-        agreed = all(value <= 1 for value in share.values())
-        rows.append(Row(name, expected.shape, _norm(expected), errors["hand rule"], errors.get("backprop"), numeric,
-                        f"{worst} {where}", agreed))  # fmt: skip
+        numeric = (chosen[i], *differences[i]) if differences else None
+        rows.append(_row(name, np.asarray(reference[i]), ours, numeric, tolerance))
     return Comparison(tuple(rows), relative_error(our_value, value), tolerance, str(computed), tuple(notes))
+
+
+def _row(name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, tolerance: float) -> Row:
+    """``numeric``: the coordinates that finite differences tried, what they found, and how much of it is rounding."""
+    errors = {label: relative_error(got, expected) for label, got in ours.items()}
+    bounds = dict.fromkeys(errors, tolerance)
+    size = norm(expected)
+    if numeric is not None:
+        chosen, found, rounding = numeric
+        errors[_NUMERIC] = relative_error(found, expected.ravel()[chosen], scale=size)
+        bounds[_NUMERIC] = FINITE_DIFFERENCE_TOLERANCE + norm(rounding) / (size or 1.0)
+        everywhere = np.array(expected, np.float64)
+        everywhere.flat[chosen] = found
+        ours = {**ours, _NUMERIC: everywhere}
+    share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
+    worst = max(share, key=share.__getitem__)
+    if worst == _NUMERIC and share[worst] <= 1:  # only the rounding of finite differences would show
+        worst = "hand rule"
+    return Row(
+        path=name,
+        shape=expected.shape,
+        norm=size,
+        hand=errors["hand rule"],
+        backprop=errors.get("backprop"),
+        finite_difference=errors.get(_NUMERIC),
+        worst=f"{worst} {worst_coordinate(ours[worst], expected)}",
+        ok=all(value <= 1 for value in share.values()),
+    )
 
 
 def _narrow_notes(loss: Callable[..., Any], point: list[jax.Array]) -> list[str]:
@@ -234,86 +250,3 @@ def _leaf_name(f: Any, path: Any, n_args: int) -> str:
             positional = []
         name = positional[inside.idx] if inside.idx < len(positional) else f"argument {inside.idx}"
     return name + jax.tree_util.keystr(tuple(rest))
-
-
-def projected(f: Callable[..., Any], shapes: Any, seed: int) -> Callable[..., jax.Array]:
-    """``f`` times a seeded random cotangent, summed: a scalar function whose gradient is a vjp of ``f``. The cotangent
-    is rounded to the dtypes of ``shapes``, to be the same numbers when ``f`` is then called in a wider one."""
-    rng = np.random.default_rng(seed)
-    cotangents = [
-        jnp.asarray(rng.normal(size=s.shape), s.dtype) if jnp.issubdtype(s.dtype, jnp.floating) else None
-        for s in jax.tree.leaves(shapes)
-    ]
-    if [s.shape for s in jax.tree.leaves(shapes)] == [()]:
-        cotangents = [jnp.ones((), s.dtype) for s in jax.tree.leaves(shapes)]
-
-    def loss(*args: Any) -> jax.Array:
-        outs = zip(jax.tree.leaves(f(*args)), cotangents, strict=True)
-        terms = [jnp.sum(leaf * c.astype(leaf.dtype)) for leaf, c in outs if c is not None]
-        return functools.reduce(jnp.add, terms)
-
-    return loss
-
-
-def finite_differences(
-    loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Central differences of a scalar function of a list of arrays, at chosen flat coordinates of each, and how much of
-    them may be rounding of the function's value. Of three steps they take the pair that agrees best (a step across a
-    kink, or out of the domain, does not), extrapolated to zero (Richardson)."""
-    steps = np.array([1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
-
-    def along(leaf: int, at: Any) -> Any:
-        eps = float(jnp.finfo(point[leaf].dtype).eps)
-
-        def difference(h: Any) -> Any:
-            def moved(sign: float) -> Any:
-                flat = point[leaf].ravel()
-                changed = flat.at[at].add(sign * h).reshape(point[leaf].shape)
-                return loss([*point[:leaf], changed, *point[leaf + 1 :]])
-
-            return (moved(1.0) - moved(-1.0)) / (2 * h)
-
-        largest = jnp.max(jnp.abs(point[leaf]))
-        least = jnp.where(largest > 0, 1e-3 * largest, 1)
-        base = eps**0.2 * jnp.maximum(least, jnp.abs(point[leaf].ravel()[at]))
-        raw = jax.lax.map(difference, base * jnp.asarray(steps, point[leaf].dtype))
-        coarse, fine = raw[0::2], raw[1::2]
-        gap = jnp.abs(coarse - fine)
-        best = jnp.argmin(jnp.where(jnp.isnan(gap), jnp.inf, gap))
-        rounding = 4 * eps * jnp.abs(loss(point)) / (base * jnp.asarray(steps[1::2], base.dtype)[best])
-        return (4 * fine[best] - coarse[best]) / 3, rounding
-
-    def of_leaf(leaf: int, at: Any) -> tuple[np.ndarray, np.ndarray]:
-        if not len(at):
-            return np.zeros(0), np.zeros(0)
-        values, rounding = jax.jit(lambda at: jax.lax.map(functools.partial(along, leaf), at))(jnp.asarray(at))
-        return np.asarray(values), np.asarray(rounding)
-
-    return [of_leaf(leaf, at) for leaf, at in enumerate(chosen)]
-
-
-def _norm(array: Any) -> float:
-    return float(np.max(np.abs(array), initial=0.0))
-
-
-def relative_error(got: Any, expected: Any, scale: float | None = None) -> float | None:
-    """‖got − expected‖∞ / ‖expected‖∞, absolute where the latter is zero; None if not finite."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
-    if not (np.isfinite(got).all() and np.isfinite(expected).all()):
-        return None
-    scale = _norm(expected) if scale is None else scale
-    return _norm(got - expected) / (scale or 1.0)
-
-
-def worst_coordinate(got: Any, expected: Any) -> str:
-    """``[2, 0]: 1.5 instead of 1.2`` where they differ most; what is not finite differs most. ``[2, 0]: 1.5, off by
-    2e-16`` where no digit shown differs."""
-    got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
-    if got.size == 0:
-        return "none"
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(got - expected)
-    at = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape)
-    where, ours, theirs = [int(i) for i in at], f"{got[at]:.6g}", f"{expected[at]:.6g}"
-    return f"{where}: {ours} instead of {theirs}" if ours != theirs else f"{where}: {ours}, off by {gap[at]:.1g}"

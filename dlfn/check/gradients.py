@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.compare import FINITE_DIFFERENCE_TOLERANCE, finite_differences, projected, relative_error
-from dlfn.check.compare import worst_coordinate as worst
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, finite_differences, projected, relative_error
+from dlfn.check.measures import worst_coordinate as worst
 from dlfn.check.registry import Case, Entry
 from dlfn.core import autodiff, backprop
 
