@@ -15,7 +15,7 @@ import dlfn
 from dlfn import nn
 from dlfn.train import TrainingError, load, train
 from dlfn.train.config import Schedule
-from dlfn.train.loop import _check_finite
+from dlfn.train.loop import _check_finite, _chunk_lengths, _chunks
 from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.progress import progress
 from dlfn.train.step import Carry, Metrics, make_dispatch
@@ -180,3 +180,9 @@ def test_a_terminal_shows_a_bar_and_the_same_lines(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "step      2  train/loss 0.5" in printed
     assert "4/4" in printed
+
+
+def test_every_length_of_chunk_is_compiled(configure):
+    for steps, every, full in itertools.product(range(1, 13), range(1, 9), range(1, 9)):
+        config = configure(f"train.steps={steps}", f"train.eval_every={every}", f"train.steps_per_dispatch={full}")
+        assert _chunk_lengths(config) == {stop - start for start, stop in _chunks(config)}

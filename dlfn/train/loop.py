@@ -113,6 +113,13 @@ def _chunks(config: Config) -> Iterator[tuple[int, int]]:
         start = stop
 
 
+def _chunk_lengths(config: Config) -> set[int]:
+    """Between evaluations, and after the last one, come full chunks and what is left over."""
+    steps, every, full = config.train.steps, config.train.eval_every, config.train.steps_per_dispatch
+    spans = (min(steps, every), steps % every)
+    return {length for span in spans for length in (min(span, full), span % full) if length}
+
+
 def _compile(
     config: Config, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array
 ) -> Callable[[Carry, int, int], tuple[Carry, Metrics]]:
@@ -126,8 +133,7 @@ def _compile(
     def arguments(carry: Carry, start: int, stop: int) -> tuple[Any, ...]:
         return carry, x, y, key, np.int32(start), indices(start, stop)
 
-    lengths = {stop - start for start, stop in _chunks(config)}
-    compiled = {length: dispatch.lower(*arguments(carry, 0, length)).compile() for length in lengths}
+    compiled = {length: dispatch.lower(*arguments(carry, 0, length)).compile() for length in _chunk_lengths(config)}
     return lambda carry, start, stop: compiled[stop - start](*arguments(carry, start, stop))
 
 
