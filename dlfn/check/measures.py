@@ -54,7 +54,7 @@ def finite_differences(
             return (moved(1.0) - moved(-1.0)) / (2 * h)
 
         largest = jnp.max(jnp.abs(point[leaf]))
-        least = jnp.where(largest > 0, 1e-3 * largest, 1)
+        least = jnp.where(largest > 0, 1e-2 * largest, 1)
         base = eps**0.2 * jnp.maximum(least, jnp.abs(point[leaf].ravel()[at]))
         raw = jax.lax.map(difference, base * jnp.asarray(steps, point[leaf].dtype))
         coarse, fine = raw[0::2], raw[1::2]
