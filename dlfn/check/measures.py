@@ -38,9 +38,9 @@ def finite_differences(
     loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Central differences of a scalar function of a list of arrays, at chosen flat coordinates of each, and how much of
-    them may be rounding of the function's value. Of three steps they take the pair that agrees best (a step across a
+    them may be rounding of the function's value. Of four steps they take the pair that agrees best (a step across a
     kink, or out of the domain, does not), extrapolated to zero (Richardson)."""
-    steps = np.array([1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
+    steps = np.array([20.0, 10.0, 1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
 
     def along(leaf: int, at: Any) -> Any:
         eps = float(jnp.finfo(point[leaf].dtype).eps)
