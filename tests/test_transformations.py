@@ -34,11 +34,13 @@ class Subject:
         self.batched = [a is not None and jnp.shape(a) != jnp.shape(b) for a, b in zip(self.args, other, strict=True)]
 
     def scalar(self, f):
-        """f, multiplied by fixed numbers and summed."""
+        """f's outputs, multiplied by fixed numbers and summed."""
+
+        def total(y):
+            return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
         def loss(*args):
-            y = f(*args)
-            return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
+            return functools.reduce(jnp.add, [total(y) for y in jax.tree.leaves(f(*args))])
 
         return loss
 
@@ -97,7 +99,12 @@ def test_values_jvp_and_vjp(subject):
         point = [s.args[i] for i in s.moving]
         tangents = [jnp.cos(x) for x in point]
         y, back = jax.vjp(of_moving, *point)
-        return y, back(jnp.sin(1 + y)), jax.jvp(of_moving, point, tangents), jax.jit(of_moving)(*point)
+        return (
+            y,
+            back(jax.tree.map(lambda y: jnp.sin(1 + y), y)),
+            jax.jvp(of_moving, point, tangents),
+            jax.jit(of_moving)(*point),
+        )
 
     s.check(transform)
 
@@ -238,8 +245,7 @@ def test_export_with_a_symbolic_batch(subject):
 
     def transform(f):
         def value(*args):
-            y = f(*args)
-            return jnp.sum(jnp.sin(y))
+            return functools.reduce(jnp.add, [jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(f(*args))])
 
         function = jax.jit(jax.value_and_grad(value, s.moving))
         if f is s.definition:

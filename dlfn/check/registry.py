@@ -57,8 +57,10 @@ class Case:
         static: keyword arguments.
         name: tells the op's cases apart.
         oracle: ``oracle(torch, *tensors, **static)``, the same function in PyTorch, float64; None where it has none.
+            Where the op returns a tuple, so does the oracle.
         terms: n, the terms of the longest sum in value or gradients, given the arguments: float32 is held to 8 ε √n.
         scalar_rows: whether the op also takes arguments without leading dimensions.
+        empty: whether a batch of no examples has a value; without one, such as a mean, it is refused as 0/0.
         slope: the derivative in long double: ``slope(x, **static) -> (value, size of the largest term)``; None unless
             the op is elementwise.
     """
@@ -69,6 +71,7 @@ class Case:
     oracle: Callable[..., Any] | None = None
     terms: Callable[..., int] = lambda *_: 1
     scalar_rows: bool = True
+    empty: bool = True
     slope: Callable[..., tuple[Any, Any]] | None = None
 
     def make(self, lead: Lead = (4,), dtype: Any = "float64", seed: int = 0) -> tuple[Any, ...]:

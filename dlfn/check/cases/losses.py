@@ -15,7 +15,7 @@ def _size(x, *_):
 def _both(name, oracle, arguments, scalar_rows=True):
     """The cases of a loss's reductions."""
     return tuple(
-        Case(arguments, {"reduction": reduction}, f"{name}{reduction}", oracle, _size, scalar_rows)
+        Case(arguments, {"reduction": reduction}, f"{name}{reduction}", oracle, _size, scalar_rows, reduction != "mean")
         for reduction in ("mean", "sum", "none")
     )
 
@@ -30,7 +30,8 @@ register(
         ("loss.mse", "linear.regression"),
         (
             *_both("", lambda torch, a, b, reduction: torch.nn.functional.mse_loss(a, b, reduction=reduction), _pair),
-            Case(_pair, {"half": True}, "half", lambda torch, a, b, half: torch.mean((a - b) ** 2) / 2, _size),
+            Case(_pair, {"half": True}, "half", lambda torch, a, b, half: torch.mean((a - b) ** 2) / 2, _size,
+                 empty=False),
         ),
         (Trap("the sign of the gradient", ([3.0, 1.0], [1.0, 1.0]), {0: [2.0, 0.0], 1: [-2.0, 0.0]}, value=2.0),),
         (
