@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     for entry in chosen:
         for bench in entry.benches:
             for row in _rows(entry, bench):
-                print(_line(row, bench.floor), flush=True)
+                print(_line(row, bench), flush=True)
                 rows.append(row)
     if arguments.json:
         write_text(arguments.json, json.dumps({"rows": rows}, indent=1) + "\n")
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _rows(entry: Any, bench: Any) -> Iterator[dict[str, Any]]:
-    """One row per baseline; each baseline also runs under ``jax.checkpoint``, the fair rival in memory."""
+    """One row per baseline; each plain one also runs under ``jax.checkpoint``, the fair rival in memory."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -49,21 +49,33 @@ def _rows(entry: Any, bench: Any) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(0)
     args = tuple(as_argument(spec(rng), jnp.result_type(float)) for spec in bench.arguments)
     ours = functools.partial(bench.ours or entry.op, **bench.static)
+    rivals: dict[str, Any] = {}
     for name, baseline in bench.baselines.items():
-        plain = functools.partial(baseline, **bench.static)
-        for label, rival in ((name, plain), (f"{name} + checkpoint", jax.checkpoint(plain))):
-            measured = dataclasses.asdict(measure(ours, rival, args))
-            yield {"op": entry.op.name, "case": bench.name, "baseline": label, **measured}
+        rivals[name] = functools.partial(baseline, **bench.static)
+        rivals[f"{name} + checkpoint"] = jax.checkpoint(rivals[name])
+    for name, make in bench.peers.items():
+        try:
+            rivals[name] = make()
+        except ImportError as error:
+            print(f"{entry.op.name:21} {bench.name:29} {name:20} skipped: {error}; pip install 'dlfn[bench]'")
+    for name, rival in rivals.items():
+        measured = dataclasses.asdict(measure(ours, rival, args))
+        yield {"op": entry.op.name, "case": bench.name, "baseline": name, **measured}
 
 
-def _line(row: dict[str, Any], floor: float) -> str:
-    below = row["speedup"] < floor and not row["baseline"].endswith("checkpoint")
+def _line(row: dict[str, Any], bench: Any) -> str:
+    missed = ""
+    if not row["baseline"].endswith("checkpoint"):
+        if row["speedup"] < bench.floor:
+            missed += f"  BELOW {bench.floor:g}×"
+        if bench.memory is not None and row["temp_bytes"] > bench.memory * row["baseline_temp_bytes"]:
+            missed += f"  MORE THAN {bench.memory:.3g}× THE MEMORY"
     return (
         f"{row['op']:21} {row['case']:29} {row['baseline']:20} {row['speedup']:5.2f}× "
         f"[{row['speedup_low']:.2f}, {row['speedup_high']:.2f}]  "
         f"temp {_bytes(row['temp_bytes'])} / {_bytes(row['baseline_temp_bytes'])}  "
         f"residuals {_bytes(row['residual_bytes'])} / {_bytes(row['baseline_residual_bytes'])}"
-        f"{f'  BELOW {floor:g}×' if below else ''}"
+        f"{missed}"
     )
 
 

@@ -62,25 +62,27 @@ def measure(
     return Measurement(float(median), float(low), float(high), *temps, *residuals)
 
 
-def _moving(args: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(i for i, a in enumerate(args) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating))
+def _split(args: tuple[Any, ...]) -> tuple[list[Any], Callable[[Any], tuple[Any, ...]]]:
+    """The floating-point arrays in the arguments, and what puts others in their places."""
+    leaves, tree = jax.tree.flatten(args)
+    at = [i for i, a in enumerate(leaves) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating)]
+
+    def replaced(moving: Any) -> tuple[Any, ...]:
+        full = list(leaves)
+        for i, value in zip(at, moving, strict=True):
+            full[i] = value
+        return jax.tree.unflatten(tree, full)
+
+    return [leaves[i] for i in at], replaced
 
 
 def _forward_and_backward(f: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Callable[..., Any], list[Any]]:
-    at = _moving(args)
-
     def step(moving: list[Any], args: tuple[Any, ...], cotangents: Any) -> Any:
-        y, back = jax.vjp(lambda *moving: f(*_replaced(args, at, moving)), *moving)
+        _, replaced = _split(args)
+        y, back = jax.vjp(lambda *moving: f(*replaced(moving)), *moving)
         return y, back(cotangents)
 
-    return step, [args[i] for i in at]
-
-
-def _replaced(args: tuple[Any, ...], at: tuple[int, ...], moving: Any) -> list[Any]:
-    full = list(args)
-    for i, value in zip(at, moving, strict=True):
-        full[i] = value
-    return full
+    return step, _split(args)[0]
 
 
 def _seconds(call: Callable[[], Any], repeats: int) -> float:
@@ -100,11 +102,11 @@ def _repeats(call: Callable[[], Any]) -> int:
 
 def residual_bytes(f: Callable[..., Any], args: tuple[Any, ...]) -> int:
     """Bytes of the distinct arrays that ``jax.vjp(f)`` holds for the backward pass, arguments among them."""
-    at = _moving(args)
+    moving, replaced = _split(args)
 
     def held(*moving: Any) -> Any:
-        return jax.tree.leaves(jax.vjp(lambda *moving: f(*_replaced(args, at, moving)), *moving)[1])
+        return jax.tree.leaves(jax.vjp(lambda *moving: f(*replaced(moving)), *moving)[1])
 
-    jaxpr = jax.make_jaxpr(held)(*[args[i] for i in at])
+    jaxpr = jax.make_jaxpr(held)(*moving)
     variables = {id(v): v.aval for v in jaxprs.parts(jaxpr)[0].outvars}
     return sum(aval.size * aval.dtype.itemsize for aval in variables.values())

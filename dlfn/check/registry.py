@@ -81,10 +81,14 @@ class Case:
 
 
 def as_argument(value: Any, dtype: Any) -> Any:
-    """An array, in ``dtype`` if it is floating point; keys and None as they are."""
-    if not isinstance(value, np.ndarray | np.generic | float):
-        return value
-    return jnp.asarray(value, dtype if np.asarray(value).dtype.kind == "f" else None)
+    """Arrays, in ``dtype`` where they are floating point; keys and None as they are."""
+
+    def array(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray | np.generic | float):
+            return leaf
+        return jnp.asarray(leaf, dtype if np.asarray(leaf).dtype.kind == "f" else None)
+
+    return jax.tree.map(array, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +120,10 @@ class Bench:
         name: of the row.
         arguments: the arguments' specs.
         baselines: functions of the same arguments by name.
+        peers: makers of more baselines, by the name of the package of the bench extra that they import.
         ours: None for the op itself.
         floor: the speedup that is asked of it; lower for single activations, whose exactness has a price.
+        memory: the temporary memory that it may take, in multiples of each baseline's; None for no bound.
     """
 
     name: str
@@ -126,6 +132,8 @@ class Bench:
     ours: Callable[..., Any] | None = None
     static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     floor: float = 0.97
+    memory: float | None = None
+    peers: Mapping[str, Callable[[], Callable[..., Any]]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
