@@ -1,6 +1,8 @@
 """Every JAX transformation on every op of the registry, against the same transformation of its definition, in float64.
 
-One shape per op. This file also runs on the newest jax (scripts/test_newest_jax.sh).
+One shape per op. Elementwise ops are all made by one function, and the first of them stands for the others here unless
+pytest is called with -m "exhaustive or not exhaustive". This file also runs on the newest jax
+(scripts/test_newest_jax.sh).
 """
 
 import functools
@@ -16,6 +18,8 @@ from jax.sharding import PartitionSpec as P
 from dlfn.check.registry import entries
 
 ENTRIES = {entry.op.name: entry for entry in entries()}
+ELEMENTWISE = [name for name, entry in ENTRIES.items() if all(case.slope for case in entry.cases)]
+SUBJECTS = [pytest.param(name, marks=pytest.mark.exhaustive if name in ELEMENTWISE[1:] else ()) for name in ENTRIES]
 DEVICES = 8
 
 
@@ -57,7 +61,7 @@ def _is_float(a):
     return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
 
 
-@pytest.fixture(params=list(ENTRIES))
+@pytest.fixture(params=SUBJECTS)
 def subject(request, x64):
     return lambda lead=(3,): Subject(ENTRIES[request.param], lead)
 
