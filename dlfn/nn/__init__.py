@@ -14,9 +14,10 @@ from dlfn.nn.activations import (
     Tanh,
 )
 from dlfn.nn.basic import Dropout, Flatten, Linear
-from dlfn.nn.combinators import Residual, Serial
+from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
+from dlfn.nn.repeat import Repeat
 from dlfn.nn.summary import count_parameters, summary
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
     "Layer",
     "Linear",
     "LogSoftmax",
+    "Parallel",
     "ReLU",
+    "Repeat",
     "Residual",
     "Serial",
     "SiLU",

@@ -1,20 +1,22 @@
-"""Layers made of layers."""
+"""Layers made of layers: one after the other, side by side, and around a shortcut."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer, inside, output_shape
+from dlfn.nn.several import Several, child_key
 
-__all__ = ["Residual", "Serial"]
+__all__ = ["Parallel", "Residual", "Serial"]
 
 
 @dataclass(frozen=True, init=False)
-class Serial(Layer):
+class Serial(Several):
     """Layers one after the other, positional or named.
 
     Params are a tuple by position, ``params[0]["w"]``, or a dict by name, ``params["hidden"]["w"]``. So is the state,
@@ -41,28 +43,6 @@ class Serial(Layer):
     dlfn.core.errors.InputError: layer 'hidden': Linear(features=64) was initialised for 32 features and got x of...
     """
 
-    layers: tuple[Layer, ...]
-    names: tuple[str, ...]
-
-    def __init__(self, *layers: Layer, **named: Layer):
-        if layers and named:
-            raise InputError("Serial takes its layers by position or by name, not both; name them all")
-        names = tuple(named)
-        for name, layer in (named or dict(enumerate(layers))).items():
-            if not isinstance(layer, Layer):
-                raise InputError(
-                    f"Serial: layer {name!r} must be a Layer, got {layer!r}; "
-                    "call a class, as in Flatten(), and wrap a function, as in Activation(jax.numpy.sin)"
-                )
-        object.__setattr__(self, "layers", layers or tuple(named.values()))
-        object.__setattr__(self, "names", names)
-
-    def children(self):
-        return dict(zip(self.names or map(str, range(len(self.layers))), self.layers, strict=True))
-
-    def with_children(self, children: Mapping[str, Layer]):
-        return Serial(**children) if self.names else Serial(*children.values())
-
     def init(self, key, x):
         params, states = [], []
         for index, (name, layer) in enumerate(self.children().items()):
@@ -71,66 +51,175 @@ class Serial(Layer):
                 x = output_shape(layer, layer_params, layer_state, x)
             params.append(layer_params)
             states.append(layer_state)
-        return self._named(params), self._state(states)
+        return self.named(params), self.joined_state(states)
 
     def apply(self, params, state, x, *, key=None, train=False):
-        params = self._by_position(params, "params")
-        states = self._by_position(state, "state") if state != () else ((),) * len(self.layers)
-        new_states = []
+        params, states, new_states = self.by_position(params, "params"), self.split_state(state), []
         for index, (name, layer) in enumerate(self.children().items()):
             with inside(name):
-                layer_key = None if key is None else jax.random.fold_in(key, index)
-                x, new_state = layer.apply(params[index], states[index], x, key=layer_key, train=train)
+                x, new_state = layer.apply(params[index], states[index], x, key=child_key(key, index), train=train)
                 x = checkpoint_name(x, name)
             new_states.append(new_state)
-        return x, self._state(new_states)
+        return x, self.joined_state(new_states)
 
     def flops(self, x, y):
         return 0
 
-    def _named(self, values: list[Any]) -> Any:
-        return dict(zip(self.names, values, strict=True)) if self.names else tuple(values)
 
-    def _state(self, states: list[Any]) -> Any:
-        return self._named(states) if any(state != () for state in states) else ()
+@dataclass(frozen=True, init=False)
+class Parallel(Several):
+    """Layers side by side, positional or named, and what becomes of their outputs.
 
-    def _by_position(self, values: Any, what: str) -> list[Any]:
-        try:
-            found = [values[name] for name in self.names] if self.names else list(values)
-        except (TypeError, KeyError, IndexError):
-            found = []
-        if len(found) != len(self.layers) or len(values) != len(self.layers):
-            expected = f"a dict of {', '.join(self.names)}" if self.names else f"a tuple of {len(self.layers)}"
+    Params, state and the names of outputs are as in :class:`Serial`.
+
+    Args:
+        merge: ``"sum"`` adds the outputs, which must have one shape and dtype; ``"concatenate"`` joins their last axes;
+            ``"tuple"`` returns them all, as a dict if they are named; a function gets them as positional arguments.
+        split: whether the input is a tuple (a dict if the layers are named) of one input for each layer; else every
+            layer gets the whole input.
+
+    Raises:
+        InputError: on outputs that do not fit together, an input that cannot be split, and what a layer raises.
+
+    >>> import jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> model = nn.Parallel(wide=nn.Linear(6), narrow=nn.Serial(nn.Linear(2), nn.ReLU()), merge="concatenate")
+    >>> params, state = model.init(jax.random.key(0), jnp.zeros((8, 3)))
+    >>> y, state = model.apply(params, state, jnp.zeros((8, 3)))
+    >>> print(y.shape, params["wide"]["w"].shape)
+    (8, 8) (3, 6)
+    >>> print(model)
+    Parallel(
+      wide: Linear(features=6)
+      narrow: Serial(
+        0: Linear(features=2)
+        1: relu()
+      )
+      merge=concatenate
+    )
+    """
+
+    merge: str | Callable[..., Any] = "tuple"
+    split: bool = False
+
+    def __init__(
+        self, *layers: Layer, merge: str | Callable[..., Any] = "tuple", split: bool = False, **named: Layer
+    ):
+        super().__init__(*layers, **named)
+        if not callable(merge) and merge not in ("sum", "concatenate", "tuple"):
+            raise InputError(f"Parallel: merge must be 'sum', 'concatenate', 'tuple' or a function, got {merge!r}")
+        if not self.layers and merge in ("sum", "concatenate"):
+            raise InputError(f"Parallel: there are no layers whose outputs merge={merge!r} could join; give one")
+        object.__setattr__(self, "merge", merge)
+        object.__setattr__(self, "split", split)
+
+    def with_children(self, children: Mapping[str, Layer]):
+        positional, named = ((), children) if self.names else (children.values(), {})
+        return Parallel(*positional, merge=self.merge, split=self.split, **named)
+
+    def init(self, key, x):
+        params, states, inputs = [], [], self._inputs(x)
+        for index, (name, layer) in enumerate(self.children().items()):
+            with inside(name):
+                layer_params, layer_state = layer.init(jax.random.fold_in(key, index), inputs[index])
+            params.append(layer_params)
+            states.append(layer_state)
+        return self.named(params), self.joined_state(states)
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        params, states, inputs = self.by_position(params, "params"), self.split_state(state), self._inputs(x)
+        outputs, new_states = [], []
+        for index, (name, layer) in enumerate(self.children().items()):
+            with inside(name):
+                y, new_state = layer.apply(
+                    params[index], states[index], inputs[index], key=child_key(key, index), train=train
+                )
+                outputs.append(checkpoint_name(y, name))
+            new_states.append(new_state)
+        return self._merged(outputs), self.joined_state(new_states)
+
+    def flops(self, x, y):
+        """Of merging: the additions of a sum; for a function, one for each element of its value."""
+        if self.merge == "sum":
+            return (len(self.layers) - 1) * y.size
+        return sum(leaf.size for leaf in jax.tree.leaves(y)) if callable(self.merge) else 0
+
+    def _inputs(self, x: Any) -> list[Any]:
+        return self.by_position(x, "the input") if self.split else [x] * len(self.layers)
+
+    def _merged(self, outputs: list[Any]) -> Any:
+        if callable(self.merge):
+            return self.merge(*outputs)
+        if self.merge == "tuple":
+            return self.named(outputs)
+        if not self._fits(outputs):
+            got = ", ".join(f"{name!r} {_described(y)}" for name, y in zip(self.children(), outputs, strict=True))
+            must = "have one shape" if self.merge == "sum" else "have one shape but for the last axis"
             raise InputError(
-                f"Serial: {what} must be {expected}, as init returned it, got {jax.tree.structure(values)}"
+                f"Parallel: merge={self.merge!r} needs outputs that {must} and one dtype, got {got}; end the layers "
+                "alike, or merge by a function"
             )
-        return found
+        return sum(outputs[1:], outputs[0]) if self.merge == "sum" else jnp.concatenate(outputs, axis=-1)
+
+    def _fits(self, outputs: list[Any]) -> bool:
+        if any(jax.tree.structure(y) != jax.tree.structure(0) for y in outputs):
+            return False
+        if self.merge == "sum":
+            return len({(y.shape, y.dtype) for y in outputs}) == 1
+        return len({(y.shape[:-1], y.dtype) for y in outputs}) == 1 and all(y.ndim for y in outputs)
+
+    def __str__(self) -> str:
+        merge = self.merge if isinstance(self.merge, str) else getattr(self.merge, "__name__", self.merge)
+        return f"{super().__str__()[:-1]}  merge={merge}{', split' if self.split else ''}\n)"
+
+
+def _described(y: Any) -> str:
+    return " ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(y))
 
 
 @dataclass(frozen=True)
 class Residual(Layer):
-    """``y = layer(x) + x``. Its params and state are those of the layer.
+    r"""``y = layer(x) + x``, or with a projection :math:`y = \mathrm{layer}(x) + W_s x`.
+
+    The projection is a layer that brings x to the shape of the output: ``Linear(features, bias=False)``, or a 1×1
+    convolution with the stride of the layer. Params and state are those of the layer; with a projection, a dict
+    of those of ``layer`` and ``projection``.
 
     Raises:
-        InputError: when the layer's output does not have the shape of its input.
+        InputError: when what is added has another shape than the layer's output.
+
+    Source: 002 section 10.
+
+    >>> import jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> model = nn.Residual(nn.Serial(nn.Linear(8), nn.ReLU()), nn.Linear(8, bias=False))
+    >>> params, state = model.init(jax.random.key(0), jnp.zeros((2, 4)))
+    >>> print(jax.tree.map(jnp.shape, params["projection"]))
+    {'w': (4, 8)}
     """
 
     layer: Layer
+    projection: Layer | None = None
 
     def children(self):
-        return {"": self.layer}
+        return {"": self.layer} if self.projection is None else self._branches().children()
 
     def with_children(self, children: Mapping[str, Layer]):
         return Residual(*children.values())
 
     def init(self, key, x):
-        return self.layer.init(key, x)
+        return self._branches().init(key, x) if self.projection is not None else self.layer.init(key, x)
 
     def apply(self, params, state, x, *, key=None, train=False):
+        if self.projection is not None:
+            return self._branches().apply(params, state, x, key=key, train=train)
         y, state = self.layer.apply(params, state, x, key=key, train=train)
         if y.shape != x.shape:
             raise InputError(
                 f"Residual adds the input to the output, but the input has shape {x.shape} and the output {y.shape}; "
-                "end the layer inside it with as many features as go in"
+                "end the layer inside it with as many features as go in, or give it a projection, as in "
+                f"Residual(layer, Linear({y.shape[-1] if y.shape else 1}, bias=False))"
             )
         return y + x, state
+
+    def _branches(self) -> Parallel:
+        assert self.projection is not None
+        return Parallel(layer=self.layer, projection=self.projection, merge="sum")

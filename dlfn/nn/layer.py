@@ -57,6 +57,10 @@ class Layer(abc.ABC):
         """This layer around other children, given in the order of :meth:`children`."""
         raise NotImplementedError(f"{type(self).__name__} has no children")
 
+    def repeats(self) -> int:
+        """How often each child is there, its params stacked along a first axis of this size where that is not 1."""
+        return 1
+
     def flops(self, x: Any, y: Any) -> int:
         """Floating-point operations of one forward pass, children apart; by default one for each element of ``y``."""
         del x

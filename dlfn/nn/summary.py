@@ -23,7 +23,8 @@ def count_parameters(params: Any) -> int:
 def summary(model: Layer, x: Any) -> str:
     """A table of every layer's path, output, parameters, FLOPs of one forward pass and bytes, with their totals.
 
-    Only shapes are computed; ``x`` is an example of the input, an array or a ``jax.ShapeDtypeStruct``.
+    Only shapes are computed; ``x`` is an example of the input, an array or a ``jax.ShapeDtypeStruct``. A layer that is
+    repeated has one row, with what all its repetitions cost.
 
     >>> import jax, jax.numpy as jnp, dlfn.nn as nn
     >>> model = nn.Serial(hidden=nn.Linear(64), activation=nn.GELU(), logits=nn.Linear(10))
@@ -35,7 +36,7 @@ def summary(model: Layer, x: Any) -> str:
     total                                               50,890  101,696          203,560           552
     """
     rows: list[tuple[Any, ...]] = []
-    jax.eval_shape(_Recorded(model, (), rows).init, jax.random.key(0), x)
+    jax.eval_shape(_Recorded(model, (), 1, rows).init, jax.random.key(0), x)
     rows.append(("total", "", "", *(sum(row[i] for row in rows) for i in range(_TEXT_COLUMNS, len(_HEADER)))))
     return _table([_HEADER, *([f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows)])
 
@@ -46,11 +47,13 @@ class _Recorded(Layer):
 
     layer: Layer
     path: tuple[str, ...]
+    times: int
     rows: list[tuple[Any, ...]]
 
     def init(self, key, x):
+        times = self.times * self.layer.repeats()
         children = {
-            name: _Recorded(child, (*self.path, name) if name else self.path, self.rows)
+            name: _Recorded(child, (*self.path, name) if name else self.path, times, self.rows)
             for name, child in self.layer.children().items()
         }
         layer = self.layer.with_children(children) if children else self.layer
@@ -60,8 +63,9 @@ class _Recorded(Layer):
         if flops or not children:
             name = type(self.layer).__name__ if children else str(self.layer)
             own = () if children else params
-            costs = (count_parameters(own), flops, _bytes(own), _bytes(y))
-            self.rows.append(("/".join(self.path), name, " ".join(map(_described, jax.tree.leaves(y))), *costs))
+            costs = (self.times * cost for cost in (count_parameters(own), flops, _bytes(own), _bytes(y)))
+            output = " ".join(map(_described, jax.tree.leaves(y)))
+            self.rows.append(("/".join(self.path), f"{self.times} × " * (self.times > 1) + name, output, *costs))
         return params, state
 
     def apply(self, params, state, x, *, key=None, train=False):
