@@ -17,17 +17,24 @@ from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
+from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from dlfn.nn.summary import count_parameters, summary
+from dlfn.nn.weights import SpectralNorm, WeightNorm
 
 __all__ = [
     "ACTIVATIONS",
     "GELU",
     "Activation",
+    "BatchNorm",
     "Dropout",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "Linear",
     "LogSoftmax",
+    "RMSNorm",
     "ReLU",
     "Residual",
     "Serial",
@@ -35,7 +42,9 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SpectralNorm",
     "Tanh",
+    "WeightNorm",
     "count_parameters",
     "initializers",
     "mlp",
