@@ -17,19 +17,26 @@ from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
+from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.summary import count_parameters, summary
+from dlfn.nn.weights import SpectralNorm, WeightNorm
 
 __all__ = [
     "ACTIVATIONS",
     "GELU",
     "Activation",
+    "BatchNorm",
     "Dropout",
     "Flatten",
+    "GroupNorm",
+    "InstanceNorm",
     "Layer",
+    "LayerNorm",
     "Linear",
     "LogSoftmax",
     "Parallel",
+    "RMSNorm",
     "ReLU",
     "Repeat",
     "Residual",
@@ -38,7 +45,9 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "SpectralNorm",
     "Tanh",
+    "WeightNorm",
     "count_parameters",
     "initializers",
     "mlp",

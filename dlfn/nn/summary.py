@@ -62,7 +62,7 @@ class _Recorded(Layer):
         flops = self.layer.flops(x, y)
         if flops or not children:
             name = type(self.layer).__name__ if children else str(self.layer)
-            own = () if children else params
+            own = _own(params, children)
             costs = (self.times * cost for cost in (count_parameters(own), flops, _bytes(own), _bytes(y)))
             output = " ".join(map(_described, jax.tree.leaves(y)))
             self.rows.append(("/".join(self.path), f"{self.times} × " * (self.times > 1) + name, output, *costs))
@@ -70,6 +70,13 @@ class _Recorded(Layer):
 
     def apply(self, params, state, x, *, key=None, train=False):
         return self.layer.apply(params, state, x, key=key, train=train)
+
+
+def _own(params: Any, children: Any) -> Any:
+    """A layer's params without those of the layers inside."""
+    if isinstance(params, dict) and "" not in children:
+        return {name: value for name, value in params.items() if name not in children}
+    return () if children else params
 
 
 def _bytes(tree: Any) -> int:

@@ -1,26 +1,39 @@
 """Differentiable functions of arrays, each with a hand-derived backward pass."""
 
 from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
+from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
+from dlfn.ops.channel_norm import group_norm, instance_norm
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
+from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.losses import binary_cross_entropy, mse
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
+from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
 
 __all__ = [
+    "batch_norm",
+    "batch_norm_inference",
     "binary_cross_entropy",
     "dropout",
     "gelu",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
     "linear",
     "log_softmax",
     "logsumexp",
     "mse",
     "relu",
+    "rms_norm",
     "sigmoid",
     "silu",
     "softmax",
     "softmax_cross_entropy",
     "softmax_jacobian",
     "softplus",
+    "spectral_norm",
+    "spectral_quotient",
     "tanh",
+    "weight_norm",
 ]

@@ -1,0 +1,218 @@
+"""Layers that normalise activations."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn import ops
+from dlfn.core import InputError
+from dlfn.nn.layer import Layer, Params, State
+
+__all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
+
+
+class _Norm(Layer):
+    """Parameters ``scale`` (ones) and ``bias`` (zeros), each where the layer has it, of the shape of the features."""
+
+    scale: bool = True
+    bias: bool = False
+
+    def _features(self, x: Any) -> tuple[int, ...]:
+        if x.ndim == 0:
+            raise InputError(f"{self} needs inputs with a feature axis, got a scalar; reshape x to (..., features)")
+        return x.shape[-1:]
+
+    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+        dtype, features = jnp.result_type(x.dtype, float), self._features(x)
+        params = {"scale": jnp.ones(features, dtype)} if self.scale else {}
+        if self.bias:
+            params["bias"] = jnp.zeros(features, dtype)
+        return params or (), ()
+
+    def _parameters(self, params: Any, x: Any) -> tuple[Any, Any]:
+        held = dict(params)
+        for value in held.values():
+            if value.shape != self._features(x):
+                raise InputError(
+                    f"{self} was initialised for features of shape {value.shape} and got x of shape {x.shape}; call "
+                    f"init with an example of shape {x.shape}"
+                )
+        return held.get("scale"), held.get("bias")
+
+    def flops(self, x, y):
+        """Per element: three for the mean and the variance, two to normalise, and one for each parameter."""
+        return (5 + self.scale + self.bias) * y.size
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Norm):
+    """:func:`dlfn.ops.layer_norm` over the last axes.
+
+    Args:
+        axes: how many of the last axes are features, which the parameters have one entry for each of.
+        eps: added to the variance.
+        scale, bias: whether to multiply by one and add the other.
+
+    Parameters have the dtype of the example if that is floating, else the default float. So have those of the layers
+    below.
+
+    Raises:
+        InputError: when the inputs have other features than those that the layer was initialised for.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = LayerNorm()
+    >>> params, state = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((8, 3), jnp.float32))
+    >>> y, _ = layer.apply(params, state, jnp.array([[1.0, 2.0, 3.0]]))
+    >>> print(y.round(3))
+    [[-1.225  0.     1.225]]
+    """
+
+    axes: int = 1
+    eps: float = 1e-5
+    scale: bool = True
+    bias: bool = True
+
+    def _features(self, x):
+        if x.ndim < self.axes:
+            raise InputError(f"{self} needs inputs with {self.axes} axes of features, got x of shape {x.shape}")
+        return x.shape[x.ndim - self.axes :]
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return ops.layer_norm(x, *self._parameters(params, x), eps=self.eps, axes=self.axes), state
+
+
+@dataclass(frozen=True)
+class RMSNorm(_Norm):
+    """:func:`dlfn.ops.rms_norm` over the last axis.
+
+    Args:
+        eps: added to the mean square.
+        scale: whether to multiply by a parameter.
+    """
+
+    eps: float = 1e-6
+    scale: bool = True
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return ops.rms_norm(x, self._parameters(params, x)[0], eps=self.eps), state
+
+    def flops(self, x, y):
+        """Per element: two for the mean square, one to normalise, and one for the scale."""
+        return (3 + self.scale) * y.size
+
+
+@dataclass(frozen=True)
+class InstanceNorm(_Norm):
+    """:func:`dlfn.ops.instance_norm` of inputs (N, ..., channels), over all axes between the first and the last.
+
+    It uses the statistics of its input in training and at inference alike, as PyTorch does by default. PyTorch's has no
+    parameters unless ``affine=True``.
+
+    Args:
+        eps: added to the variance.
+        scale, bias: whether to multiply by one and add the other.
+    """
+
+    eps: float = 1e-5
+    scale: bool = True
+    bias: bool = True
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if x.ndim < 3:
+            raise InputError(f"{self} needs inputs (N, ..., channels) with an axis between, got x of shape {x.shape}")
+        return ops.instance_norm(x, *self._parameters(params, x), eps=self.eps, spatial=x.ndim - 2), state
+
+
+@dataclass(frozen=True)
+class GroupNorm(_Norm):
+    """:func:`dlfn.ops.group_norm` of inputs (N, channels) or (N, ..., channels), over the axes between and each group.
+
+    Args:
+        groups: how many, of consecutive channels.
+        eps: added to the variance.
+        scale, bias: whether to multiply by one and add the other, per channel.
+    """
+
+    groups: int
+    eps: float = 1e-5
+    scale: bool = True
+    bias: bool = True
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if x.ndim < 2:
+            raise InputError(f"{self} needs inputs (N, ..., channels), got x of shape {x.shape}")
+        scale, bias = self._parameters(params, x)
+        return ops.group_norm(x, scale, bias, groups=self.groups, eps=self.eps, spatial=x.ndim - 2), state
+
+
+@dataclass(frozen=True)
+class BatchNorm(_Norm):
+    r"""Batch norm of inputs (N, channels) or (N, ..., channels) over all axes but the last, with running statistics.
+
+    In training y is normalised by the mean and the variance of the batch, the variance with divisor n, the number of
+    entries of a channel. The new state is
+
+    .. math::
+        \mathrm{mean} \leftarrow (1 - m)\,\mathrm{mean} + m\,\mu, \qquad
+        \mathrm{var} \leftarrow (1 - m)\,\mathrm{var} + m\,\tfrac{n}{n - 1}\,\sigma^2
+
+    with m = ``momentum``: the running variance is that with divisor n - 1. All as in PyTorch; in Flax the momentum is
+    1 - m, and the running variance that with divisor n. At inference y is normalised by the state, which stays as it
+    is.
+
+    Args:
+        momentum: the weight of the batch in the running statistics, in [0, 1].
+        eps: added to the variance.
+        scale, bias: whether to multiply by one and add the other.
+
+    The state is ``{"mean", "var"}``, zeros and ones at first, in float32 at least whatever the dtype of x. The running
+    statistics are differentiable functions of x; a loss that does not use the new state costs nothing by that. In a
+    batch with one entry per channel, for which PyTorch raises an error, the variance counts as 0.
+
+    Raises:
+        InputError: when the inputs have another number of channels than those that the layer was initialised for.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = BatchNorm()
+    >>> x = jnp.array([[1.0], [3.0]])
+    >>> params, state = layer.init(jax.random.key(0), x)
+    >>> y, state = layer.apply(params, state, x, train=True)
+    >>> print(y.ravel(), state["mean"], state["var"])
+    [-0.999995  0.999995] [0.2] [1.1]
+    """
+
+    momentum: float = 0.1
+    eps: float = 1e-5
+    scale: bool = True
+    bias: bool = True
+
+    def __post_init__(self):
+        if not 0 <= self.momentum <= 1:
+            raise InputError(f"BatchNorm: momentum is the weight of the batch, in [0, 1], got {self.momentum}")
+
+    def init(self, key, x):
+        params, _ = super().init(key, x)
+        features, dtype = self._features(x), _stats_dtype(jnp.result_type(x.dtype, float))
+        return params, {"mean": jnp.zeros(features, dtype), "var": jnp.ones(features, dtype)}
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        scale, bias = self._parameters(params, x)
+        if state["mean"].shape != self._features(x):
+            raise InputError(
+                f"{self} has statistics of shape {state['mean'].shape} and got x of shape {x.shape}; call init with an "
+                f"example of shape {x.shape}"
+            )
+        if not train:
+            return ops.batch_norm_inference(x, state["mean"], state["var"], scale, bias, eps=self.eps), state
+        dtype = _stats_dtype(x.dtype)
+        y, mean, var = ops.batch_norm(x, scale, bias, eps=self.eps, stats_dtype=dtype)
+        n = jnp.asarray(math.prod(x.shape[:-1]), dtype)
+        batch = {"mean": mean, "var": var * (n / jnp.maximum(n - 1, 1))}
+        return y, jax.tree.map(lambda old, new: old + self.momentum * (new.astype(old.dtype) - old), state, batch)
+
+
+def _stats_dtype(dtype: Any) -> Any:
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype

@@ -1,0 +1,153 @@
+"""Layers around a layer that normalise one of its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn import ops
+from dlfn.core import InputError
+from dlfn.nn.layer import Layer, Params, inside
+from dlfn.nn.summary import count_parameters
+
+__all__ = ["SpectralNorm", "WeightNorm"]
+
+Put = Callable[[Any], Params]
+
+
+def _weight(layer: "SpectralNorm | WeightNorm", params: Params) -> tuple[Any, Put]:
+    """The layer's weight in the params of the layer inside, and what puts another in its place."""
+    weight, put = _at(layer, params, layer.weight.split("/"))
+    if len(jax.tree.leaves(weight)) != 1 or weight is not jax.tree.leaves(weight)[0] or weight.ndim == 0:
+        raise InputError(f"{type(layer).__name__}: weight {layer.weight!r} must be the path of one array with axes")
+    return weight, put
+
+
+def _at(layer: Any, params: Params, path: list[str]) -> tuple[Any, Put]:
+    if not path:
+        return params, lambda leaf: leaf
+    items = params if isinstance(params, dict) else dict(zip(map(str, range(len(params))), params))
+    if path[0] not in items:
+        raise InputError(
+            f"{type(layer).__name__}: weight is {layer.weight!r}, but there is no {path[0]!r} among "
+            f"{', '.join(items) or 'no params'}; give the path of a parameter of the layer inside, such as 'w' or '0/w'"
+        )
+    leaf, put = _at(layer, items[path[0]], path[1:])
+
+    def replaced(leaf: Any) -> Params:
+        new = {**items, path[0]: put(leaf)}
+        return new if isinstance(params, dict) else tuple(new.values())
+
+    return leaf, replaced
+
+
+def _weight_size(layer: "SpectralNorm | WeightNorm", x: Any) -> int:
+    params, _ = jax.eval_shape(layer.layer.init, jax.random.key(0), x)
+    return count_parameters(_weight(layer, params)[0])
+
+
+@dataclass(frozen=True)
+class WeightNorm(Layer):
+    """A layer whose weight is ``g * v / norm(v)``, with a length in g for each output: :func:`dlfn.ops.weight_norm`.
+
+    Params are ``{"layer": ..., "g": ...}``: the layer's, with v in the place of the weight, and the lengths. At first
+    the weight is what the layer's own ``init`` makes.
+
+    Args:
+        layer: the layer inside.
+        weight: the path of the weight in its params, with slashes: ``"w"``, ``"hidden/w"``.
+        axis: the axis of the weight that has a length for each entry; None for one length in all.
+
+    Raises:
+        InputError: when the layer has no such weight.
+
+    >>> import jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> layer = WeightNorm(nn.Linear(2))
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> print(jax.tree.map(jnp.shape, params))
+    {'g': (2,), 'layer': {'b': (2,), 'w': (3, 2)}}
+    """
+
+    layer: Layer
+    weight: str = "w"
+    axis: int | None = -1
+
+    def children(self):
+        return {"layer": self.layer}
+
+    def with_children(self, children: Mapping[str, Layer]):
+        return WeightNorm(children["layer"], self.weight, self.axis)
+
+    def init(self, key, x):
+        with inside("layer"):
+            params, state = self.layer.init(key, x)
+        v, _ = _weight(self, params)
+        rows = v.reshape(1, -1) if self.axis is None else jnp.moveaxis(v, self.axis, 0).reshape(v.shape[self.axis], -1)
+        lengths = jnp.linalg.norm(rows.astype(jnp.promote_types(v.dtype, jnp.float32)), axis=1).astype(v.dtype)
+        return {"layer": params, "g": lengths[0] if self.axis is None else lengths}, state
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        v, put = _weight(self, params["layer"])
+        w = ops.weight_norm(v, params["g"], axis=self.axis)
+        with inside("layer"):
+            return self.layer.apply(put(w), state, x, key=key, train=train)
+
+    def flops(self, x, y):
+        """Per element of the weight: two for the norm and one to scale."""
+        return 3 * _weight_size(self, x)
+
+
+@dataclass(frozen=True)
+class SpectralNorm(Layer):
+    """A layer whose weight is divided by its largest singular value: :func:`dlfn.ops.spectral_norm`.
+
+    Params are those of the layer. State is ``{"layer": ..., "u": ...}``: the layer's, and the direction from which the
+    power iteration goes on at each call in training. At inference it is used as it is, and stays.
+
+    Args:
+        layer: the layer inside.
+        weight: the path of the weight in its params, with slashes: ``"w"``, ``"hidden/w"``.
+        iterations: of the power iteration per call in training.
+        eps: the least length that the iteration divides by.
+
+    Raises:
+        InputError: when the layer has no such weight.
+
+    >>> import jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> layer = SpectralNorm(nn.Linear(2))
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 3)))
+    >>> print(jax.tree.map(jnp.shape, (params, state)))
+    ({'b': (2,), 'w': (3, 2)}, {'layer': (), 'u': (2,)})
+    """
+
+    layer: Layer
+    weight: str = "w"
+    iterations: int = 1
+    eps: float = 1e-12
+
+    def children(self):
+        return {"": self.layer}
+
+    def with_children(self, children: Mapping[str, Layer]):
+        return SpectralNorm(children[""], self.weight, self.iterations, self.eps)
+
+    def init(self, key, x):
+        layer_key, u_key = jax.random.split(key)
+        params, state = self.layer.init(layer_key, x)
+        w, _ = _weight(self, params)
+        u = jax.random.normal(u_key, w.shape[-1:], jnp.promote_types(w.dtype, jnp.float32))
+        # A random direction, and 15 iterations as in PyTorch, so that the first calls are near the singular value.
+        return params, {"layer": state, "u": ops.spectral_norm(w, u, iterations=15, eps=self.eps)[1]}
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        w, put = _weight(self, params)
+        iterations = self.iterations if train else 0
+        w, u = ops.spectral_norm(w, state["u"], iterations=iterations, eps=self.eps)
+        y, inner = self.layer.apply(put(w), state["layer"], x, key=key, train=train)
+        return y, {"layer": inner, "u": u}
+
+    def flops(self, x, y):
+        """Per element of the weight, at inference: four for the singular value and one to divide."""
+        return 5 * _weight_size(self, x)

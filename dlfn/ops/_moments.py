@@ -1,0 +1,112 @@
+"""Mean and variance over parts of an array, and what its normalisations share."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.core import InputError
+from dlfn.ops._common import describe, require_float
+
+__all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "inverse_root", "moments"]
+
+# The fraction of a cell that its pivot is the mean of. See :func:`moments`.
+_HEAD = 8
+
+
+class Cells(NamedTuple):
+    """Which entries share a mean and a variance.
+
+    Attributes:
+        axes: the axes over which a cell extends.
+        groups: the number of parts of the last axis that are a cell each; None where axes says all.
+        head: an axis of a cell, to take its first part along; None if there is none that may be sliced.
+    """
+
+    axes: tuple[int, ...]
+    groups: int | None = None
+    head: int | None = None
+
+    def average(self, x: jax.Array) -> jax.Array:
+        """Means of the cells, with one entry along the axes, and one per group along the last axis."""
+        return self.pool(jnp.mean(x, self.axes, keepdims=True))
+
+    def pool(self, x: jax.Array) -> jax.Array:
+        """Means over the channels of each group."""
+        if self.groups is None:
+            return x
+        return jnp.mean(x.reshape(*x.shape[:-1], self.groups, x.shape[-1] // self.groups), -1)
+
+    def spread(self, means: jax.Array, x: jax.Array) -> jax.Array:
+        """Numbers of cells, in a shape that broadcasts to that of x."""
+        if self.groups is None:
+            return means
+        size = x.shape[-1] // self.groups
+        alike = jnp.broadcast_to(means[..., None], (*means.shape, size))
+        return alike.reshape(*means.shape[:-1], x.shape[-1])
+
+    def first(self, x: jax.Array) -> jax.Array:
+        if self.head is None:
+            return x
+        return lax.slice_in_dim(x, 0, max(1, x.shape[self.head] // _HEAD), axis=self.head)
+
+    def size(self, x: jax.Array, dtype: Any) -> jax.Array:
+        """The entries along the axes. Not a number: sizes may be symbolic."""
+        return jnp.asarray(math.prod(x.shape[axis] for axis in self.axes), dtype)
+
+
+def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""A pivot p near each cell's mean, the rest of the mean d, and the variance. The mean is p + d.
+
+    With c = x - p these are :math:`d = \mathrm E\,c` and :math:`\sigma^2 = \mathrm E\,c^2 - d^2`. One rounded number
+    for the mean would cost the digits of :math:`x - \mu` where :math:`|\mu| \gg \sigma`; x - p is exact there, and
+    so is (x - p) - d but for one rounding.
+
+    Any p makes the formula true, and one near the mean makes it accurate. Whatever the cell, the mean of a fraction f
+    of it is within :math:`\sigma\sqrt{(1 - f) / f}` of the whole's: the rest must balance it, and all that is variance.
+    So :math:`\mathrm E\,c^2 \le \sigma^2 / f`, and the difference above loses three bits at the very worst (four in
+    cells of less than 16). A single entry as pivot, an outlier perhaps, could not promise that. The two sums need one
+    pass over x, where the mean of squared differences from the mean needs two.
+    """
+    pivot = lax.stop_gradient(cells.average(cells.first(x)))
+    c = x - cells.spread(pivot, x)
+    shift = cells.average(c)
+    variance = cells.average(c * c) - shift * shift
+    # Selected: the derivative of a maximum is halved at a tie, and constant cells have one.
+    return pivot, shift, jnp.where(variance < 0, jnp.zeros_like(variance), variance)
+
+
+def inverse_root(x: jax.Array) -> jax.Array:
+    """1/√x, and 0 at 0: so that a constant cell is normalised to 0 even where eps is 0."""
+    zero = x == 0
+    return jnp.where(zero, jnp.zeros_like(x), lax.rsqrt(jnp.where(zero, jnp.ones_like(x), x)))
+
+
+def dtypes(*arrays: jax.Array | None) -> tuple[Any, Any]:
+    """The common dtype, and the one to compute in."""
+    dtype = jnp.result_type(*[array for array in arrays if array is not None])
+    return dtype, jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+def affine(x: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    x = x if scale is None else x * scale.astype(x.dtype)
+    return x if bias is None else x + bias.astype(x.dtype)
+
+
+def check_eps(op: str, eps: Any) -> None:
+    if not isinstance(eps, (int, float)) or not eps >= 0:
+        raise InputError(f"{op}: eps is {eps!r}, and must be a number >= 0, such as 1e-5")
+
+
+def check_parameter(op: str, name: str, value: jax.Array | None, shape: Sequence[int], x: jax.Array) -> None:
+    if value is None:
+        return
+    require_float(op, name, value)
+    if value.shape != tuple(shape):
+        raise InputError(
+            f"{op}: {name} is {describe(value)}, and must have the shape {list(shape)}, as x is {describe(x)}; "
+            f"pass None for no {name}"
+        )
