@@ -1,6 +1,7 @@
 """Differentiable functions of arrays, each with a hand-derived backward pass."""
 
 from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
+from dlfn.ops.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
 from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
 from dlfn.ops.channel_norm import group_norm, instance_norm
 from dlfn.ops.cross_entropy import softmax_cross_entropy
@@ -8,21 +9,30 @@ from dlfn.ops.dropout import dropout
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.losses import binary_cross_entropy, mse
+from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
 
 __all__ = [
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
     "batch_norm",
     "batch_norm_inference",
     "binary_cross_entropy",
+    "binary_cross_entropy",
+    "dropout",
     "dropout",
     "gelu",
+    "gelu",
+    "global_avg_pool",
     "group_norm",
     "instance_norm",
     "layer_norm",
     "linear",
     "log_softmax",
     "logsumexp",
+    "max_pool",
     "mse",
     "relu",
     "rms_norm",

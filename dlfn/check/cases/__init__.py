@@ -3,3 +3,6 @@
 from dlfn.check.cases import activations, linear, losses, normalisation, regularisation, softmax
 
 __all__ = ["activations", "linear", "losses", "normalisation", "regularisation", "softmax"]
+from dlfn.check.cases import activations, linear, losses, pooling, regularisation, softmax
+
+__all__ = ["activations", "linear", "losses", "pooling", "regularisation", "softmax"]
