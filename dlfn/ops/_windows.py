@@ -1,0 +1,89 @@
+"""Windows that slide over the spatial axes of N…C arrays: strides, dilation and padding, per axis.
+
+``padding`` is "VALID" (none), "SAME" (as many outputs as strides fit into the input, the odd entry padded at the end),
+an int, or for each spatial axis an int or a pair (low, high).
+"""
+
+from typing import Any
+
+import jax
+
+from dlfn.core import InputError
+from dlfn.ops._common import describe
+
+__all__ = ["output_sizes", "pads", "per_axis", "spatial_sizes"]
+
+
+def spatial_sizes(op: str, x: jax.Array, n: int) -> tuple[int, ...]:
+    """The sizes of the n axes before the last, which is that of the channels."""
+    if x.ndim < n + 1:
+        raise InputError(
+            f"{op}: x is {describe(x)}, and must have {n} spatial axes and channels, (..., *spatial, channels); "
+            "pass x[..., None] if the channels are missing"
+        )
+    return tuple(x.shape[-1 - n : -1])
+
+
+def per_axis(op: str, name: str, value: Any, n: int) -> tuple[int, ...]:
+    """An int for every axis from one for all or n of them, at least 1."""
+    values = value if isinstance(value, tuple) else (value,) * n
+    if len(values) != n or not all(_is_int(v) and v >= 1 for v in values):
+        raise InputError(f"{op}: {name} is {value!r}, and must be an int of at least 1, or {n} of them in a tuple")
+    return values
+
+
+def pads(
+    op: str,
+    padding: Any,
+    sizes: tuple[int, ...],
+    windows: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[tuple[int, int], ...]:
+    """The numbers of entries that are padded, (low, high) for every axis."""
+    n = len(sizes)
+    if padding == "VALID":
+        return ((0, 0),) * n
+    if padding == "SAME":
+        totals = [
+            max((-(-size // stride) - 1) * stride + span(window, d) - size, 0)
+            for size, window, stride, d in zip(sizes, windows, strides, dilation, strict=True)
+        ]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    values = padding if isinstance(padding, tuple) else (padding,) * n
+    pairs = tuple(v if isinstance(v, tuple) else (v, v) for v in values)
+    if len(pairs) != n or not all(len(pair) == 2 and all(_is_int(v) and v >= 0 for v in pair) for pair in pairs):
+        raise InputError(
+            f"{op}: padding is {padding!r}, and must be 'VALID', 'SAME', an int of at least 0, or a tuple of {n} ints "
+            "or (low, high) pairs, one for each spatial axis"
+        )
+    return pairs
+
+
+def output_sizes(
+    op: str,
+    sizes: tuple[int, ...],
+    windows: tuple[int, ...],
+    strides: tuple[int, ...],
+    dilation: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+) -> tuple[int, ...]:
+    r"""How often the window fits along every axis, :math:`\lfloor (n + p - f) / s \rfloor + 1`."""
+    outputs = []
+    for size, window, stride, d, pad in zip(sizes, windows, strides, dilation, pads, strict=True):
+        if size + sum(pad) < span(window, d):
+            raise InputError(
+                f"{op}: a window of {window} with dilation {d} spans {span(window, d)} entries, and does not fit into "
+                f"a spatial axis of {size} with padding {pad}; pad more, or take a smaller window"
+            )
+        outputs.append((size + sum(pad) - span(window, d)) // stride + 1)
+    return tuple(outputs)
+
+
+def span(window: int, dilation: int) -> int:
+    """How many entries lie between the first and the last of a dilated window, both counted."""
+    return (window - 1) * dilation + 1
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
