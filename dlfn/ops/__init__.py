@@ -4,6 +4,7 @@ from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
 from dlfn.ops.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
 from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
 from dlfn.ops.channel_norm import group_norm, instance_norm
+from dlfn.ops.conv import conv, conv_output_size, conv_transpose, flip_kernel
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
 from dlfn.ops.layer_norm import layer_norm, rms_norm
@@ -21,8 +22,12 @@ __all__ = [
     "batch_norm_inference",
     "binary_cross_entropy",
     "binary_cross_entropy",
+    "conv",
+    "conv_output_size",
+    "conv_transpose",
     "dropout",
     "dropout",
+    "flip_kernel",
     "gelu",
     "gelu",
     "global_avg_pool",
