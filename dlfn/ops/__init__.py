@@ -3,19 +3,28 @@
 from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
+from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.linear import linear
 from dlfn.ops.losses import binary_cross_entropy, mse
+from dlfn.ops.lstm import lstm, lstm_step
+from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 
 __all__ = [
     "binary_cross_entropy",
     "dropout",
     "gelu",
+    "gru",
+    "gru_step",
     "linear",
     "log_softmax",
     "logsumexp",
+    "lstm",
+    "lstm_step",
     "mse",
     "relu",
+    "rnn",
+    "rnn_step",
     "sigmoid",
     "silu",
     "softmax",
