@@ -7,10 +7,13 @@ from dlfn.ops.channel_norm import group_norm, instance_norm
 from dlfn.ops.conv import conv, conv_output_size, conv_transpose, flip_kernel
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
+from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.losses import binary_cross_entropy, mse
+from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
+from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
 
@@ -32,15 +35,26 @@ __all__ = [
     "gelu",
     "global_avg_pool",
     "group_norm",
+    "gru",
+    "gru_step",
     "instance_norm",
     "layer_norm",
     "linear",
+    "linear",
+    "log_softmax",
     "log_softmax",
     "logsumexp",
+    "logsumexp",
+    "lstm",
+    "lstm_step",
     "max_pool",
     "mse",
+    "mse",
+    "relu",
     "relu",
     "rms_norm",
+    "rnn",
+    "rnn_step",
     "sigmoid",
     "silu",
     "softmax",

@@ -6,3 +6,6 @@ __all__ = ["activations", "linear", "losses", "normalisation", "regularisation",
 from dlfn.check.cases import activations, linear, losses, pooling, regularisation, softmax
 
 __all__ = ["activations", "linear", "losses", "pooling", "regularisation", "softmax"]
+from dlfn.check.cases import activations, linear, losses, recurrent, regularisation, softmax
+
+__all__ = ["activations", "linear", "losses", "recurrent", "regularisation", "softmax"]

@@ -1,0 +1,257 @@
+r"""What the recurrent ops share: the loop forwards, the loop backwards, and the products outside the loops.
+
+A cell computes its next state from :math:`a_t = x_t w_x + b` and the last state. Only what depends on the last state
+stays in the loop: the input's projection is one matrix product before it. Backwards the loop carries the cotangent of
+the state and collects :math:`\delta_t = \partial L / \partial a_t`; the gradients of the weights are sums over all
+steps, :math:`\sum_t h_{t-1}^\top \delta_t`, and so one matrix product each after it, summed in float32 or wider.
+
+Inside, arrays are time-major, (T, N, features), with all leading dimensions in N.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.core import InputError
+from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast
+
+__all__ = [
+    "Cell", "check", "sequence_backward", "sequence_forward", "step_backward", "step_forward", "textbook", "zero_state",
+]  # fmt: skip
+
+State = tuple[jax.Array, ...]
+
+
+class Cell(NamedTuple):
+    """One step of a recurrence. States are tuples, the output h first; ``dot`` is the product with a matrix.
+
+    Attributes:
+        forward: ``forward(weights, dot)`` makes ``step(a, before) -> (after, saved)``. What it does to the weights
+            before it returns is done once, outside the loop.
+        backward: ``backward(weights, dot)`` makes ``step(before, after, saved, d_after) -> (delta, d_before)``.
+        gradients: ``gradients(h_before, saved, delta, product)`` gives the weights' gradients; ``product(a, b)`` is
+            the sum of :math:`a^\\top b` over all rows.
+    """
+
+    forward: Callable[..., Callable[[jax.Array, State], tuple[State, Any]]]
+    backward: Callable[..., Callable[[State, State, Any, State], tuple[jax.Array, State]]]
+    gradients: Callable[..., tuple[Any, ...]]
+
+
+def textbook(step: Callable[..., Any], x: jax.Array, state: State, lengths: Any, reverse: bool) -> Any:
+    """The definition of a sequence: ``step(x_t, *state) -> state`` over the time axis of x, (..., T, features)."""
+
+    def masked(state, inputs):
+        x, t = inputs
+        after = step(x, *state)
+        if lengths is None:
+            return after, after[0]
+        valid = (t < lengths)[..., None]
+        return tuple(map(functools.partial(jnp.where, valid), after, state)), jnp.where(valid, after[0], 0)
+
+    time_major = jnp.moveaxis(x, -2, 0), jnp.arange(x.shape[-2])
+    last, hs = lax.scan(masked, state, time_major, reverse=reverse)
+    return jnp.moveaxis(hs, 0, -2), *last
+
+
+def zero_state(x: jax.Array, w_x: jax.Array, w_h: jax.Array, *state: Any) -> State:
+    """A definition's state for a step's x: zeros where it is None, in the common dtype."""
+    zeros = jnp.zeros_like(x @ w_x[:, : w_h.shape[0]])
+    dtype = jnp.result_type(zeros, w_h, *[s for s in state if s is not None])
+    return tuple((zeros if s is None else s).astype(dtype) for s in state)
+
+
+def sequence_forward(cell, x, state, w_x, weights, b, lengths, *, reverse, precision):
+    """``((hs, *last state), residuals)``."""
+    dtype = _common_dtype(x, state, w_x, weights, b)
+    kept = x, state, w_x, weights, lengths, Static((dtype, None if b is None else jax.typeof(b)))
+    rows, (x, w_x, weights, b) = _Rows(x), _computing((x, w_x, weights, b), dtype)
+    valid = _valid(x, lengths, rows)
+    a = _project(_without_padding(rows.time_major(x), valid), w_x, b, precision)
+    # Of no steps there is no a[0]; the sum of none is.
+    zeros = jnp.zeros_like(jnp.sum(a[:1], axis=0)[..., : weights[0].shape[0]])
+    step = cell.forward(weights, _dot(precision))
+
+    def loop(before, inputs):
+        a, valid = inputs
+        after, saved = step(a, before)
+        if valid is not None:
+            after = tuple(map(functools.partial(jnp.where, valid), after, before))
+        return after, (after, saved)
+
+    start = tuple(zeros if s is None else like(rows.flat(s), jax.typeof(zeros)) for s in state)
+    last, (after, saved) = lax.scan(loop, start, (a, valid), reverse=reverse)
+    hs = _without_padding(after[0], valid).astype(dtype)
+    y = rows.batch_first(hs), *(rows.unflat(s).astype(dtype) for s in last)
+    return y, (kept, after, saved)
+
+
+def sequence_backward(cell, residuals, dy, *, reverse, precision):
+    """Cotangents of x, the state's arrays, w_x, the weights, and b."""
+    (x, state, w_x, weights, lengths, static), after, saved = residuals
+    dtype, b_kind = static.value
+    rows, (xs, ws, dhs, d_last) = _Rows(x), _computing((x, weights, dy[0], dy[1:]), dtype)
+    valid = _valid(x, lengths, rows)
+    xs, dhs, d_last = rows.time_major(xs), rows.time_major(dhs), tuple(map(rows.flat, d_last))
+    start = tuple(
+        jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d)) for s, d in zip(state, d_last, strict=True)
+    )
+    before = tuple(_shifted(s, first, reverse) for s, first in zip(after, start, strict=True))
+    step = cell.backward(ws, _dot(precision))
+
+    def loop(d_state, inputs):
+        before, after, saved, dh, valid = inputs
+        delta, d_before = step(before, after, saved, (d_state[0] + dh, *d_state[1:]))
+        if valid is not None:
+            d_before = tuple(map(functools.partial(jnp.where, valid), d_before, d_state))
+            delta = jnp.where(valid, delta, jnp.zeros_like(delta))
+        return d_before, delta
+
+    d_start, delta = lax.scan(loop, d_last, (before, after, saved, dhs, valid), reverse=not reverse)
+    d_x, *rest = _products(cell, _without_padding(xs, valid), before[0], saved, delta, w_x, weights, b_kind, precision)
+    d_state = [None if s is None else like(rows.unflat(d), jax.typeof(s)) for s, d in zip(state, d_start, strict=True)]
+    return like(rows.batch_first(d_x), jax.typeof(x)), d_state, *rest
+
+
+def step_forward(cell, x, state, w_x, weights, b, *, precision):
+    """``(state, residuals)`` of a single step."""
+    dtype = _common_dtype(x, state, w_x, weights, b)
+    kept = x, state, w_x, weights, Static((dtype, None if b is None else jax.typeof(b)))
+    x, state, w_x, weights, b = _computing((x, state, w_x, weights, b), dtype)
+    a = _project(x, w_x, b, precision)
+    zeros = jnp.zeros_like(a[..., : weights[0].shape[0]])
+    before = tuple(zeros if s is None else like(s, jax.typeof(zeros)) for s in state)
+    after, saved = cell.forward(weights, _dot(precision))(a, before)
+    return tuple(s.astype(dtype) for s in after), (kept, after, saved)
+
+
+def step_backward(cell, residuals, d_after, *, precision):
+    """Cotangents of x, the state's arrays, w_x, the weights, and b."""
+    (x, state, w_x, weights, static), after, saved = residuals
+    dtype, b_kind = static.value
+    xs, ws, before, d_after = _computing((x, weights, state, d_after), dtype)
+    before = tuple(
+        jnp.zeros_like(d) if s is None else like(s, jax.typeof(d)) for s, d in zip(before, d_after, strict=True)
+    )
+    delta, d_before = cell.backward(ws, _dot(precision))(before, after, saved, d_after)
+    d_x, *rest = _products(cell, xs, before[0], saved, delta, w_x, weights, b_kind, precision)
+    d_state = [None if s is None else like(d, jax.typeof(s)) for s, d in zip(state, d_before, strict=True)]
+    return like(d_x, jax.typeof(x)), d_state, *rest
+
+
+class _Rows:
+    """To and from (T, N, features). Explicitly sharded axes cannot be merged: there the leading dimensions stay."""
+
+    def __init__(self, x):
+        self.lead = x.shape[:-2]
+        self.explicit = is_explicit(x)
+
+    def flat(self, s):
+        return s if self.explicit else s.reshape(math.prod(self.lead), s.shape[-1])
+
+    def unflat(self, s):
+        return s.reshape(*self.lead, s.shape[-1])
+
+    def time_major(self, x):
+        x = jnp.moveaxis(x, -2, 0)
+        return x if self.explicit else x.reshape(x.shape[0], math.prod(self.lead), x.shape[-1])
+
+    def batch_first(self, y):
+        return jnp.moveaxis(y.reshape(y.shape[0], *self.lead, y.shape[-1]), 0, -2)
+
+
+def _common_dtype(*arrays: Any) -> Any:
+    return jnp.result_type(*jax.tree.leaves(arrays))
+
+
+def _computing(arrays: Any, dtype: Any) -> Any:
+    """The arrays of a tree in the dtype to compute in: float32 for half types."""
+    dtype = upcast(jnp.zeros((), dtype)).dtype
+    return jax.tree.map(lambda array: array.astype(dtype), arrays)
+
+
+def _valid(x, lengths, rows):
+    """Which steps are within an example's length, (T, N, 1)."""
+    if lengths is None:
+        return None
+    lengths = rows.flat(lengths[..., None])
+    times = jnp.arange(x.shape[-2], dtype=lengths.dtype)
+    return times.reshape(-1, *[1] * lengths.ndim) < lengths
+
+
+def _without_padding(x, valid):
+    return x if valid is None else jnp.where(valid, x, jnp.zeros_like(x))
+
+
+def _shifted(after, start, reverse):
+    """The state before each step. A start of no steps is cut off too."""
+    start = start[None][: after.shape[0]]
+    return jnp.concatenate([after[1:], start] if reverse else [start, after[:-1]])
+
+
+def _project(x, w_x, b, precision):
+    a = _dot(precision)(x, w_x)
+    return a if b is None else a + b
+
+
+def _products(cell, x, h_before, saved, delta, w_x, weights, b_kind, precision):
+    """Gradients of x, w_x, the weights, and b: what needs no loop."""
+    rows = tuple(range(delta.ndim - 1))
+
+    def product(a, b, kind=None):
+        # A sum over a sharded axis has more than one possible sharding; a gradient's is its weight's.
+        out = kind.sharding if kind is not None and is_explicit(a, b) else None
+        return lax.dot_general(a, b, ((rows, rows), ((), ())), precision=precision, out_sharding=out)
+
+    w_kind = jax.typeof(weights[0])
+    d_weights = cell.gradients(h_before, saved, delta, functools.partial(product, kind=w_kind))
+    d_weights = [None if w is None else like(d, jax.typeof(w)) for w, d in zip(weights, d_weights, strict=True)]
+    d_w_x = like(product(x, delta, jax.typeof(w_x)), jax.typeof(w_x))
+    d_b = None if b_kind is None else like(jnp.sum(delta, axis=rows), b_kind)
+    return _dot(precision)(delta, w_x.astype(delta.dtype).T), d_w_x, *d_weights, d_b
+
+
+def _dot(precision) -> Any:
+    return functools.partial(jnp.matmul, precision=precision)
+
+
+def check(op, gates, x, state, w_x, w_h, b, lengths=None, *, steps, **biases):
+    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict of names; ``biases`` are of shape (H,)."""
+    given = {"x": x, **state, "w_x": w_x, "w_h": w_h, "b": b, **biases}
+    for name, value in given.items():
+        if value is not None or name in ("x", "w_x", "w_h"):
+            require_float(op, name, value)
+    axes = ["a time axis"] * steps + ["a feature axis"]
+    require_rank(op, "x", x, " and ".join(axes))
+    if x.ndim < len(axes):
+        raise InputError(f"{op}: x is {describe(x)}, and must be (..., T, features); pass x[None] for a single step")
+    if w_h.ndim != 2 or w_h.shape[1] != gates * w_h.shape[0]:
+        shape = "(H, H)" if gates == 1 else f"(H, {gates} H), one block per gate"
+        raise InputError(f"{op}: w_h is {describe(w_h)}, and must be {shape}, for a state of H features")
+    hidden = w_h.shape[0]
+    if w_x.shape != (x.shape[-1], gates * hidden):
+        hint = "; pass w_x.T, as w_x is (in, out)" if w_x.shape[::-1] == (x.shape[-1], gates * hidden) else ""
+        raise InputError(
+            f"{op}: w_x is {describe(w_x)}, and must have the shape {[x.shape[-1], gates * hidden]}, as x is "
+            f"{describe(x)} and w_h is {describe(w_h)}{hint}"
+        )
+    for name, value, size in (("b", b, gates * hidden), *((name, value, hidden) for name, value in biases.items())):
+        if value is not None and value.shape != (size,):
+            raise InputError(f"{op}: {name} is {describe(value)}, and must have the shape {[size]}")
+    lead = x.shape[: x.ndim - len(axes)]
+    for name, value in state.items():
+        if value is not None and value.shape != (*lead, hidden):
+            raise InputError(
+                f"{op}: {name} is {describe(value)}, and must have the shape {[*lead, hidden]}, as x is {describe(x)}; "
+                f"jnp.broadcast_to one state to all examples, or pass None for zeros"
+            )
+    if lengths is not None and not (jnp.issubdtype(lengths.dtype, jnp.integer) and lengths.shape == lead):
+        raise InputError(
+            f"{op}: lengths is {describe(lengths)}, and must be integers of the shape {list(lead)}, one length per "
+            f"sequence, as x is {describe(x)}"
+        )
