@@ -1,6 +1,7 @@
 """Differentiable functions of arrays, each with a hand-derived backward pass."""
 
 from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
+from dlfn.ops.attention import attention
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
 from dlfn.ops.linear import linear
@@ -8,6 +9,7 @@ from dlfn.ops.losses import binary_cross_entropy, mse
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 
 __all__ = [
+    "attention",
     "binary_cross_entropy",
     "dropout",
     "gelu",
