@@ -1,6 +1,7 @@
 """Differentiable functions of arrays, each with a hand-derived backward pass."""
 
 from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
+from dlfn.ops.attention import attention
 from dlfn.ops.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
 from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
 from dlfn.ops.channel_norm import group_norm, instance_norm
@@ -20,6 +21,7 @@ from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
 __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "attention",
     "avg_pool",
     "batch_norm",
     "batch_norm_inference",

@@ -9,3 +9,6 @@ __all__ = ["activations", "linear", "losses", "pooling", "regularisation", "soft
 from dlfn.check.cases import activations, linear, losses, recurrent, regularisation, softmax
 
 __all__ = ["activations", "linear", "losses", "recurrent", "regularisation", "softmax"]
+from dlfn.check.cases import activations, attention, linear, losses, regularisation, softmax
+
+__all__ = ["activations", "attention", "linear", "losses", "regularisation", "softmax"]
