@@ -4,6 +4,7 @@ from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
 from dlfn.ops.linear import linear
+from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.losses import binary_cross_entropy, mse
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 
@@ -12,6 +13,7 @@ __all__ = [
     "dropout",
     "gelu",
     "linear",
+    "linear_cross_entropy",
     "log_softmax",
     "logsumexp",
     "mse",
