@@ -11,6 +11,7 @@ from dlfn.ops.dropout import dropout
 from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
+from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.losses import binary_cross_entropy, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
@@ -43,6 +44,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "linear",
+    "linear_cross_entropy",
     "log_softmax",
     "log_softmax",
     "logsumexp",

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from dlfn.core import InputError
 
@@ -13,6 +14,7 @@ __all__ = [
     "Static",
     "check_reduction",
     "describe",
+    "dot",
     "in_shape_of",
     "is_explicit",
     "like",
@@ -20,6 +22,7 @@ __all__ = [
     "require_float",
     "require_rank",
     "require_same_shape",
+    "sum_dtype",
     "upcast",
     "upcast_alike",
     "weight_of_each",
@@ -41,6 +44,23 @@ def upcast(*arrays: jax.Array) -> Any:
         dtype = jnp.dtype(jnp.float32)
     cast = tuple(array.astype(dtype) for array in arrays)
     return cast[0] if len(arrays) == 1 else cast
+
+
+def sum_dtype(dtype: Any) -> Any:
+    """What sums of numbers of this dtype are accumulated in."""
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+def dot(a: jax.Array, b: jax.Array, contracting: Any, precision: Any, out_sharding: Any = None) -> jax.Array:
+    """The product summed over the axes ``contracting`` of both, in the dtype of sums."""
+    return lax.dot_general(
+        a,
+        b,
+        (contracting, ((), ())),
+        precision=precision,
+        preferred_element_type=sum_dtype(a.dtype),
+        out_sharding=out_sharding,
+    )
 
 
 def upcast_alike(x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,14 +1,12 @@
 r"""The affine map :math:`z = x w + b`, for any number of leading dimensions."""
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank
+from dlfn.ops._common import Static, describe, dot, is_explicit, like, require_float, require_rank, sum_dtype
 
 __all__ = ["linear"]
 
@@ -85,7 +83,7 @@ def _linear_forward(x, w, b, *, precision):
     residuals = x, w, Static((dtype, None if b is None else jax.typeof(b)))
     x, w = x.astype(dtype), w.astype(dtype)
     rows = x if is_explicit(x, w) else _rows(x)
-    z = _dot(rows, w, ((rows.ndim - 1,), (0,)), precision)
+    z = dot(rows, w, ((rows.ndim - 1,), (0,)), precision)
     if b is not None:
         z = z + b.astype(z.dtype)
     return z.astype(dtype).reshape(*x.shape[:-1], w.shape[1]), residuals
@@ -101,26 +99,11 @@ def _linear_backward(residuals, dz, *, precision):
         xs, dz = _rows(xs), _rows(dz)
     rows = tuple(range(dz.ndim - 1))
     # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
-    dx = _dot(dz, ws, ((dz.ndim - 1,), (1,)), precision, jax.typeof(x).sharding if explicit else None)
-    dw = _dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
-    db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=_sum_dtype(dtype)), b_kind)
+    dx = dot(dz, ws, ((dz.ndim - 1,), (1,)), precision, jax.typeof(x).sharding if explicit else None)
+    dw = dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
+    db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=sum_dtype(dtype)), b_kind)
     return dx.astype(x.dtype).reshape(x.shape), dw.astype(w.dtype), db
 
 
 def _rows(x):
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-
-
-def _sum_dtype(dtype):
-    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
-
-
-def _dot(a, b, contracting, precision, out_sharding=None) -> Any:
-    return lax.dot_general(
-        a,
-        b,
-        (contracting, ((), ())),
-        precision=precision,
-        preferred_element_type=_sum_dtype(a.dtype),
-        out_sharding=out_sharding,
-    )

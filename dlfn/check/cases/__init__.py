@@ -12,3 +12,6 @@ __all__ = ["activations", "linear", "losses", "recurrent", "regularisation", "so
 from dlfn.check.cases import activations, attention, linear, losses, regularisation, softmax
 
 __all__ = ["activations", "attention", "linear", "losses", "regularisation", "softmax"]
+from dlfn.check.cases import activations, heads, linear, losses, regularisation, softmax
+
+__all__ = ["activations", "heads", "linear", "losses", "regularisation", "softmax"]

@@ -1,0 +1,139 @@
+r"""Cross-entropy of class ids, row by row, for ops that have the logits whole or a chunk at a time.
+
+With k the class of the row and :math:`e_j = e^{z_j - \max z}`, the loss is
+:math:`(\max z - z_k) + \log \sum_j e_j`. Its gradient is :math:`p_j = e_j / \sum_i e_i` at the other classes, and at
+class k :math:`p_k - 1 = -\sum_{j \ne k} e_j / \sum_j e_j`, which keeps its digits where :math:`p_k` rounds to 1.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dlfn.core import InputError
+from dlfn.ops._common import is_explicit, reduce
+
+__all__ = [
+    "INFINITE",
+    "Statistics",
+    "are_ids",
+    "check_ids_options",
+    "class_ids",
+    "class_losses",
+    "cut",
+    "logits_gradient",
+    "reduce_valid",
+]
+
+# What stands for exp(inf), so that quotients of it are finite.
+INFINITE = 2.0**64
+
+
+class Statistics(NamedTuple):
+    """What the backward pass needs to know of each row."""
+
+    m: jax.Array  # max z, cut to the finite range
+    others: jax.Array  # the sum of e_j over j other than k
+    s: jax.Array  # the sum of all e_j; nan where the row has no such class
+
+
+def are_ids(labels):
+    return not jnp.issubdtype(labels.dtype, jnp.floating)
+
+
+def check_ids_options(op, label_smoothing, ignore_label):
+    if not isinstance(ignore_label, int):
+        raise InputError(f"{op}: ignore_label is {ignore_label!r}, and must be an int")
+    if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing < 1):
+        raise InputError(f"{op}: label_smoothing is {label_smoothing!r}, and must be a number in [0, 1)")
+
+
+def class_ids(labels, rows, classes, ignore_label):
+    """The class of every row as an index in range, which rows count, and which of them have no such class. ``rows``
+    has the leading dimensions of the logits, and their sharding, and one more."""
+    if labels.dtype != jnp.int64:
+        labels = labels.astype(jnp.int32)
+    if is_explicit(rows):
+        kind = jax.typeof(rows).sharding
+        labels = jax.sharding.reshard(labels, NamedSharding(kind.mesh, PartitionSpec(*kind.spec[:-1])))
+    index = jnp.clip(labels, 0, classes - 1)
+    valid = labels != ignore_label
+    return index, valid, valid & (index != labels)
+
+
+def reduce_valid(losses, valid, reduction):
+    """The losses of the rows that count, reduced, and by how many rows the mean divides (1 if it is none)."""
+    losses = jnp.where(valid, losses, jnp.zeros_like(losses))
+    if reduction != "mean":
+        return reduce(losses, reduction), jnp.ones((), losses.dtype)
+    n = jnp.maximum(jnp.sum(valid), 1).astype(losses.dtype)
+    return jnp.sum(losses) / n, n
+
+
+def cut(z):
+    """z without infinities: inf - inf would be nan."""
+    big = jnp.finfo(z.dtype).max
+    return jnp.clip(z, -big, big)
+
+
+def class_losses(z, index, wrong, label_smoothing):
+    """The loss of every row, and what :func:`logits_gradient` needs to know of it."""
+    top = jnp.max(z, axis=-1)
+    m = cut(top)
+    others = jnp.minimum(jnp.sum(_exp_of_others(z, index, m), axis=-1), INFINITE)
+    z_k = jnp.where(wrong, jnp.nan, _entry(z, index))
+    e_k = jnp.exp(cut(z_k) - m)
+    s = jnp.minimum(others + e_k, INFINITE)
+    s = jnp.where(s == 0, jnp.ones_like(s), s)
+    losses = jnp.where(z_k == top, jnp.log1p(others), (top - z_k) + jnp.log(s))
+    losses = jnp.where(z_k == -jnp.inf, jnp.inf, losses)
+    if label_smoothing:
+        to_all = jnp.log(s) + jnp.mean(m[..., None] - jnp.minimum(z, jnp.finfo(z.dtype).max), axis=-1)
+        losses = (1 - label_smoothing) * losses + label_smoothing * to_all
+    return losses, Statistics(m, others, s)
+
+
+def logits_gradient(z, index, statistics, dy, label_smoothing):
+    """The cotangent of the logits, given that of every row's loss."""
+    m, others, s = statistics
+    per_row = dy / s
+    e = jnp.minimum(_exp_of_others(z, index, m), INFINITE) * per_row[..., None]
+    at_k = -others * per_row
+    if label_smoothing:
+        share = dy * (label_smoothing / z.shape[-1])
+        e, at_k = e - share[..., None], at_k + (dy * label_smoothing - share)
+    return _with_entry(e, index, at_k)
+
+
+def _exp_of_others(z, index, m):
+    """e_j, with 0 for the class of the row. Written the same in forward and backward, XLA computes it once for both."""
+    return _with_entry(jnp.exp(z - m[..., None]), index, jnp.zeros_like(m))
+
+
+# One entry per row. On a CPU it is cheaper to read and write it alone than in a masked pass over the classes; elsewhere
+# the mask fuses with its neighbours, and sharded classes allow nothing else.
+
+
+def _entry(z, index):
+    if _one_by_one(z):
+        return jnp.take_along_axis(z, index[..., None], axis=-1, mode="promise_in_bounds")[..., 0]
+    return jnp.sum(jnp.where(_is_class(index, z), z, jnp.zeros_like(z)), axis=-1)
+
+
+def _with_entry(e, index, value):
+    if not _one_by_one(e):
+        return jnp.where(_is_class(index, e), value[..., None], e)
+    rows = tuple(range(index.ndim))
+    numbers = lax.ScatterDimensionNumbers((), (index.ndim,), (index.ndim,), rows, rows)
+    return lax.scatter(e, index[..., None], value, numbers, unique_indices=True, mode="promise_in_bounds")
+
+
+def _one_by_one(z):
+    return jax.default_backend() == "cpu" and not is_explicit(z)
+
+
+def _is_class(index, z):
+    sharding = jax.typeof(z).sharding if is_explicit(z) else None
+    return lax.broadcasted_iota(index.dtype, z.shape, z.ndim - 1, out_sharding=sharding) == index[..., None]

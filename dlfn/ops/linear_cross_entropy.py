@@ -1,0 +1,280 @@
+r"""The cross-entropy of an affine map's logits, which are never whole."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.core import InputError, Op
+from dlfn.ops._class_ids import (
+    are_ids,
+    check_ids_options,
+    class_ids,
+    class_losses,
+    logits_gradient,
+    reduce_valid,
+)
+from dlfn.ops._common import (
+    Static,
+    check_reduction,
+    describe,
+    dot,
+    is_explicit,
+    like,
+    require_float,
+    require_rank,
+    sum_dtype,
+)
+from dlfn.ops.cross_entropy import softmax_cross_entropy
+from dlfn.ops.linear import linear
+
+__all__ = ["linear_cross_entropy"]
+
+# Logits of a chunk, at most, and rows of one, at least, where the caller leaves it to us.
+_LOGITS, _ROWS = 2**22, 128
+# Entries of the weight gradient that a CPU adds at a time: they stay in its cache.
+_BLOCK = 2**20
+
+
+@Op
+def linear_cross_entropy(
+    x,
+    w,
+    labels,
+    b=None,
+    *,
+    classes_first=False,
+    reduction="mean",
+    label_smoothing=0.0,
+    ignore_label=-100,
+    chunk=None,
+    precision=None,
+):
+    r"""``softmax_cross_entropy(linear(x, w, b), labels)`` without the logits: of N rows and K classes there are N K of
+    them, in language models far more than there are parameters.
+
+    The rows are taken a chunk at a time. With z the logits of a chunk and :math:`g = \partial \ell / \partial z` those
+    of its summed losses (see :func:`~dlfn.ops.softmax_cross_entropy`),
+
+    .. math::
+        \frac{\partial \ell}{\partial x} = g w^\top, \qquad
+        \frac{\partial \ell}{\partial w} = \sum_{\text{chunks}} x^\top g, \qquad
+        \frac{\partial \ell}{\partial b} = \sum_{\text{chunks}} \sum_{\text{rows}} g .
+
+    For a mean or a sum the cotangent of the loss is one number that only scales them. So the forward pass computes them
+    beside the losses, while it has z, and they are the residuals: three matrix products in all. With
+    ``reduction="none"`` it keeps three numbers per row and the backward pass computes z again: four. Where nothing is
+    differentiated, compilation leaves the gradients out: one.
+
+    Args:
+        x: (..., in).
+        w: (in, K), or (K, in) with ``classes_first``, as the table of an embedding is.
+        labels: class ids (...), integers from 0 to K - 1.
+        b: (K,), or None for no bias.
+        classes_first: the layout of w.
+        reduction: "mean" over the rows, "sum" or "none".
+        label_smoothing: as in :func:`~dlfn.ops.softmax_cross_entropy`.
+        ignore_label: likewise.
+        chunk: rows per chunk; by default as many as have 4 million logits, but 128 at least. Sharded arrays on a mesh
+            of explicit axes are one chunk.
+        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+
+    Returns:
+        A scalar, or with "none" one loss per row. Half types are summed in float32. A CPU multiplies them
+        in float32 too; elsewhere g is rounded to them first.
+
+    Raises:
+        InputError: on arguments that are not floating point, labels that are not class ids of x's leading dimensions,
+            shapes that do not fit, a chunk that is not a positive int, an unknown reduction, and a mean over nothing.
+
+    Source: 000 sections 8, 9 and 12, 001 sections 6 and 7.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x, table = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> loss, dx = jax.value_and_grad(linear_cross_entropy)(x, table, jnp.array([2, 0]), classes_first=True)
+    >>> print(f"{loss:.5f}", dx[0])
+    GOT
+    """
+    z = linear.definition(x, w.T if classes_first else w, b, precision=precision)
+    return softmax_cross_entropy.definition(
+        z, labels, reduction=reduction, label_smoothing=label_smoothing, ignore_label=ignore_label
+    )
+
+
+@linear_cross_entropy.def_check
+def _check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk):
+    op = "linear_cross_entropy"
+    for name, value in (("x", x), ("w", w), ("b", b)):
+        if name != "b" or value is not None:
+            require_float(op, name, value)
+    require_rank(op, "x", x, "a feature axis")
+    if not isinstance(classes_first, bool):
+        raise InputError(f"{op}: classes_first is {classes_first!r}, and must be True or False")
+    layout = "(classes, in)" if classes_first else "(in, classes)"
+    if w.ndim != 2 or x.shape[-1] != w.shape[classes_first]:
+        hint = ""
+        if w.ndim == 2 and x.shape[-1] == w.shape[not classes_first]:
+            hint = f"; pass classes_first={not classes_first}"
+        raise InputError(
+            f"{op}: x is {describe(x)} and w is {describe(w)}, and w must be {layout} with in = {x.shape[-1]}{hint}"
+        )
+    classes = w.shape[not classes_first]
+    if classes == 0:
+        raise InputError(f"{op}: w is {describe(w)}, {layout}, and must have at least one class")
+    if b is not None and b.shape != (classes,):
+        raise InputError(f"{op}: b is {describe(b)}, and must have the shape {[classes]}, as w is {describe(w)}")
+    if not isinstance(labels, jax.Array) or labels.dtype == jnp.bool_ or not are_ids(labels):
+        raise InputError(
+            f"{op}: labels is {describe(labels)}, and must be an array of class ids; for distributions use "
+            "softmax_cross_entropy(linear(x, w, b), labels)"
+        )
+    if labels.shape != x.shape[:-1]:
+        raise InputError(
+            f"{op}: labels is {describe(labels)} for x {describe(x)}, and must have the shape {list(x.shape[:-1])}"
+        )
+    check_ids_options(op, label_smoothing, ignore_label)
+    check_reduction(op, reduction, x.shape[:-1])
+    if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
+        raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
+
+
+class _Head:
+    """The affine map, and its backward pass on rows of which the logits' gradients g are known."""
+
+    def __init__(self, w, b, dtype, classes_first, precision):
+        self.w, self.b, self.dtype = w.astype(dtype), b, dtype
+        self.classes_first, self.precision = classes_first, precision
+        self.classes = w.shape[0 if classes_first else 1]
+
+    def logits(self, x):
+        z = dot(x, self.w, ((x.ndim - 1,), (1 if self.classes_first else 0,)), self.precision)
+        return z if self.b is None else z + self.b.astype(z.dtype)
+
+    def totals(self):
+        """Zeros for the gradients of w and b; of the arguments' own, which under shard_map know their axes."""
+        return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=sum_dtype(self.dtype)), (self.w, self.b))
+
+    def backward(self, totals, x, g):
+        dw, db = totals
+        if db is not None:
+            db = db + like(jnp.sum(g, axis=tuple(range(g.ndim - 1))), jax.typeof(db))
+        g = g.astype(self.dtype)
+        axis = 0 if self.classes_first else 1
+        sharding = jax.typeof(x).sharding if is_explicit(x) else None
+        dx = dot(g, self.w, ((g.ndim - 1,), (axis,)), self.precision, sharding)
+        return (self._add_product(dw, x, g, axis), db), dx
+
+    def _add_product(self, dw, x, g, axis):
+        rows = tuple(range(x.ndim - 1))
+        sharding = jax.typeof(dw).sharding if is_explicit(dw) else None
+
+        def product(g):
+            return dot(*((g, x) if self.classes_first else (x, g)), (rows, rows), self.precision, sharding)
+
+        blocks = dw.size // _BLOCK
+        if blocks < 2 or jax.default_backend() != "cpu" or sharding is not None:
+            return dw + product(g)
+        size = self.classes // blocks
+
+        def add(dw, start, size):
+            part = lax.dynamic_slice_in_dim(g, start, size, g.ndim - 1)
+            old = lax.dynamic_slice_in_dim(dw, start, size, axis)
+            return lax.dynamic_update_slice_in_dim(dw, old + product(part), start, axis)
+
+        dw, _ = lax.scan(lambda dw, start: (add(dw, start, size), None), dw, jnp.arange(blocks) * size)
+        rest = self.classes - blocks * size
+        return add(dw, blocks * size, rest) if rest else dw
+
+
+class _Chunks:
+    """Rows as n chunks of equally many. A chunk takes every n-th row, so that rows sharded over devices stay there."""
+
+    def __init__(self, x, classes, chunk):
+        self.lead, self.whole = x.shape[:-1], is_explicit(x)
+        self.rows = math.prod(self.lead)
+        size = chunk or max(_ROWS, _LOGITS // classes)
+        self.n = -(-self.rows // size)
+        if isinstance(self.rows, int):
+            self.n = max(self.n, 1)
+            size = -(-self.rows // self.n)
+        self.size = size
+
+    def split(self, array):
+        rest = array.shape[len(self.lead) :]
+        array = jnp.pad(array.reshape(self.rows, *rest), [(0, self.n * self.size - self.rows), *[(0, 0) for _ in rest]])
+        return jnp.swapaxes(array.reshape(self.size, self.n, *rest), 0, 1)
+
+    def join(self, array):
+        rest = array.shape[2:]
+        array = jnp.swapaxes(array, 0, 1).reshape(self.n * self.size, *rest)
+        return array[: self.rows].reshape(*self.lead, *rest)
+
+    def scan(self, step, carry, arrays):
+        """``step(carry, arrays) -> (carry, outputs)`` over the chunks of the arrays."""
+        if self.whole:
+            return step(carry, arrays)
+        carry, outputs = lax.scan(step, carry, jax.tree.map(self.split, arrays))
+        return carry, jax.tree.map(self.join, outputs)
+
+
+def _common_dtype(*arrays):
+    return jnp.result_type(*(array for array in arrays if array is not None))
+
+
+def _setting(x, w, labels, b, classes_first, ignore_label, chunk, precision):
+    dtype = _common_dtype(x, w, b)
+    if jax.default_backend() == "cpu":
+        dtype = sum_dtype(dtype)  # it multiplies half types in float32 anyway, and so g need not be rounded to them
+    x = x.astype(dtype)
+    head = _Head(w, b, dtype, classes_first, precision)
+    return x, head, _Chunks(x, head.classes, chunk), class_ids(labels, x, head.classes, ignore_label)
+
+
+@linear_cross_entropy.def_forward
+def _forward(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision):
+    arguments, kinds = (x, w, labels, b), jax.tree.map(jax.typeof, (x, w, b))
+    dtype = _common_dtype(x, w, b)
+    x, head, chunks, (index, valid, wrong) = _setting(*arguments, classes_first, ignore_label, chunk, precision)
+
+    def of_losses(carry, rows):
+        x, index, _, wrong = rows
+        return carry, class_losses(head.logits(x), index, wrong, label_smoothing)
+
+    def with_gradients(totals, rows):
+        x, index, valid, wrong = rows
+        z = head.logits(x)
+        losses, statistics = class_losses(z, index, wrong, label_smoothing)
+        g = logits_gradient(z, index, statistics, valid.astype(z.dtype), label_smoothing)
+        totals, dx = head.backward(totals, x, g)
+        return totals, (losses, dx)
+
+    rows = x, index, valid, wrong
+    if reduction == "none":
+        _, (losses, statistics) = chunks.scan(of_losses, (), rows)
+        return reduce_valid(losses, valid, reduction)[0].astype(dtype), (arguments, statistics)
+    (dw, db), (losses, dx) = chunks.scan(with_gradients, head.totals(), rows)
+    y, n = reduce_valid(losses, valid, reduction)
+    return y.astype(dtype), (dx, dw, db, n, Static(kinds))
+
+
+@linear_cross_entropy.def_backward
+def _backward(residuals, dy, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision):
+    if reduction != "none":
+        *gradients, n, kinds = residuals
+        scale = dy.astype(n.dtype) / n
+        dx, dw, db = (None if g is None else like(g * scale, kind) for g, kind in zip(gradients, kinds.value))
+        return dx, dw, None, db
+
+    arguments, statistics = residuals
+    x, head, chunks, (index, valid, _) = _setting(*arguments, classes_first, ignore_label, chunk, precision)
+    dy = jnp.where(valid, dy.astype(statistics.m.dtype), jnp.zeros_like(statistics.m))
+
+    def step(totals, rows):
+        x, index, statistics, dy = rows
+        g = logits_gradient(head.logits(x), index, statistics, dy, label_smoothing)
+        return head.backward(totals, x, g)
+
+    (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
+    kinds = jax.tree.map(jax.typeof, arguments)
+    return like(dx, kinds[0]), like(dw, kinds[1]), None, None if db is None else like(db, kinds[3])
