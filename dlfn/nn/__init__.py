@@ -15,6 +15,7 @@ from dlfn.nn.activations import (
 )
 from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Residual, Serial
+from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.summary import count_parameters, summary
@@ -23,6 +24,9 @@ __all__ = [
     "ACTIVATIONS",
     "GELU",
     "Activation",
+    "Conv",
+    "ConvTranspose",
+    "DepthwiseConv",
     "Dropout",
     "Flatten",
     "Layer",
