@@ -15,6 +15,7 @@ from dlfn.nn.activations import (
 )
 from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Parallel, Residual, Serial
+from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
@@ -27,6 +28,9 @@ __all__ = [
     "GELU",
     "Activation",
     "BatchNorm",
+    "Conv",
+    "ConvTranspose",
+    "DepthwiseConv",
     "Dropout",
     "Flatten",
     "GroupNorm",

@@ -226,9 +226,10 @@ _POINTWISE = _product, _product_spread, _product_kernel_gradient
 
 
 def _depthwise(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
-    x, k = _wide(x), _wide(k).reshape(*geometry.window, x.shape[-1], -1)
-    y = _total(_tap(geometry, x, at)[..., None] * k[at] for at in _entries(geometry))
-    return y.reshape(*y.shape[:-2], -1)
+    x, k = _wide(x)[..., None], _wide(k).reshape(*geometry.window, geometry.groups, -1)
+    products = ((x * k[at]).reshape(*x.shape[:-2], -1) for at in _entries(geometry))
+    # XLA fuses a product that is padded, but computes one of padded factors apart.
+    return _total(_tap(geometry, product, at) for product, at in zip(products, _entries(geometry), strict=True))
 
 
 def _depthwise_spread(geometry: Geometry, g: jax.Array, k: jax.Array) -> jax.Array:
@@ -262,7 +263,7 @@ def _tap(geometry: Geometry, x: jax.Array, at: tuple[int, ...]) -> jax.Array:
     ):
         pads.append((low - d * a, reach - n - (low - d * a), 0))
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    return x[:, *(slice(None, None, s) for s in geometry.strides)]
+    return lax.slice(x, (0,) * x.ndim, x.shape, (1, *geometry.strides, 1))
 
 
 def _untap(geometry: Geometry, g: jax.Array, at: tuple[int, ...]) -> jax.Array:

@@ -147,7 +147,9 @@ def conv_transpose(
     g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
     lead = x.shape[: x.ndim - len(g.window) - 1]
     # Room for every window, and for what output_padding adds behind them.
-    room = [max(low + n, reach + f - 1) for n, f, reach, (low, _) in zip(g.sizes, g.spans, g.reaches, g.pads, strict=True)]
+    room = [
+        max(low + n, reach + f - 1) for n, f, reach, (low, _) in zip(g.sizes, g.spans, g.reaches, g.pads, strict=True)
+    ]
     shares = kernel.reshape(*g.window, groups, -1, kernel.shape[-1])
     x = x.reshape(*x.shape[:-1], groups, -1)
     y = jnp.zeros((*lead, *room, groups, kernel.shape[-1]), jnp.result_type(x, kernel))
@@ -231,7 +233,9 @@ def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, 
     same = tuple(m * s for m, s in zip(positions, strides, strict=True))
     padded = pads(op, padding, same, window, strides, dilation)
     more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
-    if len(more) != len(window) or not all(isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)):
+    if len(more) != len(window) or not all(
+        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
+    ):
         raise InputError(
             f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each axis, and "
             f"strides is {strides}"

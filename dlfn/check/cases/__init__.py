@@ -25,3 +25,6 @@ __all__ = [
     "regularisation",
     "softmax",
 ]
+from dlfn.check.cases import activations, conv, linear, losses, regularisation, softmax
+
+__all__ = ["activations", "conv", "linear", "losses", "regularisation", "softmax"]

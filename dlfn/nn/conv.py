@@ -1,0 +1,191 @@
+"""Convolutional layers."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn import ops
+from dlfn.core import InputError
+from dlfn.nn.initializers import Initializer, he_normal, zeros
+from dlfn.nn.layer import Layer
+
+__all__ = ["Conv", "ConvTranspose", "DepthwiseConv"]
+
+# An int for every axis, or one for each.
+PerAxis = int | tuple[int, ...]
+
+
+class _Convolution(Layer):
+    """What the layers share: a kernel, a bias, and windows that name their axes."""
+
+    window: tuple[int, ...]
+    bias: bool
+    kernel_init: Initializer
+    bias_init: Initializer
+
+    @abc.abstractmethod
+    def _channels(self, inputs: int) -> tuple[int, int, int]:
+        """The last two axes of the kernel, and the number of outputs, for this many input channels."""
+
+    @abc.abstractmethod
+    def _op(self, x: Any, kernel: Any, bias: Any) -> Any: ...
+
+    def __post_init__(self):
+        if not isinstance(self.window, tuple):
+            raise InputError(
+                f"{type(self).__name__}: window is {self.window!r}, and must be a tuple with a size for each axis; pass "
+                f"({self.window}, {self.window}) for images"
+            )
+
+    def init(self, key, x):
+        if x.ndim <= len(self.window):
+            raise InputError(
+                f"{self} needs inputs of shape (..., *spatial, channels) with {len(self.window)} spatial axes, got x of "
+                f"shape {x.shape}; pass x[..., None] if the channels are missing"
+            )
+        dtype = jnp.result_type(x.dtype, float)
+        kernel_key, bias_key = jax.random.split(key)
+        *channels, outputs = self._channels(x.shape[-1])
+        params = {"kernel": self.kernel_init(kernel_key, (*self.window, *channels), dtype)}
+        if self.bias:
+            params["bias"] = self.bias_init(bias_key, (outputs,), dtype)
+        return params, ()
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if (*self.window, *self._channels(x.shape[-1])[:2]) != params["kernel"].shape:
+            raise InputError(
+                f"{self} has a kernel of shape {params['kernel'].shape} and got x of shape {x.shape}; call init with an "
+                f"example of shape {x.shape}"
+            )
+        return self._op(x, params["kernel"], params.get("bias")), state
+
+
+@dataclass(frozen=True)
+class Conv(_Convolution):
+    """:func:`dlfn.ops.conv` of (..., *spatial, channels), with a ``kernel`` (*window, channels/groups, features).
+
+    Args:
+        features: the number of output channels.
+        window: its size along every axis: (3, 3) for images, (5,) for sequences.
+        strides: as in the op, and so are padding, dilation, groups and precision.
+        bias: whether to add ``bias``.
+        kernel_init: He's by default, for what a ReLU follows. The fan-in is a window of a group's channels.
+
+    Parameters have the dtype of the example if that is floating, else the default float.
+
+    Raises:
+        InputError: on a window that is no tuple, on inputs with another number of channels than those that the layer
+            was initialised for, and as the op does.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = Conv(16, (3, 3), padding="SAME")
+    >>> params, state = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((8, 32, 32, 3), jnp.float32))
+    >>> print(jax.tree.map(jnp.shape, params), layer.apply(params, state, jnp.ones((8, 32, 32, 3)))[0].shape)
+    {'bias': (16,), 'kernel': (3, 3, 3, 16)} (8, 32, 32, 16)
+    """
+
+    features: int
+    window: tuple[int, ...]
+    strides: PerAxis = 1
+    padding: Any = "VALID"
+    dilation: PerAxis = 1
+    groups: int = 1
+    bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = zeros
+    precision: Any = None
+
+    def _channels(self, inputs):
+        if inputs % self.groups:
+            raise InputError(f"{self}: groups must divide the number of channels, {inputs}")
+        return inputs // self.groups, self.features, self.features
+
+    def _op(self, x, kernel, bias):
+        return ops.conv(
+            x, kernel, bias, strides=self.strides, padding=self.padding, dilation=self.dilation, groups=self.groups,
+            precision=self.precision,
+        )  # fmt: skip
+
+    def flops(self, x, y):
+        """Each output sums a window of a group's channels: that many multiplications and additions, the bias's among
+        them. Padding is counted."""
+        return 2 * math.prod(self.window) * (x.shape[-1] // self.groups) * y.size
+
+
+@dataclass(frozen=True)
+class DepthwiseConv(_Convolution):
+    """:class:`Conv` with a group for every channel, each of which makes ``multiplier`` of the outputs.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params, _ = DepthwiseConv((3, 3)).init(jax.random.key(0), jnp.ones((8, 32, 32, 64)))
+    >>> print(params["kernel"].shape)
+    (3, 3, 1, 64)
+    """
+
+    window: tuple[int, ...]
+    multiplier: int = 1
+    strides: PerAxis = 1
+    padding: Any = "VALID"
+    dilation: PerAxis = 1
+    bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = zeros
+
+    def _channels(self, inputs):
+        return 1, inputs * self.multiplier, inputs * self.multiplier
+
+    def _op(self, x, kernel, bias):
+        return ops.conv(
+            x, kernel, bias, strides=self.strides, padding=self.padding, dilation=self.dilation, groups=x.shape[-1]
+        )  # fmt: skip
+
+    def flops(self, x, y):
+        return 2 * math.prod(self.window) * y.size
+
+
+@dataclass(frozen=True)
+class ConvTranspose(_Convolution):
+    """:func:`dlfn.ops.conv_transpose`, with a ``kernel`` (*window, channels, features/groups).
+
+    Its arguments are those of :class:`Conv`, and ``output_padding`` as in the op. With strides every output sums only
+    the entries of the window that fall on inputs, of :math:`\\prod s` about one, and groups leave it a share of the
+    channels. The initialiser knows of neither: pass ``functools.partial(he_normal, gain=...)``, the root of both, to
+    keep the variance.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = ConvTranspose(32, (4, 4), strides=2, padding=1)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((8, 7, 7, 64)))
+    >>> print(params["kernel"].shape, layer.apply(params, state, jnp.ones((8, 7, 7, 64)))[0].shape)
+    (4, 4, 64, 32) (8, 14, 14, 32)
+    """
+
+    features: int
+    window: tuple[int, ...]
+    strides: PerAxis = 1
+    padding: Any = "VALID"
+    output_padding: PerAxis = 0
+    dilation: PerAxis = 1
+    groups: int = 1
+    bias: bool = True
+    kernel_init: Initializer = he_normal
+    bias_init: Initializer = zeros
+    precision: Any = None
+
+    def _channels(self, inputs):
+        if self.features % self.groups:
+            raise InputError(f"{self}: groups must divide the number of features")
+        return inputs, self.features // self.groups, self.features
+
+    def _op(self, x, kernel, bias):
+        return ops.conv_transpose(
+            x, kernel, bias, strides=self.strides, padding=self.padding, output_padding=self.output_padding,
+            dilation=self.dilation, groups=self.groups, precision=self.precision,
+        )  # fmt: skip
+
+    def flops(self, x, y):
+        """Each input is multiplied by a window of its group's features, and added into it; cropped entries count."""
+        return 2 * math.prod(self.window) * (self.features // self.groups) * x.size
