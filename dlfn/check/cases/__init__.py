@@ -3,6 +3,7 @@
 from dlfn.check.cases import (
     activations,
     attention,
+    conv,
     heads,
     linear,
     losses,
@@ -16,6 +17,7 @@ from dlfn.check.cases import (
 __all__ = [
     "activations",
     "attention",
+    "conv",
     "heads",
     "linear",
     "losses",
@@ -25,6 +27,3 @@ __all__ = [
     "regularisation",
     "softmax",
 ]
-from dlfn.check.cases import activations, conv, linear, losses, regularisation, softmax
-
-__all__ = ["activations", "conv", "linear", "losses", "regularisation", "softmax"]
