@@ -1,8 +1,8 @@
 """Every JAX transformation on every op of the registry, against the same transformation of its definition, in float64.
 
-One shape per op. Elementwise ops are all made by one function, and the first of them stands for the others here unless
-pytest is called with -m "exhaustive or not exhaustive". This file also runs on the newest jax
-(scripts/test_newest_jax.sh).
+One shape per op. To be quick, what is elementwise is represented by the first such op, which all are made like, and the
+transformations that are hardly an op's own doing are tried on a few ops of different making. ``pytest -m exhaustive``
+tries the rest. This file also runs on the newest jax (scripts/test_newest_jax.sh).
 """
 
 import functools
@@ -19,7 +19,14 @@ from dlfn.check.registry import entries
 
 ENTRIES = {entry.op.name: entry for entry in entries()}
 ELEMENTWISE = [name for name, entry in ENTRIES.items() if all(case.slope for case in entry.cases)]
-SUBJECTS = [pytest.param(name, marks=pytest.mark.exhaustive if name in ELEMENTWISE[1:] else ()) for name in ENTRIES]
+# Elementwise; with a key; with ids; a matrix product; a loop with several outputs.
+TYPICAL = {ELEMENTWISE[0], "dropout", "softmax_cross_entropy", "linear", "lstm"}
+
+
+def subjects(names):
+    return [pytest.param(name, marks=() if name in names else pytest.mark.exhaustive) for name in ENTRIES]
+
+
 DEVICES = 8
 
 
@@ -61,8 +68,13 @@ def _is_float(a):
     return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
 
 
-@pytest.fixture(params=SUBJECTS)
+@pytest.fixture(params=subjects(set(ENTRIES) - set(ELEMENTWISE[1:])))
 def subject(request, x64):
+    return lambda lead=(3,): Subject(ENTRIES[request.param], lead)
+
+
+@pytest.fixture(params=subjects(TYPICAL))
+def typical(request, x64):
     return lambda lead=(3,): Subject(ENTRIES[request.param], lead)
 
 
@@ -79,14 +91,19 @@ DERIVATIVES = {
 }
 
 
-@pytest.mark.parametrize("name", DERIVATIVES)
-def test_derivatives(subject, name):
+def test_hessian(subject):
     s = subject((2,))
+    s.check(lambda f: jax.jit(DERIVATIVES["hessian"](s.scalar(f), s.moving))(*s.args))
+
+
+@pytest.mark.parametrize("name", [name for name in DERIVATIVES if name != "hessian"])
+def test_derivatives(typical, name):
+    s = typical((2,))
     s.check(lambda f: jax.jit(DERIVATIVES[name](s.scalar(f), s.moving))(*s.args))
 
 
-def test_eager_derivatives(subject):
-    s = subject((2,))
+def test_eager_derivatives(typical):
+    s = typical((2,))
     s.check(lambda f: [DERIVATIVES[name](s.scalar(f), s.moving)(*s.args) for name in ("grad", "jacfwd")])
 
 
@@ -113,8 +130,8 @@ def test_values_jvp_and_vjp(subject):
     s.check(transform)
 
 
-def test_control_flow(subject):
-    s = subject()
+def test_control_flow(typical):
+    s = typical()
     first = s.moving[0]
 
     def transform(f):
@@ -155,16 +172,16 @@ def test_nested_vmap(subject):
     s.check(transform)
 
 
-def test_vmap_over_a_later_axis(subject):
-    s = subject((2, 3))
+def test_vmap_over_a_later_axis(typical):
+    s = typical((2, 3))
     last = [a is not None and batched for a, batched in zip(s.args, s.batched, strict=True)]
     axes = [1 if here else None for here in last]
     s.check(lambda f: jax.grad(lambda *args: jnp.sum(jax.vmap(s.scalar(f), axes)(*args) ** 2), s.moving)(*s.args))
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_shard_map(subject, check_vma):
-    s = subject((DEVICES, 2))
+def test_shard_map(typical, check_vma):
+    s = typical((DEVICES, 2))
     mesh = jax.make_mesh((DEVICES,), ("i",), axis_types=(AxisType.Auto,))
     specs = tuple(P("i") if batched else P() for batched in s.batched)
 
@@ -182,9 +199,15 @@ def test_shard_map(subject, check_vma):
     s.check(transform)
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
-def test_gradient_inside_shard_map(subject, check_vma):
-    s = subject((DEVICES, 2))
+def test_gradient_inside_shard_map(subject):
+    gradient_inside_shard_map(subject((DEVICES, 2)), check_vma=True)
+
+
+def test_gradient_inside_unchecked_shard_map(typical):
+    gradient_inside_shard_map(typical((DEVICES, 2)), check_vma=False)
+
+
+def gradient_inside_shard_map(s, check_vma):
     mesh = jax.make_mesh((DEVICES,), ("i",), axis_types=(AxisType.Auto,))
     specs = tuple(P("i") if batched else P() for batched in s.batched)
     out_specs = tuple(P("i") if s.batched[i] else P() for i in s.moving)
@@ -204,9 +227,15 @@ def test_gradient_inside_shard_map(subject, check_vma):
     s.check(transform)
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-def test_sharded_arrays(subject, kind):
-    s = subject((4, 2))
+def test_arrays_with_sharding_in_their_types(subject):
+    sharded_arrays(subject((4, 2)), AxisType.Explicit)
+
+
+def test_sharded_arrays(typical):
+    sharded_arrays(typical((4, 2)), AxisType.Auto)
+
+
+def sharded_arrays(s, kind):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind, kind))
 
     def transform(f, args):
@@ -260,8 +289,8 @@ def test_export_with_a_symbolic_batch(subject):
     s.check(transform)
 
 
-def test_eager_loop_compiles_once(subject):
-    s = subject()
+def test_eager_loop_compiles_once(typical):
+    s = typical()
     point = tuple(s.args[i] for i in s.moving)
 
     def of_moving(*moving):
