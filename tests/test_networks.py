@@ -1,0 +1,183 @@
+"""Random networks of all layers and combinators: three gradients agree on every leaf.
+
+The ordinary suite builds 20 of them, and ``pytest -m exhaustive tests/test_networks.py`` 200.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import dlfn
+from dlfn import nn
+from dlfn.check.measures import norm, projected
+
+CHANNELS = 4
+SHAPES = {"row": (3, CHANNELS), "image": (2, 5, 6, CHANNELS), "sequence": (2, 5, CHANNELS)}
+
+# Layers by the input that they take. All but those of ENDS keep the sizes of the axes before the last one.
+ANYWHERE = {
+    "Linear": lambda: nn.Linear(6),
+    "Linear without bias": lambda: nn.Linear(3, bias=False),
+    "Dropout": lambda: nn.Dropout(0.7),
+    "LayerNorm": lambda: nn.LayerNorm(),
+    "RMSNorm": lambda: nn.RMSNorm(),
+    "BatchNorm": lambda: nn.BatchNorm(),
+    "WeightNorm": lambda: nn.WeightNorm(nn.Linear(3)),
+    "SpectralNorm": lambda: nn.SpectralNorm(nn.Linear(3)),
+    "DropConnect": lambda: nn.DropConnect(5, keep_prob=0.7),
+    "PReLU": lambda: nn.PReLU(),
+    "GLU": lambda: nn.Serial(nn.Linear(8), nn.GLU()),
+    "GEGLU": lambda: nn.Serial(nn.Linear(8), nn.GEGLU()),
+    "SwiGLU": lambda: nn.Serial(nn.Linear(8), nn.SwiGLU()),
+    **{name: functools.partial(nn.Activation, name) for name in nn.ACTIVATIONS},
+}
+BY_KIND = {
+    "row": {},
+    "image": {
+        "Conv": lambda: nn.Conv(4, (3, 2), padding="SAME"),
+        "Conv, dilated groups": lambda: nn.Serial(
+            nn.Linear(4), nn.Conv(6, (3, 3), padding="SAME", dilation=2, groups=2)
+        ),
+        "DepthwiseConv": lambda: nn.DepthwiseConv((3, 3), padding="SAME"),
+        "ConvTranspose": lambda: nn.ConvTranspose(3, (3, 3), padding=1),
+        "MaxPool": lambda: nn.MaxPool((3, 3), strides=1, padding="SAME"),
+        "AvgPool": lambda: nn.AvgPool((3, 3), strides=1, padding="SAME", count_padding=False),
+        "InstanceNorm": lambda: nn.InstanceNorm(),
+        "GroupNorm": lambda: nn.Serial(nn.Linear(4), nn.GroupNorm(2)),
+        "SpatialDropout": lambda: nn.SpatialDropout(0.7),
+    },
+    "sequence": {
+        "RNN": lambda: nn.RNN(3),
+        "LSTM": lambda: nn.LSTM(3),
+        "GRU": lambda: nn.GRU(3),
+        "GRU, reset after": lambda: nn.GRU(3, reset_after=True),
+        "Bidirectional": lambda: nn.Bidirectional(nn.LSTM(2)),
+        "Stacked": lambda: nn.Stacked(nn.GRU(2), nn.RNN(3), keep_prob=0.8),
+        "Recurrent": lambda: nn.Recurrent(nn.LSTMCell(3)),
+        "MultiHeadAttention": lambda: nn.MultiHeadAttention(2, causal=True),
+        "Grouped queries": lambda: nn.MultiHeadAttention(4, kv_heads=2, rope=True, head_dim=2),
+        "TransformerBlock": lambda: nn.TransformerBlock(2, causal=True),
+        "TransformerBlock, post-norm": lambda: nn.TransformerBlock(2, norm="post", keep_prob=0.8),
+        "LearnedPositions": lambda: nn.LearnedPositions(8),
+        "Conv in time": lambda: nn.Conv(3, (3,), padding="SAME"),
+    },
+}
+ENDS = {
+    "row": {},
+    "image": {
+        "Flatten": lambda: nn.Flatten(),
+        "GlobalAvgPool": lambda: nn.GlobalAvgPool(),
+        "MaxPool": lambda: nn.Serial(nn.MaxPool(2), nn.Flatten()),
+        "AdaptiveAvgPool": lambda: nn.AdaptiveAvgPool(2),
+        "AdaptiveMaxPool": lambda: nn.AdaptiveMaxPool((3, 2)),
+        "Conv, strides": lambda: nn.Conv(2, (2, 2), strides=2),
+    },
+    "sequence": {"Flatten": lambda: nn.Flatten(), "LSTM": lambda: nn.LSTM(3, output="last")},
+}
+
+
+@st.composite
+def blocks(draw, kind, depth):
+    """A network whose output has the shape of its input, from CHANNELS to CHANNELS."""
+    layers = [draw(keepers(kind, depth)) for _ in range(draw(st.integers(1, 2)))]
+    return nn.Serial(*layers, nn.Linear(CHANNELS))
+
+
+@st.composite
+def combined(draw, kind, depth):
+    block = blocks(kind, depth - 1)
+    make = draw(st.sampled_from(["residual", "projection", "parallel", "named", "repeat", "checkpoint"]))
+    if make == "residual":
+        combinator = nn.Residual(draw(block))
+    elif make == "projection":
+        combinator = nn.Residual(nn.Serial(draw(block), nn.Linear(3)), nn.Linear(3, bias=False))
+    elif make == "parallel":
+        combinator = nn.Parallel(draw(block), draw(block), merge="concatenate")
+    elif make == "named":
+        combinator = nn.Serial(first=draw(block), second=draw(block))
+    else:
+        combinator = nn.Repeat(draw(block), 3, checkpoint=make == "checkpoint")
+    return nn.Serial(nn.Linear(CHANNELS), combinator)
+
+
+def keepers(kind, depth):
+    plain = st.sampled_from(list((ANYWHERE | BY_KIND[kind]).values())).map(lambda make: make())
+    special = st.sampled_from(list((BY_KIND[kind] or ANYWHERE).values())).map(lambda make: make())
+    return plain | special | combined(kind, depth) if depth else plain | special
+
+
+@st.composite
+def networks(draw):
+    kind = draw(st.sampled_from(list(SHAPES)))
+    layers = [draw(keepers(kind, 1)) for _ in range(draw(st.integers(1, 3)))]
+    if ENDS[kind] and draw(st.booleans()):
+        layers.append(draw(st.sampled_from(list(ENDS[kind].values())))())
+    return nn.Serial(*layers), SHAPES[kind]
+
+
+def check(network, seed):
+    model, shape = network
+    with jax.enable_x64(True):
+        key, x_key, params_key = jax.random.split(jax.random.key(seed), 3)
+        x = jax.random.normal(x_key, shape, "float64")
+        params, state = model.init(params_key, x)
+        # Off the points at which a bias of 0 or a scale of 1 hides a term.
+        params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)
+
+        def outputs(params, x):
+            return model.apply(params, state, x, key=key, train=True)[0]
+
+        loss = projected(outputs, jax.eval_shape(outputs, params, x), seed)
+        at = (0, 1)
+        gradients = {"hand": jax.grad(loss, at), "backprop": dlfn.backprop(loss, at)}
+        expected = jax.jit(jax.grad(dlfn.autodiff(loss), at))(params, x)
+        largest = max(norm(leaf) for leaf in jax.tree.leaves(expected))
+        for path, gradient in gradients.items():
+            got = jax.jit(gradient)(params, x)
+            for (where, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+                # A bias before a normalisation has the gradient 0 but for rounding: that of the others.
+                bound = 1e-10 * max(norm(b), 1e-3 * largest)
+                assert norm(a - b) <= bound, (path, jax.tree_util.keystr(where))
+
+
+SETTINGS = dict(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+arguments = given(networks(), st.integers(0, 2**16))
+
+
+@settings(max_examples=20, **SETTINGS)
+@arguments
+def test_three_gradients_of_random_networks(network, seed):
+    check(network, seed)
+
+
+@pytest.mark.exhaustive
+@settings(max_examples=200, **SETTINGS)
+@arguments
+def test_three_gradients_of_200_random_networks(network, seed):
+    check(network, seed)
+
+
+MAKERS = ANYWHERE | {name: make for kind in (*BY_KIND.values(), *ENDS.values()) for name, make in kind.items()}
+
+
+def test_every_layer_is_among_them():
+    used = set()
+
+    def visit(layer):
+        used.add(type(layer).__name__)
+        for child in layer.children().values():
+            visit(child)
+
+    for make in MAKERS.values():
+        visit(make())
+    combinators = {"Serial", "Residual", "Parallel", "Repeat"}
+    layers = {
+        name
+        for name in nn.__all__
+        if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Layer) and name != "Layer"
+    }
+    assert layers - used - combinators == set()
