@@ -1,5 +1,27 @@
 """The registry's entries, by family of ops: importing them registers them."""
 
-from dlfn.check.cases import activations, heads, linear, losses, regularisation, softmax
+from dlfn.check.cases import (
+    activations,
+    contrastive,
+    ctc,
+    divergences,
+    heads,
+    linear,
+    losses,
+    penalties,
+    regularisation,
+    softmax,
+)
 
-__all__ = ["activations", "heads", "linear", "losses", "regularisation", "softmax"]
+__all__ = [
+    "activations",
+    "contrastive",
+    "ctc",
+    "divergences",
+    "heads",
+    "linear",
+    "losses",
+    "penalties",
+    "regularisation",
+    "softmax",
+]
