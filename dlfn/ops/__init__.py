@@ -4,17 +4,24 @@ from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
 from dlfn.ops.attention import attention
 from dlfn.ops.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
 from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
+from dlfn.ops.binary_losses import binary_cross_entropy, binary_focal_loss, hinge
 from dlfn.ops.channel_norm import group_norm, instance_norm
+from dlfn.ops.contrastive import info_nce
 from dlfn.ops.conv import conv, conv_output_size, conv_transpose, flip_kernel
 from dlfn.ops.cross_entropy import softmax_cross_entropy
+from dlfn.ops.ctc import ctc_loss
+from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
+from dlfn.ops.embedding import embedding
+from dlfn.ops.focal import softmax_focal_loss
 from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
-from dlfn.ops.losses import binary_cross_entropy, mse
+from dlfn.ops.losses import binary_cross_entropy, huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
+from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
@@ -27,24 +34,37 @@ __all__ = [
     "batch_norm",
     "batch_norm_inference",
     "binary_cross_entropy",
+    "binary_focal_loss",
     "conv",
     "conv_output_size",
     "conv_transpose",
+    "ctc_loss",
     "dropout",
+    "dropout",
+    "embedding",
     "flip_kernel",
+    "gelu",
     "gelu",
     "global_avg_pool",
     "group_norm",
     "gru",
     "gru_step",
+    "hinge",
+    "huber",
+    "info_nce",
     "instance_norm",
+    "kl_divergence",
+    "l1_penalty",
+    "l2_penalty",
     "layer_norm",
     "linear",
     "linear_cross_entropy",
+    "log_cosh",
     "log_softmax",
     "logsumexp",
     "lstm",
     "lstm_step",
+    "mae",
     "max_pool",
     "mse",
     "relu",
@@ -55,6 +75,7 @@ __all__ = [
     "silu",
     "softmax",
     "softmax_cross_entropy",
+    "softmax_focal_loss",
     "softmax_jacobian",
     "softplus",
     "spectral_norm",

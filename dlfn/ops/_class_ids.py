@@ -10,16 +10,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 
 from dlfn.core import InputError
-from dlfn.ops._common import is_explicit, reduce
+from dlfn.ops._common import check_reduction, describe, is_explicit, reduce, sharded_along
 
 __all__ = [
     "INFINITE",
     "Statistics",
     "are_ids",
-    "check_ids_options",
+    "check_ids",
+    "check_smoothing",
     "class_ids",
     "class_losses",
     "cut",
@@ -36,16 +36,28 @@ class Statistics(NamedTuple):
 
     m: jax.Array  # max z, cut to the finite range
     others: jax.Array  # the sum of e_j over j other than k
-    s: jax.Array  # the sum of all e_j; nan where the row has no such class
+    inverse: jax.Array  # 1 / the sum of all e_j; nan where the row has no such class
 
 
 def are_ids(labels):
     return not jnp.issubdtype(labels.dtype, jnp.floating)
 
 
-def check_ids_options(op, label_smoothing, ignore_label):
+def check_ids(op, labels, name, rows, reduction, ignore_label, hint=""):
+    """That there is a class id for every row of the argument ``rows``, and something to reduce."""
+    if not isinstance(labels, jax.Array) or labels.dtype == jnp.bool_ or not are_ids(labels):
+        raise InputError(f"{op}: labels is {describe(labels)}, and must be an array of class ids{hint}")
+    if labels.shape != rows.shape[:-1]:
+        raise InputError(
+            f"{op}: labels is {describe(labels)} for {name} {describe(rows)}, and must have the shape "
+            f"{list(rows.shape[:-1])}"
+        )
+    check_reduction(op, reduction, rows.shape[:-1])
     if not isinstance(ignore_label, int):
         raise InputError(f"{op}: ignore_label is {ignore_label!r}, and must be an int")
+
+
+def check_smoothing(op, label_smoothing):
     if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing < 1):
         raise InputError(f"{op}: label_smoothing is {label_smoothing!r}, and must be a number in [0, 1)")
 
@@ -55,9 +67,7 @@ def class_ids(labels, rows, classes, ignore_label):
     has the leading dimensions of the logits, and their sharding, and one more."""
     if labels.dtype != jnp.int64:
         labels = labels.astype(jnp.int32)
-    if is_explicit(rows):
-        kind = jax.typeof(rows).sharding
-        labels = jax.sharding.reshard(labels, NamedSharding(kind.mesh, PartitionSpec(*kind.spec[:-1])))
+    labels = sharded_along(labels, rows, labels.ndim)
     index = jnp.clip(labels, 0, classes - 1)
     valid = labels != ignore_label
     return index, valid, valid & (index != labels)
@@ -92,13 +102,13 @@ def class_losses(z, index, wrong, label_smoothing):
     if label_smoothing:
         to_all = jnp.log(s) + jnp.mean(m[..., None] - jnp.minimum(z, jnp.finfo(z.dtype).max), axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * to_all
-    return losses, Statistics(m, others, s)
+    return losses, Statistics(m, others, 1 / s)
 
 
 def logits_gradient(z, index, statistics, dy, label_smoothing):
     """The cotangent of the logits, given that of every row's loss."""
-    m, others, s = statistics
-    per_row = dy / s
+    m, others, inverse = statistics
+    per_row = dy * inverse
     e = jnp.minimum(_exp_of_others(z, index, m), INFINITE) * per_row[..., None]
     at_k = -others * per_row
     if label_smoothing:

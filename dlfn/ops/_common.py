@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dlfn.core import InputError
 
@@ -18,10 +19,13 @@ __all__ = [
     "in_shape_of",
     "is_explicit",
     "like",
+    "power",
     "reduce",
     "require_float",
+    "require_focus",
     "require_rank",
     "require_same_shape",
+    "sharded_along",
     "sum_dtype",
     "upcast",
     "upcast_alike",
@@ -75,6 +79,15 @@ def like(x: jax.Array, kind: Any) -> jax.Array:
     if is_explicit(x) and jax.typeof(x).sharding != kind.sharding:
         return jax.sharding.reshard(x, kind.sharding)
     return x
+
+
+def sharded_along(ids: jax.Array, x: jax.Array, axes: int) -> jax.Array:
+    """Where types have shardings, ids with that of x along the first ``axes`` axes, which they share."""
+    if not is_explicit(x):
+        return ids
+    kind = jax.typeof(x).sharding
+    spec = (*kind.spec[:axes], *[None] * (ids.ndim - axes))
+    return jax.sharding.reshard(ids, NamedSharding(kind.mesh, PartitionSpec(*spec)))
 
 
 def describe(x: Any) -> str:
@@ -139,3 +152,13 @@ def is_explicit(*arrays: jax.Array) -> bool:
     """Whether sharding is part of the arrays' types, so that reshaping and indexing sharded axes may be refused."""
     kinds = [kind for array in arrays for kind in jax.typeof(array).sharding.mesh.axis_types]
     return jax.sharding.AxisType.Explicit in kinds
+
+
+def require_focus(op: str, gamma: Any) -> None:
+    if not (isinstance(gamma, int | float) and 0 <= gamma < math.inf):
+        raise InputError(f"{op}: gamma is {gamma!r}, and must be a number that is 0 or more")
+
+
+def power(x: jax.Array, exponent: float) -> jax.Array:
+    """x**exponent, by products where the exponent is whole."""
+    return x ** (int(exponent) if float(exponent).is_integer() else exponent)

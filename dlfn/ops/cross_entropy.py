@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._class_ids import are_ids, check_ids_options, class_ids, class_losses, cut, logits_gradient, reduce_valid
+from dlfn.ops._class_ids import are_ids, check_smoothing, class_ids, class_losses, cut, logits_gradient, reduce_valid
 from dlfn.ops._common import (
     check_reduction,
     describe,
@@ -86,7 +86,9 @@ def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, 
     require_rank(op, "logits", logits, "an axis of classes")
     if not isinstance(labels, jax.Array) or labels.dtype == jnp.bool_:
         raise InputError(f"{op}: labels is {describe(labels)}, and must be an array of class ids or of distributions")
-    check_ids_options(op, label_smoothing, ignore_label)
+    if not isinstance(ignore_label, int):
+        raise InputError(f"{op}: ignore_label is {ignore_label!r}, and must be an int")
+    check_smoothing(op, label_smoothing)
     ids = are_ids(labels)
     if labels.shape != (logits.shape[:-1] if ids else logits.shape):
         fix = ""

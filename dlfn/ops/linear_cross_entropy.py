@@ -8,8 +8,8 @@ from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._class_ids import (
-    are_ids,
-    check_ids_options,
+    check_ids,
+    check_smoothing,
     class_ids,
     class_losses,
     logits_gradient,
@@ -17,7 +17,6 @@ from dlfn.ops._class_ids import (
 )
 from dlfn.ops._common import (
     Static,
-    check_reduction,
     describe,
     dot,
     is_explicit,
@@ -33,6 +32,7 @@ __all__ = ["linear_cross_entropy"]
 
 # Logits of a chunk, at most, and rows of one, at least, where the caller leaves it to us.
 _LOGITS, _ROWS = 2**22, 128
+_FOR_DISTRIBUTIONS = "; for distributions use softmax_cross_entropy(linear(x, w, b), labels)"
 # Entries of the weight gradient that a CPU adds at a time: they stay in its cache.
 _BLOCK = 2**20
 
@@ -124,17 +124,8 @@ def _check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore
         raise InputError(f"{op}: w is {describe(w)}, {layout}, and must have at least one class")
     if b is not None and b.shape != (classes,):
         raise InputError(f"{op}: b is {describe(b)}, and must have the shape {[classes]}, as w is {describe(w)}")
-    if not isinstance(labels, jax.Array) or labels.dtype == jnp.bool_ or not are_ids(labels):
-        raise InputError(
-            f"{op}: labels is {describe(labels)}, and must be an array of class ids; for distributions use "
-            "softmax_cross_entropy(linear(x, w, b), labels)"
-        )
-    if labels.shape != x.shape[:-1]:
-        raise InputError(
-            f"{op}: labels is {describe(labels)} for x {describe(x)}, and must have the shape {list(x.shape[:-1])}"
-        )
-    check_ids_options(op, label_smoothing, ignore_label)
-    check_reduction(op, reduction, x.shape[:-1])
+    check_ids(op, labels, "x", x, reduction, ignore_label, _FOR_DISTRIBUTIONS)
+    check_smoothing(op, label_smoothing)
     if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
         raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
 

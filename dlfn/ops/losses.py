@@ -1,13 +1,19 @@
-r"""Elementwise losses: squared error, and binary cross-entropy from logits.
+r"""Elementwise losses of a prediction and a target: functions of their difference :math:`d = \hat y - y`.
 
-Both take ``reduction``: ``"mean"`` over the entries, their ``"sum"``, or ``"none"``. They compute half types in float32
-and return the common dtype of their arguments.
+All take ``reduction``: ``"mean"`` over the entries, their ``"sum"``, or ``"none"``. With f the function, the gradient
+in the prediction is :math:`f'(d)`, over the number of entries for the mean, and in the target it is the same with the
+other sign. The residual is d. They compute half types in float32 and return the common dtype of their arguments.
 """
+
+import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import Op
+from dlfn.core import InputError, Op
+from dlfn.ops import _elementwise as kernels
 from dlfn.ops._common import (
     Static,
     check_reduction,
@@ -19,10 +25,47 @@ from dlfn.ops._common import (
     weight_of_each,
 )
 
-__all__ = ["binary_cross_entropy", "mse"]
+__all__ = ["huber", "log_cosh", "mae", "mse"]
 
 
-@Op
+def _of_difference(
+    value: Callable[..., Any], slope: Callable[..., Any], check_static: Callable[..., None] = lambda: None
+) -> Callable[[Callable[..., Any]], Op]:
+    """Makes an Op of a definition, by f and f′, which get the definition's static configuration as well."""
+
+    def decorate(definition: Callable[..., Any]) -> Op:
+        name = definition.__name__
+
+        def check(prediction, target, *, reduction, **static):
+            require_float(name, "prediction", prediction)
+            require_float(name, "target", target)
+            require_same_shape(name, "prediction", prediction, "target", target)
+            check_reduction(name, reduction, prediction.shape)
+            check_static(**static)
+
+        def forward(prediction, target, *, reduction, **static):
+            kinds = jax.typeof(prediction), jax.typeof(target)
+            dtype = jnp.result_type(prediction, target)
+            prediction, target = upcast_alike(prediction, target)
+            difference = prediction - target
+            return reduce(value(difference, **static), reduction).astype(dtype), (difference, Static(kinds))
+
+        def backward(residuals, dy, *, reduction, **static):
+            difference, kinds = residuals
+            dx = slope(difference, **static) * weight_of_each(dy, reduction, difference.shape, difference.dtype)
+            return like(dx, kinds.value[0]), like(-dx, kinds.value[1])
+
+        return Op(definition, forward, backward, check=check)
+
+    return decorate
+
+
+def _check_half(half):
+    if not isinstance(half, bool):
+        raise InputError(f"mse: half is {half!r}, and must be True or False")
+
+
+@_of_difference(lambda d, half: d * d * (0.5 if half else 1.0), lambda d, half: d * (1.0 if half else 2.0), _check_half)
 def mse(prediction, target, *, half=False, reduction="mean"):
     r"""Squared error over all N entries, :math:`\frac1N \sum_i (\hat y_i - y_i)^2`, or with ``half`` 1/(2N) of the sum.
 
@@ -57,47 +100,15 @@ def mse(prediction, target, *, half=False, reduction="mean"):
     return reduce(losses / 2 if half else losses, reduction)
 
 
-@mse.def_check
-def _mse_check(prediction, target, *, half, reduction):
-    require_float("mse", "prediction", prediction)
-    require_float("mse", "target", target)
-    require_same_shape("mse", "prediction", prediction, "target", target)
-    check_reduction("mse", reduction, prediction.shape)
+@_of_difference(jnp.abs, jnp.sign)
+def mae(prediction, target, *, reduction="mean"):
+    r"""Absolute error, :math:`\frac1N \sum_i |d_i|`.
 
-
-@mse.def_forward
-def _mse_forward(prediction, target, *, half, reduction):
-    kinds = jax.typeof(prediction), jax.typeof(target)
-    dtype = jnp.result_type(prediction, target)
-    prediction, target = upcast_alike(prediction, target)
-    difference = prediction - target
-    losses = difference * difference * (0.5 if half else 1.0)
-    return reduce(losses, reduction).astype(dtype), (difference, Static(kinds))
-
-
-@mse.def_backward
-def _mse_backward(residuals, dy, *, half, reduction):
-    difference, kinds = residuals
-    dx = difference * (weight_of_each(dy, reduction, difference.shape, difference.dtype) * (1.0 if half else 2.0))
-    return like(dx, kinds.value[0]), like(-dx, kinds.value[1])
-
-
-@Op
-def binary_cross_entropy(logits, labels, *, reduction="mean"):
-    r"""Binary cross-entropy from logits, :math:`(1 - y) \log(1 + e^z) + y \log(1 + e^{-z})`.
-
-    With :math:`\hat p = \sigma(z)` this is :math:`-y \log \hat p - (1 - y) \log(1 - \hat p)`, and
-
-    .. math::
-        \frac{\partial L}{\partial z} = (1 - y)\, \sigma(z) - y\, \sigma(-z) = \hat p - y, \qquad
-        \frac{\partial L}{\partial y} = -z.
-
-    Both :math:`\sigma(\pm z)` come from one :math:`e^{-|z|}`, and neither is 1 minus the other: the tails keep all
-    digits where :math:`\hat p - y` and formulas from probabilities have none. Infinite logits have their limits.
+    Derivative: :math:`\operatorname{sign} d`, and 0 at d = 0.
 
     Args:
-        logits: :math:`z`.
-        labels: :math:`y`, probabilities of the same shape, in floating point.
+        prediction: :math:`\hat y`.
+        target: :math:`y`, of the same shape.
         reduction: "mean", "sum" or "none".
 
     Returns:
@@ -106,45 +117,90 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
     Raises:
         InputError: on different shapes, integers, an unknown reduction, and a mean over nothing.
 
-    Source: 001 section 4, 002 section 13.3.
+    Source: peers.
 
     >>> import jax, jax.numpy as jnp
-    >>> logits, labels = jnp.array([17.0, -90.0]), jnp.array([0.0, 1.0])
-    >>> binary_cross_entropy(logits, labels, reduction="none")
-    Array([17., 90.], dtype=float32)
-    >>> jax.grad(binary_cross_entropy)(logits, labels)
-    Array([ 0.5, -0.5], dtype=float32)
+    >>> prediction, target = jnp.array([1.0, 4.0]), jnp.array([1.0, 6.0])
+    >>> print(mae(prediction, target), jax.grad(mae)(prediction, target))
+    1.0 [ 0.  -0.5]
     """
-    softplus, softplus_of_minus = jnp.logaddexp(logits, 0.0), jnp.logaddexp(-logits, 0.0)
-    return reduce((1 - labels) * softplus + labels * softplus_of_minus, reduction)
+    return reduce(jnp.abs(prediction - target), reduction)
 
 
-@binary_cross_entropy.def_check
-def _binary_cross_entropy_check(logits, labels, *, reduction):
-    require_float("binary_cross_entropy", "logits", logits)
-    require_float("binary_cross_entropy", "labels", labels)
-    require_same_shape("binary_cross_entropy", "logits", logits, "labels", labels)
-    check_reduction("binary_cross_entropy", reduction, logits.shape)
+def _check_delta(delta):
+    if not (isinstance(delta, int | float) and 0 < delta < math.inf):
+        raise InputError(f"huber: delta is {delta!r}, and must be a positive number")
 
 
-@binary_cross_entropy.def_forward
-def _binary_cross_entropy_forward(logits, labels, *, reduction):
-    dtype = jnp.result_type(logits, labels)
-    z, y = upcast_alike(logits, labels)
-    # softplus(z) - max(z, 0) is log1p(exp(-|z|)), for z and -z alike. The rest is 0 where its factor is, even at inf.
-    factor = jnp.where(z > 0, 1 - y, -y)
-    linear = jnp.where(factor == 0, jnp.zeros_like(z), factor * z)
-    losses = linear + jnp.log1p(jnp.exp(-jnp.abs(z)))
-    return reduce(losses, reduction).astype(dtype), (logits, labels)
+def _huber_value(d, delta):
+    t = jnp.abs(d)
+    c = jnp.minimum(t, delta)
+    return c * (t - 0.5 * c)
 
 
-@binary_cross_entropy.def_backward
-def _binary_cross_entropy_backward(residuals, dy, *, reduction):
-    logits, labels = residuals
-    z, y = upcast_alike(logits, labels)
-    dy = weight_of_each(dy, reduction, z.shape, z.dtype)
-    # Not of -|z|, whose derivative at 0 is that of z > 0: the selects below take the other side.
-    e = jnp.exp(jnp.where(z > 0, -z, z))
-    one = jnp.ones_like(e)
-    dz = ((1 - y) * jnp.where(z > 0, one, e) - y * jnp.where(z > 0, e, one)) / (1 + e)
-    return like(dy * dz, jax.typeof(logits)), like(-dy * z, jax.typeof(labels))
+@_of_difference(_huber_value, lambda d, delta: jnp.clip(d, -delta, delta), _check_delta)
+def huber(prediction, target, *, delta=1.0, reduction="mean"):
+    r"""Huber's loss: :math:`\tfrac12 d^2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \tfrac12 \delta)`.
+
+    Derivative: d, cut to :math:`[-\delta, \delta]`.
+
+    Args:
+        prediction: :math:`\hat y`.
+        target: :math:`y`, of the same shape.
+        delta: where the parabola becomes a line.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        A scalar, or with "none" the shape of the arguments.
+
+    Raises:
+        InputError: on different shapes, integers, a delta that is not positive, an unknown reduction, and a mean over
+            nothing.
+
+    Source: peers; Huber 1964, *Robust Estimation of a Location Parameter*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> prediction, target = jnp.array([0.5, 4.0]), jnp.zeros(2)
+    >>> print(huber(prediction, target, reduction="none"), jax.grad(huber)(prediction, target))
+    [0.125 3.5  ] [0.25 0.5 ]
+    """
+    d = jnp.abs(prediction - target)
+    return reduce(jnp.where(d <= delta, d**2 / 2, delta * (d - delta / 2)), reduction)
+
+
+def _log_cosh_value(d):
+    # cosh t is 1 + u²/2e and e^t (1 + e²)/2, with e = exp(-t) and u = 1 - e. The first keeps the digits of a small t,
+    # the second does not overflow.
+    t = jnp.abs(d)
+    u = -jnp.expm1(-t)
+    e = 1 - u
+    small = t < 1
+    rest = jnp.log1p(jnp.where(small, u * u / (2 * e), e * e))
+    return jnp.where(small, rest, (t - math.log(2)) + rest)
+
+
+@_of_difference(_log_cosh_value, kernels.tanh_value)
+def log_cosh(prediction, target, *, reduction="mean"):
+    r"""The mean of :math:`\log \cosh d`, which is :math:`d^2 / 2` near 0 and :math:`|d| - \log 2` far from it.
+
+    Derivative: :math:`\tanh d`.
+
+    Args:
+        prediction: :math:`\hat y`.
+        target: :math:`y`, of the same shape.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        A scalar, or with "none" the shape of the arguments.
+
+    Raises:
+        InputError: on different shapes, integers, an unknown reduction, and a mean over nothing.
+
+    Source: peers.
+
+    >>> import jax, jax.numpy as jnp
+    >>> prediction, target = jnp.array([1e-3, 1000.0]), jnp.zeros(2)
+    >>> print(log_cosh(prediction, target, reduction="none"), jax.grad(log_cosh)(prediction, target))
+    [4.9999993e-07 9.9930682e+02] [4.9999985e-04 5.0000000e-01]
+    """
+    return reduce(jnp.log(jnp.cosh(prediction - target)), reduction)

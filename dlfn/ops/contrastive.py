@@ -1,0 +1,126 @@
+r"""The contrastive loss of pairs of embeddings."""
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.core import InputError, Op
+from dlfn.ops._class_ids import class_losses, logits_gradient
+from dlfn.ops._common import (
+    check_reduction,
+    describe,
+    like,
+    reduce,
+    require_float,
+    require_same_shape,
+    sum_dtype,
+    weight_of_each,
+)
+
+__all__ = ["info_nce"]
+
+
+@Op
+def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", precision=None):
+    r"""InfoNCE: each of N queries is to find its key among all of them, :math:`L_i = -\log
+    \operatorname{softmax}_j(S_{ij})_i` with the similarities :math:`S_{ij} = q_i \cdot k_j / \tau`.
+
+    With :math:`G = \partial L / \partial S`, which is softmax minus the identity in every row,
+
+    .. math::
+        \frac{\partial L}{\partial q} = \frac1\tau G k, \qquad
+        \frac{\partial L}{\partial k} = \frac1\tau G^\top q, \qquad
+        \frac{\partial L}{\partial \tau} = -\frac1\tau \sum_{ij} G_{ij} (S_{ij} - S_{ii}).
+
+    Since the rows of G sum to 0, the last may be taken of differences, and has no large terms that cancel. With
+    ``symmetric`` (CLIP) the keys look for their queries as well, and the loss is the mean of both directions. The
+    residuals are the arguments and S.
+
+    For cosine similarities pass vectors of unit length.
+
+    Args:
+        queries: (..., N, features).
+        keys: likewise; the i-th is the i-th query's.
+        temperature: :math:`\tau`, a scalar, which may be learned.
+        symmetric: whether the loss is of both directions.
+        reduction: "mean" over the pairs, "sum" or "none".
+        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+
+    Returns:
+        A scalar, or with "none" (..., N), in the common dtype of queries and keys.
+
+    Raises:
+        InputError: on different shapes, a temperature that is not a scalar, integers, an unknown reduction, and a mean
+            over nothing.
+
+    Source: peers; van den Oord et al. 2018, *Representation Learning with Contrastive Predictive Coding*; Radford et
+    al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> queries = keys = jnp.eye(3)
+    >>> print(f"{info_nce(queries, keys, 1.0):.4f} {info_nce(queries, keys, 0.1):.3e}")
+    0.5514 9.079e-05
+    >>> print(f"{jax.grad(info_nce, 2)(queries, keys, 0.1):.3e}")
+    9.079e-03
+    """
+    similarities = jnp.matmul(queries, jnp.swapaxes(keys, -1, -2), precision=precision) / temperature
+    losses = -jnp.diagonal(jax.nn.log_softmax(similarities, axis=-1), axis1=-2, axis2=-1)
+    if symmetric:
+        others = -jnp.diagonal(jax.nn.log_softmax(similarities, axis=-2), axis1=-2, axis2=-1)
+        losses = (losses + others) / 2
+    return reduce(losses, reduction)
+
+
+@info_nce.def_check
+def _check(queries, keys, temperature, *, symmetric, reduction):
+    for name, value in (("queries", queries), ("keys", keys), ("temperature", temperature)):
+        require_float("info_nce", name, value)
+    if queries.ndim < 2 or 0 in queries.shape[-2:]:
+        raise InputError(f"info_nce: queries is {describe(queries)}, and must be (..., N, features), neither of them 0")
+    require_same_shape("info_nce", "queries", queries, "keys", keys)
+    if temperature.ndim:
+        raise InputError(f"info_nce: temperature is {describe(temperature)}, and must be a scalar")
+    if not isinstance(symmetric, bool):
+        raise InputError(f"info_nce: symmetric is {symmetric!r}, and must be True or False")
+    check_reduction("info_nce", reduction, queries.shape[:-1])
+
+
+@info_nce.def_forward
+def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
+    dtype = jnp.result_type(queries, keys)
+    q, k, tau = _wide(queries, keys, temperature)
+    similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
+    pairs = jnp.sum(q * k, axis=-1) / tau
+    directions = _directions(similarities, symmetric)
+    found = [class_losses(s, _own(s), False, 0.0) for s in directions]
+    losses = sum(losses for losses, _ in found) / len(found)
+    statistics = [statistics for _, statistics in found]
+    return reduce(losses, reduction).astype(dtype), (queries, keys, temperature, similarities, pairs, statistics)
+
+
+@info_nce.def_backward
+def _backward(residuals, dy, *, symmetric, reduction, precision):
+    queries, keys, temperature, similarities, pairs, statistics = residuals
+    q, k, tau = _wide(queries, keys, temperature)
+    dy = jnp.broadcast_to(weight_of_each(dy, reduction, pairs.shape, q.dtype), pairs.shape) / len(statistics)
+    directions = _directions(similarities, symmetric)
+    gs = [logits_gradient(s, _own(s), known, dy, 0.0) for s, known in zip(directions, statistics)]
+    dtau = -sum(jnp.sum(g * (s - pairs[..., None])) for g, s in zip(gs, directions)) / tau
+    g = (gs[0] + jnp.swapaxes(gs[1], -1, -2) if symmetric else gs[0]) / tau
+    dq = jnp.matmul(g, k, precision=precision)
+    dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision)
+    kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
+    return like(dq, kinds[0]), like(dk, kinds[1]), like(dtau, kinds[2])
+
+
+def _wide(queries, keys, temperature):
+    dtype = sum_dtype(jnp.result_type(queries, keys))
+    return queries.astype(dtype), keys.astype(dtype), temperature.astype(dtype)
+
+
+def _directions(similarities, symmetric):
+    return (similarities, jnp.swapaxes(similarities, -1, -2)) if symmetric else (similarities,)
+
+
+def _own(similarities):
+    """The class of every row: its own number."""
+    return jnp.zeros_like(similarities[..., 0], dtype=jnp.int32) + jnp.arange(similarities.shape[-1], dtype=jnp.int32)
