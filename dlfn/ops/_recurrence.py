@@ -99,7 +99,8 @@ def sequence_backward(cell, residuals, dy, *, reverse, precision):
     valid = _valid(x, lengths, rows)
     xs, dhs, d_last = rows.time_major(xs), rows.time_major(dhs), tuple(map(rows.flat, d_last))
     start = tuple(
-        jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d)) for s, d in zip(state, d_last, strict=True)
+        jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d))
+        for s, d in zip(state, d_last, strict=True)
     )
     before = tuple(_shifted(s, first, reverse) for s, first in zip(after, start, strict=True))
     step = cell.backward(ws, _dot(precision))
