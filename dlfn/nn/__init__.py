@@ -13,6 +13,7 @@ from dlfn.nn.activations import (
     Softplus,
     Tanh,
 )
+from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
 from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
@@ -21,24 +22,28 @@ from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.summary import count_parameters, summary
+from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
 
 __all__ = [
     "ACTIVATIONS",
-    "GELU",
     "Activation",
     "BatchNorm",
     "Conv",
     "ConvTranspose",
     "DepthwiseConv",
     "Dropout",
+    "FeedForward",
     "Flatten",
+    "GELU",
     "GroupNorm",
     "InstanceNorm",
     "Layer",
     "LayerNorm",
+    "LearnedPositions",
     "Linear",
     "LogSoftmax",
+    "MultiHeadAttention",
     "Parallel",
     "RMSNorm",
     "ReLU",
@@ -47,10 +52,12 @@ __all__ = [
     "Serial",
     "SiLU",
     "Sigmoid",
+    "SinusoidalPositions",
     "Softmax",
     "Softplus",
     "SpectralNorm",
     "Tanh",
+    "TransformerBlock",
     "WeightNorm",
     "count_parameters",
     "initializers",

@@ -22,6 +22,7 @@ from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.penalties import l1_penalty, l2_penalty
+from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
 from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
@@ -29,6 +30,8 @@ from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
 __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "alibi_bias",
+    "alibi_slopes",
     "attention",
     "avg_pool",
     "batch_norm",
@@ -69,8 +72,10 @@ __all__ = [
     "rms_norm",
     "rnn",
     "rnn_step",
+    "rope",
     "sigmoid",
     "silu",
+    "sinusoidal_positions",
     "softmax",
     "softmax_cross_entropy",
     "softmax_focal_loss",

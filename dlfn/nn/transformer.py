@@ -1,0 +1,104 @@
+"""The transformer block, made of layers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dlfn.core import InputError
+from dlfn.nn.activations import Activation
+from dlfn.nn.attention import MultiHeadAttention
+from dlfn.nn.basic import Dropout, Linear
+from dlfn.nn.combinators import Residual, Serial
+from dlfn.nn.layer import Layer
+from dlfn.nn.normalisation import LayerNorm
+
+__all__ = ["FeedForward", "TransformerBlock"]
+
+
+@dataclass(frozen=True)
+class FeedForward(Layer):
+    r""":math:`W_2\, \sigma(W_1 x + b_1) + b_2`, with ``ratio`` times as many features inside as go in and come out.
+
+    Params are ``{"up": {"w", "b"}, "down": {"w", "b"}}``.
+
+    Source: 002 section 9.
+    """
+
+    ratio: float = 4
+    activation: str = "gelu"
+    bias: bool = True
+
+    def init(self, key, x):
+        return self._layers(x.shape[-1]).init(key, x)
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
+
+    def flops(self, x, y):
+        inside = round(self.ratio * x.shape[-1])
+        return (4 * x.shape[-1] + 1) * inside * (x.size // x.shape[-1])
+
+    def _layers(self, features: int) -> Serial:
+        up, down = Linear(round(self.ratio * features), self.bias), Linear(features, self.bias)
+        return Serial(up=up, activation=Activation(self.activation), down=down)
+
+
+def TransformerBlock(  # a layer made of layers, and named like one
+    heads: int,
+    *,
+    ratio: float = 4,
+    norm: str = "pre",
+    normalisation: Layer = LayerNorm(),  # noqa: B008  a frozen dataclass
+    activation: str = "gelu",
+    keep_prob: float = 1.0,
+    **attention: Any,
+) -> Serial:
+    r"""A transformer block: with ``norm="pre"``
+
+    .. math::
+        F = X + \mathrm{Attention}(\mathrm{LN}(X)), \qquad Y = F + \mathrm{MLP}(\mathrm{LN}(F)),
+
+    and with ``norm="post"`` the normalisations after the sums: :math:`F = \mathrm{LN}(X + \mathrm{Attention}(X))`,
+    :math:`Y = \mathrm{LN}(F + \mathrm{MLP}(F))`.
+
+    Args:
+        heads, attention: as in :class:`MultiHeadAttention`, ``causal`` and ``cache`` among them.
+        ratio: the width of the MLP in multiples of the features.
+        normalisation: a layer, such as ``RMSNorm()``.
+        activation: of the MLP, by name.
+        keep_prob: of the dropout before each sum.
+
+    Returns:
+        A ``Serial``.
+
+    Source: 002 section 9; the other order is that of Vaswani et al. 2017.
+
+    >>> print(TransformerBlock(4, causal=True))
+    Serial(
+      attention: Residual(
+        Serial(
+          norm: LayerNorm()
+          attention: MultiHeadAttention(heads=4, causal=True)
+        )
+      )
+      mlp: Residual(
+        Serial(
+          norm: LayerNorm()
+          mlp: FeedForward()
+        )
+      )
+    )
+    """
+    if norm not in ("pre", "post"):
+        raise InputError(f"TransformerBlock: norm is {norm!r}, and must be 'pre' or 'post'")
+    dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob < 1 else {}
+    before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
+    parts: dict[str, Layer] = {
+        "attention": MultiHeadAttention(heads, **attention),
+        "mlp": FeedForward(ratio, activation),
+    }
+    layers: dict[str, Layer] = {}
+    for name, part in parts.items():
+        layers[name] = Residual(Serial(**before, **{name: part}, **dropout))
+        if norm == "post":
+            layers[f"{name}_norm"] = normalisation
+    return Serial(**layers)

@@ -1,0 +1,105 @@
+"""Attention layers: PyTorch's agreement is in test_torch.py; here decoding, positions, and what they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dlfn
+from dlfn import nn, ops
+
+KEY = jax.random.key(0)
+
+
+def language_model(cache=None, positions=None, **options):
+    """Three blocks deep, two of them in a loop."""
+    block = nn.TransformerBlock(4, causal=True, cache=cache, positions=positions, **options)
+    layers = {"embedding": nn.Linear(16)}
+    if positions is None:
+        layers["positions"] = nn.LearnedPositions(12, decoding=cache is not None)
+    return nn.Serial(**layers, first=block, rest=nn.Repeat(block, 2), head=nn.Linear(5))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"positions": "rope"}, {"positions": "alibi"}, {"kv_heads": 2, "norm": "post"}], ids=str
+)
+@pytest.mark.parametrize("steps", [(1,) * 12, (5, 1, 4, 2)], ids=str)
+def test_decoding_equals_the_full_pass(options, steps):
+    x = jax.random.normal(KEY, (2, 12, 7))
+    params, state = language_model(**options).init(KEY, x)
+    full, _ = language_model(**options).apply(params, state, x)
+    decoder = language_model(cache=12, **options)
+    _, state = decoder.init(KEY, x)
+    step = jax.jit(decoder.apply)
+    done, ys = 0, []
+    for n in steps:
+        y, state = step(params, state, x[:, done : done + n])
+        ys.append(y)
+        done += n
+    np.testing.assert_allclose(jnp.concatenate(ys, 1), full, atol=1e-5)
+
+
+def test_decoding_past_the_cache_is_an_error_and_nan_inside_jit():
+    layer = nn.MultiHeadAttention(2, causal=True, cache=3)
+    x = jnp.ones((1, 2, 4))
+    params, state = layer.init(KEY, x)
+    y, state = layer.apply(params, state, x)
+    assert jnp.isfinite(y).all()
+    with pytest.raises(dlfn.InputError, match=r"holds 3 times, and 2 \+ 2"):
+        layer.apply(params, state, x)
+    assert jnp.isnan(jax.jit(layer.apply)(params, state, x)[0]).all()
+
+
+def test_causal_attention_is_the_masked_definition():
+    x = jax.random.normal(KEY, (2, 6, 8))
+    causal = nn.MultiHeadAttention(2, causal=True)
+    params, _ = causal.init(KEY, x)
+    masked, _ = nn.MultiHeadAttention(2).apply(params, (), (x, x, jnp.tril(jnp.ones((6, 6), bool))))
+    np.testing.assert_allclose(causal.apply(params, (), x)[0], masked, atol=1e-6)
+
+
+def test_rotary_products_depend_on_the_difference_of_positions():
+    q, k = jax.random.normal(KEY, (2, 1, 1, 8))
+    products = [
+        float(jnp.vdot(ops.rope(q[None], jnp.array([i])), ops.rope(k[None], jnp.array([j]))))
+        for i, j in ((3, 1), (13, 11), (1003, 1001))
+    ]
+    np.testing.assert_allclose(products, products[0], rtol=1e-3)
+
+
+def test_sinusoidal_positions_are_the_documents():
+    table = ops.sinusoidal_positions(50, 8)
+    for p, i in ((0, 0), (7, 1), (49, 3)):
+        angle = p / 10000 ** (2 * i / 8)
+        np.testing.assert_allclose(table[p, 2 * i : 2 * i + 2], [np.sin(angle), np.cos(angle)], atol=1e-7)
+    x = jnp.zeros((2, 5, 8))
+    y, _ = nn.SinusoidalPositions().apply((), (), x)
+    np.testing.assert_array_equal(y[1], table[:5])
+
+
+def test_alibi_falls_off_with_distance_by_head():
+    bias = ops.alibi_bias(8, 4, 6)
+    assert bias.shape == (8, 4, 6)
+    np.testing.assert_allclose(bias[0], -0.5 * np.abs(np.arange(2, 6)[:, None] - np.arange(6)))
+    np.testing.assert_allclose(ops.alibi_slopes(6), [0.25, 0.0625, 2**-6, 2**-8, 0.5, 0.125])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "parts"),
+    [
+        (lambda: nn.MultiHeadAttention(4, kv_heads=3), ["kv_heads is 3", "divide heads"]),
+        (lambda: nn.MultiHeadAttention(4, cache=8), ["causal=True"]),
+        (lambda: nn.MultiHeadAttention(4, positions="rotary"), ["'rotary'", "'rope'"]),
+        (lambda: nn.MultiHeadAttention(3).init(KEY, jnp.ones((2, 5, 8))), ["8 features", "3 heads", "head_dim"]),
+        (lambda: nn.MultiHeadAttention(2).init(KEY, jnp.ones(8)), ["(..., time, features)"]),
+        (lambda: nn.LearnedPositions(3).apply({"table": jnp.ones((3, 2))}, (), jnp.ones((5, 2))), ["3 positions", "5"]),
+        (lambda: nn.TransformerBlock(2, norm="middle"), ["'middle'", "'pre' or 'post'"]),
+        (lambda: ops.rope(jnp.ones((2, 1, 5))), ["dim is 5", "even"]),
+        (lambda: ops.rope(jnp.ones((2, 1, 4)), jnp.arange(3)), ["positions", "broadcast to [2]"]),
+    ],
+)
+def test_mistakes(mistake, parts):
+    with pytest.raises(dlfn.InputError) as caught:
+        mistake()
+    for part in parts:
+        assert part in str(caught.value)
