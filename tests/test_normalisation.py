@@ -77,18 +77,17 @@ def test_rows_far_from_zero_keep_their_digits(name):
 
 
 @pytest.mark.parametrize("name", NORMS)
-@pytest.mark.parametrize("spread", [0.0, 1.0])
-def test_a_first_part_far_from_the_rest_costs_no_digits(name, spread):
-    """The pivot is a mean over the first part: what it is worst for is a first part unlike the others."""
+def test_lopsided_cells_cost_no_digits(name):
+    """An eighth of each cell far from the rest."""
     rng = np.random.default_rng(0)
     shape = NORMS[name][1]
-    x = rng.normal(size=shape) * np.where(rng.uniform(size=shape) < 0.5, 1.0, spread)
+    x = rng.normal(size=shape)
     axis = {"layer": 1, "instance": 1, "group": 1, "batch": 0}[name]
     first = [slice(None)] * len(shape)
     first[axis] = slice(0, shape[axis] // 8)
     x[tuple(first)] += 1e4
     errors = _errors(_forms(name), x, rng)
-    assert max(errors["ours"]) < max(1e-6, 1.5 * max(errors["two-pass"]))
+    assert max(errors["ours"]) < 5e-7
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -123,7 +122,7 @@ LAYERS = {
     "group, no space": (nn.GroupNorm(2), (6, 8), lambda torch: torch.nn.GroupNorm(2, 8)),
     "batch, NC": (nn.BatchNorm(), (6, 4), lambda torch: torch.nn.BatchNorm1d(4)),
     "batch, NHWC": (
-        nn.BatchNorm(momentum=0.3, eps=1e-3), (6, 3, 7, 4), lambda torch: torch.nn.BatchNorm2d(4, eps=1e-3, momentum=0.3),
+        nn.BatchNorm(momentum=0.3, eps=1e-3), (6, 3, 7, 4), lambda torch: torch.nn.BatchNorm2d(4, 1e-3, momentum=0.3),
     ),
 }  # fmt: skip
 
@@ -138,7 +137,7 @@ def test_layers_are_those_of_pytorch(name, x64):
     params, state = layer.init(KEY, jax.ShapeDtypeStruct(shape, jnp.float64))
     params = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params)
     with torch.no_grad():
-        for ours, parameter in (("scale", theirs.weight), ("bias", theirs.bias)):
+        for ours, parameter in (("scale", theirs.weight), ("bias", getattr(theirs, "bias", None))):
             assert (parameter is not None) == (ours in params)
             if parameter is not None:
                 parameter.copy_(torch.tensor(np.asarray(params[ours])))
@@ -159,13 +158,13 @@ def test_layers_are_those_of_pytorch(name, x64):
         close(moved(y), output.detach().numpy())
         dparams, dx = back(dy)
         close(moved(dx), input_.grad.numpy())
-        for ours, parameter in (("scale", theirs.weight), ("bias", theirs.bias)):
+        for ours, parameter in (("scale", theirs.weight), ("bias", getattr(theirs, "bias", None))):
             if parameter is not None:
                 close(dparams[ours], parameter.grad.numpy())
         if state:
             close(new["mean"], theirs.running_mean.numpy())
             close(new["var"], theirs.running_var.numpy())
-            assert train or new is state
+            assert train or jax.tree.all(jax.tree.map(jnp.array_equal, new, state))
         state = new
 
 
@@ -253,11 +252,12 @@ def test_three_gradients_of_models_agree(name):
     x = jax.random.normal(KEY, (6, 4))
     params, state = MODELS[name].init(KEY, x)
 
-    def loss(params, x):
+    def loss(params, state, x):
         y, new = MODELS[name].apply(params, state, x, train=True)
         return jnp.sum(jnp.sin(y)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(new))
 
-    assert dlfn.compare(loss)(params, x).ok
+    comparison = dlfn.compare(loss)(params, state, x)
+    assert comparison.ok, str(comparison)
 
 
 def test_gradients_around_a_power_iteration_agree():
@@ -298,7 +298,7 @@ X = jnp.ones((2, 4))
         (lambda: nn.BatchNorm(momentum=2), ["momentum", "[0, 1]"]),
         (lambda: nn.InstanceNorm().apply((), (), X), ["InstanceNorm()", "(N, ..., channels)", "(2, 4)"]),
         (lambda: nn.LayerNorm().apply({"scale": jnp.ones(3)}, (), X), ["(3,)", "(2, 4)", "call init"]),
-        (lambda: nn.WeightNorm(nn.Linear(2), "kernel").init(KEY, X), ["'kernel'", "b, w", "such as 'w'"]),
+        (lambda: nn.WeightNorm(nn.Linear(2), "kernel").init(KEY, X), ["'kernel'", "among w, b", "such as 'w'"]),
         (lambda: nn.SpectralNorm(nn.Serial(nn.Linear(2)), "0").init(KEY, X), ["'0'", "one array"]),
     ],
 )

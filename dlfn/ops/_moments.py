@@ -13,9 +13,6 @@ from dlfn.ops._common import describe, require_float
 
 __all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "inverse_root", "moments"]
 
-# The fraction of a cell that its pivot is the mean of. See :func:`moments`.
-_HEAD = 8
-
 
 class Cells(NamedTuple):
     """Which entries share a mean and a variance.
@@ -23,12 +20,10 @@ class Cells(NamedTuple):
     Attributes:
         axes: the axes over which a cell extends.
         groups: the number of parts of the last axis that are a cell each; None where axes says all.
-        head: an axis of a cell, to take its first part along; None if there is none that may be sliced.
     """
 
     axes: tuple[int, ...]
     groups: int | None = None
-    head: int | None = None
 
     def average(self, x: jax.Array) -> jax.Array:
         """Means of the cells, with one entry along the axes, and one per group along the last axis."""
@@ -48,30 +43,21 @@ class Cells(NamedTuple):
         alike = jnp.broadcast_to(means[..., None], (*means.shape, size))
         return alike.reshape(*means.shape[:-1], x.shape[-1])
 
-    def first(self, x: jax.Array) -> jax.Array:
-        if self.head is None:
-            return x
-        return lax.slice_in_dim(x, 0, max(1, x.shape[self.head] // _HEAD), axis=self.head)
-
     def size(self, x: jax.Array, dtype: Any) -> jax.Array:
         """The entries along the axes. Not a number: sizes may be symbolic."""
         return jnp.asarray(math.prod(x.shape[axis] for axis in self.axes), dtype)
 
 
 def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""A pivot p near each cell's mean, the rest of the mean d, and the variance. The mean is p + d.
+    r"""Each cell's mean as a sum of two numbers p + d, and its variance.
 
-    With c = x - p these are :math:`d = \mathrm E\,c` and :math:`\sigma^2 = \mathrm E\,c^2 - d^2`. One rounded number
-    for the mean would cost the digits of :math:`x - \mu` where :math:`|\mu| \gg \sigma`; x - p is exact there, and
-    so is (x - p) - d but for one rounding.
-
-    Any p makes the formula true, and one near the mean makes it accurate. Whatever the cell, the mean of a fraction f
-    of it is within :math:`\sigma\sqrt{(1 - f) / f}` of the whole's: the rest must balance it, and all that is variance.
-    So :math:`\mathrm E\,c^2 \le \sigma^2 / f`, and the difference above loses three bits at the very worst (four in
-    cells of less than 16). A single entry as pivot, an outlier perhaps, could not promise that. The two sums need one
-    pass over x, where the mean of squared differences from the mean needs two.
+    p is the mean as it is rounded. With c = x - p the rest is :math:`d = \mathrm E\,c`, and
+    :math:`\sigma^2 = \mathrm E\,c^2 - d^2`. Where :math:`|\mu| \gg \sigma`, x - p is exact, and :math:`(x - p) - d` has
+    the digits that :math:`x - p` alone has lost to the rounding of p. As d is no larger than that rounding, the
+    difference of squares loses nothing, and the two sums of c take one pass.
     """
-    pivot = lax.stop_gradient(cells.average(cells.first(x)))
+    # Whatever p is, p + d is the mean: so p may count as a constant in derivatives.
+    pivot = lax.stop_gradient(cells.average(x))
     c = x - cells.spread(pivot, x)
     shift = cells.average(c)
     variance = cells.average(c * c) - shift * shift

@@ -82,8 +82,7 @@ def _batch_norm_check(x, scale, bias, *, eps, stats_dtype):
 
 
 def _channels(x):
-    # The first axis may be sharded or symbolic, and stays whole.
-    return Cells(tuple(range(x.ndim - 1)), head=x.ndim - 2 if x.ndim > 2 else None)
+    return Cells(tuple(range(x.ndim - 1)))
 
 
 @batch_norm.def_forward

@@ -129,8 +129,7 @@ def group_norm(x, scale=None, bias=None, *, groups, eps=1e-5, spatial=2):
 
 
 def _space(x, spatial, groups=None):
-    first = x.ndim - 1 - spatial
-    return Cells(tuple(range(first, x.ndim - 1)), groups, first if spatial else None)
+    return Cells(tuple(range(x.ndim - 1 - spatial, x.ndim - 1)), groups)
 
 
 def _check(op, x, scale, bias, eps, spatial, least):

@@ -82,7 +82,7 @@ def _layer_norm_check(x, scale, bias, *, eps, axes):
 
 
 def _last(x, axes):
-    return Cells(tuple(range(x.ndim - axes, x.ndim)), head=x.ndim - 1)
+    return Cells(tuple(range(x.ndim - axes, x.ndim)))
 
 
 @layer_norm.def_forward
