@@ -27,6 +27,7 @@ from dlfn.nn.weights import SpectralNorm, WeightNorm
 
 __all__ = [
     "ACTIVATIONS",
+    "GELU",
     "Activation",
     "BatchNorm",
     "Conv",
@@ -35,7 +36,6 @@ __all__ = [
     "Dropout",
     "FeedForward",
     "Flatten",
-    "GELU",
     "GroupNorm",
     "InstanceNorm",
     "Layer",
