@@ -17,17 +17,23 @@ from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
+from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, MaxPool
 from dlfn.nn.summary import count_parameters, summary
 
 __all__ = [
     "ACTIVATIONS",
     "GELU",
     "Activation",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
+    "AvgPool",
     "Dropout",
     "Flatten",
+    "GlobalAvgPool",
     "Layer",
     "Linear",
     "LogSoftmax",
+    "MaxPool",
     "ReLU",
     "Residual",
     "Serial",

@@ -147,7 +147,7 @@ def stages(axes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
     maxima is the first in row-major order."""
     if all(isinstance(axis, Axis) for axis in axes) and math.prod(axis.window for axis in axes) <= LARGE:
         return (axes,)
-    return tuple((axis,) for axis in reversed(axes))
+    return tuple((axis,) for axis in reversed(axes) if axis != Axis(axis.at, axis.size, axis.size, 1, 1))
 
 
 def patches(x: jax.Array, axes: tuple[Any, ...], fill: float) -> jax.Array:
