@@ -79,6 +79,7 @@ class AdaptiveAvgPool(Layer):
         return ops.adaptive_avg_pool(x, output_size=self.output_size), state
 
     def flops(self, x, y):
+        """One for each entry, those that are in several windows counted once."""
         return max(x.size, y.size)
 
 
@@ -92,6 +93,7 @@ class AdaptiveMaxPool(Layer):
         return ops.adaptive_max_pool(x, output_size=self.output_size), state
 
     def flops(self, x, y):
+        """One for each entry, those that are in several windows counted once."""
         return max(x.size, y.size)
 
 

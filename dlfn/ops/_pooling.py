@@ -204,10 +204,9 @@ def onto_inputs(axes: tuple[Axis, ...], term: Callable[..., jax.Array], *outputs
             total = part if total is None else total + part
     strides = {p: axis.stride for p, axis in zip(places, axes, strict=True)}
     total = jnp.broadcast_to(total, [strides.get(i, n) for i, n in enumerate(total.shape)])
-    merged = [n for i, n in enumerate(total.shape) if i not in places]
-    for axis in axes:
-        merged[axis.at] = axis.blocks * axis.stride
-    return _cut(total.reshape(merged), {rank + a.at: (a.low - a.first * a.stride, a.size) for a in axes})
+    for p in reversed(places):  # one by one, or sharding could refuse it
+        total = lax.collapse(total, p - 1, p + 1)
+    return _cut(total, {rank + a.at: (a.low - a.first * a.stride, a.size) for a in axes})
 
 
 def _entries(axes: tuple[Axis, ...], shifts: tuple[int, ...]) -> np.ndarray:
