@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import dlfn
 from dlfn import nn
@@ -121,6 +122,7 @@ def _apply(model, x, **kwargs):
         (lambda: nn.Serial(nn.Tanh(), nn.Tanh()).apply(((),), (), jnp.ones(3)), ["params must be a tuple of 2"]),
         (lambda: nn.Serial(a=nn.Tanh()).apply({"b": ()}, (), jnp.ones(3)), ["params must be a dict of a"]),
         (lambda: initializers.he_normal(KEY, (3,)), ["(3,)", "fan-in", "zeros"]),
+        (lambda: initializers.truncated_normal(KEY, (3,), bound=0.0), ["bound is 0.0", "positive"]),
     ],
 )
 def test_mistakes_are_named_with_their_place_and_fix(mistake, parts):
@@ -132,12 +134,20 @@ def test_mistakes_are_named_with_their_place_and_fix(mistake, parts):
         assert part in message
 
 
-@pytest.mark.parametrize(("shape", "fan_in", "fan_out"), [((300, 500), 300, 500), ((3, 5, 20, 40), 300, 600)])
+@pytest.mark.parametrize(
+    ("shape", "fan_in", "fan_out"),
+    [
+        ((300, 500), 300, 500),
+        ((7, 30, 40), 210, 280),
+        ((3, 5, 20, 40), 300, 600),
+        ((2, 3, 3, 20, 40), 360, 720),
+    ],
+)
 @pytest.mark.parametrize("gain", [1.0, 1.5])
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
-@pytest.mark.parametrize("family", ["xavier", "he"])
+@pytest.mark.parametrize("family", ["xavier", "he", "lecun"])
 def test_initialisers_have_the_variance_of_their_formula(family, kind, gain, shape, fan_in, fan_out):
-    variance = gain**2 * (2 / (fan_in + fan_out) if family == "xavier" else 2 / fan_in)
+    variance = gain**2 * {"xavier": 2 / (fan_in + fan_out), "he": 2 / fan_in, "lecun": 1 / fan_in}[family]
     w = np.asarray(getattr(initializers, f"{family}_{kind}")(KEY, shape, jnp.float32, gain=gain), np.float64)
     # Five standard errors of the mean and of the variance of a normal sample.
     assert abs(w.mean()) < 5 * np.sqrt(variance / w.size)
@@ -147,6 +157,42 @@ def test_initialisers_have_the_variance_of_their_formula(family, kind, gain, sha
         assert 0.99 * limit < np.abs(w).max() <= limit * (1 + 1e-6)
     else:
         assert np.abs(w).max() > limit
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0, 4.0])
+def test_truncation_leaves_the_deviation(bound):
+    w = np.asarray(initializers.truncated_normal(KEY, (200, 500), jnp.float32, std=0.3, bound=bound), np.float64)
+    reference = scipy.stats.truncnorm(-bound, bound)
+    widened = 0.3 / reference.std()
+    assert abs(w.mean()) < 5 * 0.3 / np.sqrt(w.size)
+    assert abs(w.var() / 0.09 - 1) < 5 * np.sqrt(2 / w.size)
+    assert 0.95 * bound * widened < np.abs(w).max() <= bound * widened * (1 + 1e-6)
+    assert scipy.stats.kstest(w.ravel() / widened, reference.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40), (30, 30), (3, 3, 4, 20), (5, 2, 30)])
+def test_orthogonal_matrices_and_kernels(shape, dtype):
+    w = initializers.orthogonal(KEY, shape, dtype, gain=1.5)
+    assert (w.shape, w.dtype) == (shape, dtype)
+    w = np.asarray(w, np.float64).reshape(-1, shape[-1])
+    product = w.T @ w if w.shape[0] >= w.shape[1] else w @ w.T
+    np.testing.assert_allclose(product, 2.25 * np.eye(len(product)), atol=1e-5 if dtype == jnp.float32 else 0.05)
+
+
+def test_orthogonal_matrices_are_uniformly_distributed():
+    """The trace of a uniform orthogonal matrix has mean 0 and variance 1."""
+    w = jax.vmap(lambda key: initializers.orthogonal(key, (3, 3)))(jax.random.split(KEY, 4000))
+    trace = np.trace(np.asarray(w), axis1=1, axis2=2)
+    assert abs(trace.mean()) < 5 / np.sqrt(4000)
+    assert abs(trace.var() - 1) < 5 * np.sqrt(2 / 4000)
+
+
+def test_constant_initialisers():
+    for init, value in ((initializers.ones, 1), (initializers.zeros, 0)):
+        np.testing.assert_array_equal(init(KEY, (3,), jnp.bfloat16), jnp.full(3, value, jnp.bfloat16))
+    filled = functools.partial(initializers.constant, value=0.25)(KEY, (2, 2), jnp.float32)
+    np.testing.assert_array_equal(filled, np.full((2, 2), 0.25, np.float32))
 
 
 def test_summary_counts_exactly_and_adds_up():

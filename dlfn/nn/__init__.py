@@ -20,6 +20,7 @@ from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, MaxPool
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.summary import count_parameters, summary
 from dlfn.nn.transformer import FeedForward, TransformerBlock
@@ -29,6 +30,9 @@ __all__ = [
     "ACTIVATIONS",
     "GELU",
     "Activation",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
+    "AvgPool",
     "BatchNorm",
     "Conv",
     "ConvTranspose",
@@ -36,6 +40,7 @@ __all__ = [
     "Dropout",
     "FeedForward",
     "Flatten",
+    "GlobalAvgPool",
     "GroupNorm",
     "InstanceNorm",
     "Layer",
@@ -43,6 +48,7 @@ __all__ = [
     "LearnedPositions",
     "Linear",
     "LogSoftmax",
+    "MaxPool",
     "MultiHeadAttention",
     "Parallel",
     "RMSNorm",

@@ -147,7 +147,7 @@ def stages(axes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
     maxima is the first in row-major order."""
     if all(isinstance(axis, Axis) for axis in axes) and math.prod(axis.window for axis in axes) <= LARGE:
         return (axes,)
-    return tuple((axis,) for axis in reversed(axes))
+    return tuple((axis,) for axis in reversed(axes) if axis != Axis(axis.at, axis.size, axis.size, 1, 1))
 
 
 def patches(x: jax.Array, axes: tuple[Any, ...], fill: float) -> jax.Array:
@@ -204,10 +204,9 @@ def onto_inputs(axes: tuple[Axis, ...], term: Callable[..., jax.Array], *outputs
             total = part if total is None else total + part
     strides = {p: axis.stride for p, axis in zip(places, axes, strict=True)}
     total = jnp.broadcast_to(total, [strides.get(i, n) for i, n in enumerate(total.shape)])
-    merged = [n for i, n in enumerate(total.shape) if i not in places]
-    for axis in axes:
-        merged[axis.at] = axis.blocks * axis.stride
-    return _cut(total.reshape(merged), {rank + a.at: (a.low - a.first * a.stride, a.size) for a in axes})
+    for p in reversed(places):  # one by one, or sharding could refuse it
+        total = lax.collapse(total, p - 1, p + 1)
+    return _cut(total, {rank + a.at: (a.low - a.first * a.stride, a.size) for a in axes})
 
 
 def _entries(axes: tuple[Axis, ...], shifts: tuple[int, ...]) -> np.ndarray:

@@ -31,8 +31,8 @@ def max_pool(x, *, window, strides=None, padding="VALID", dilation=1):
     .. math::
         \frac{\partial L}{\partial x_q} = \sum_{o, a} [q = o s + a d - p]\, [a = a^*(o)]\, \bar y_o.
 
-    As in PyTorch, a tie goes to the first, not in parts to all; padding never wins, not even over -inf; a nan does, the
-    first of several. Windows of more than 16 entries are taken axis by axis.
+    As in PyTorch, a tie goes to the first, not in parts to all, and padding never wins, not even over -inf. A nan wins,
+    and of several the first. Windows of more than 16 entries are taken axis by axis.
 
     Args:
         x: (..., *spatial, channels).

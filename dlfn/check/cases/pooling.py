@@ -9,25 +9,24 @@ INF, NAN = np.inf, np.nan
 FORMULA = ("pool.max_average_global",)
 
 
-def _pooled(kind, pad=0, fill=0.0, given=None):
-    """PyTorch's function of that kind, channels last; ``given`` in place of the case's own configuration, and padded
-    apart, as PyTorch lists it, where it cannot pad the two ends differently."""
+def _pooled(kind, given, pad=(), fill=0.0):
+    """PyTorch's function of that kind, channels last, with the configuration ``given``. What it cannot pad, ends that
+    differ, is padded apart, the last axis first."""
 
-    def oracle(torch, x, **static):
+    def oracle(torch, x, **_):
         functional = torch.nn.functional
         x = functional.pad(x.movedim(-1, 1), pad, value=fill) if pad else x.movedim(-1, 1)
-        settings = static if given is None else given
-        return getattr(functional, f"{kind}_pool{x.ndim - 2}d")(x, **settings).movedim(1, -1)
+        return getattr(functional, f"{kind}_pool{x.ndim - 2}d")(x, **given).movedim(1, -1)
 
     return oracle
 
 
-def _case(name, kind, shape, static, given, pad=0, fill=0.0):
+def _case(name, kind, shape, static, given, pad=(), fill=0.0):
     return Case(
         lambda lead: (normal(*lead, *shape),),
         static,
         name,
-        _pooled(kind, pad, fill, given),
+        _pooled(kind, given, pad, fill),
         # An input is in no more windows than this, and no window has more entries.
         terms=lambda x: int(np.prod(x.shape[-1 - len(shape) : -1])),
     )
