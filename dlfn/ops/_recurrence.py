@@ -99,7 +99,8 @@ def sequence_backward(cell, residuals, dy, *, reverse, precision):
     valid = _valid(x, lengths, rows)
     xs, dhs, d_last = rows.time_major(xs), rows.time_major(dhs), tuple(map(rows.flat, d_last))
     start = tuple(
-        jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d)) for s, d in zip(state, d_last, strict=True)
+        jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d))
+        for s, d in zip(state, d_last, strict=True)
     )
     before = tuple(_shifted(s, first, reverse) for s, first in zip(after, start, strict=True))
     step = cell.backward(ws, _dot(precision))
@@ -221,7 +222,7 @@ def _dot(precision) -> Any:
 
 
 def check(op, gates, x, state, w_x, w_h, b, lengths=None, *, steps, **biases):
-    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict of names; ``biases`` are of shape (H,)."""
+    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict by name; ``biases`` are (H,)."""
     given = {"x": x, **state, "w_x": w_x, "w_h": w_h, "b": b, **biases}
     for name, value in given.items():
         if value is not None or name in ("x", "w_x", "w_h"):
