@@ -15,34 +15,44 @@ from dlfn.nn.activations import (
 )
 from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
 from dlfn.nn.basic import Dropout, Flatten, Linear
+from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, MaxPool
+from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Sequence, Stacked
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.summary import count_parameters, summary
 from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
+from dlfn.nn.zoneout import Zoneout
 
 __all__ = [
     "ACTIVATIONS",
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "Activation",
     "AdaptiveAvgPool",
     "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
+    "Bidirectional",
+    "Cell",
     "Conv",
     "ConvTranspose",
     "DepthwiseConv",
     "Dropout",
     "FeedForward",
     "Flatten",
+    "GRUCell",
     "GlobalAvgPool",
     "GroupNorm",
     "InstanceNorm",
+    "LSTMCell",
     "Layer",
     "LayerNorm",
     "LearnedPositions",
@@ -52,9 +62,13 @@ __all__ = [
     "MultiHeadAttention",
     "Parallel",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
+    "ReLU",
+    "Recurrent",
     "Repeat",
     "Residual",
+    "Sequence",
     "Serial",
     "SiLU",
     "Sigmoid",
@@ -62,9 +76,12 @@ __all__ = [
     "Softmax",
     "Softplus",
     "SpectralNorm",
+    "Stacked",
+    "Tanh",
     "Tanh",
     "TransformerBlock",
     "WeightNorm",
+    "Zoneout",
     "count_parameters",
     "initializers",
     "mlp",

@@ -222,7 +222,7 @@ def _dot(precision) -> Any:
 
 
 def check(op, gates, x, state, w_x, w_h, b, lengths=None, *, steps, **biases):
-    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict of names; ``biases`` are of shape (H,)."""
+    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict by name; ``biases`` are (H,)."""
     given = {"x": x, **state, "w_x": w_x, "w_h": w_h, "b": b, **biases}
     for name, value in given.items():
         if value is not None or name in ("x", "w_x", "w_h"):

@@ -53,8 +53,7 @@ def _torch_lstm(torch, x, h0, c0, w_x, w_h, b, lengths=None, reverse=False):
 
 
 def _torch_lstm_step(torch, x, h, c, w_x, w_h, b):
-    hs, h, c = _torch_lstm(torch, x[:, None], h, c, w_x, w_h, b)
-    return h, c
+    return _torch_lstm(torch, x[:, None], h, c, w_x, w_h, b)[1:]
 
 
 def _torch_gru(torch, x, h0, w_x, w_h, b, b_h=None, lengths=None, reset_after=False, reverse=False):
@@ -187,9 +186,9 @@ register(
         ops.rnn_step,
         ("rnn.vanilla",),
         tuple(
-            Case(lambda lead: (normal(*lead, IN), normal(*lead, H), *_weights(1)), {"activation": activation},
-                 activation, _torch_rnn_step, lambda x, *_: max(IN + H, _rows(x)))
-            for activation in ("tanh", "relu")
+            Case(lambda lead, bias=bias: (normal(*lead, IN), normal(*lead, H), *_weights(1)[:2], bias),
+                 {"activation": activation}, activation, _torch_rnn_step, lambda x, *_: max(IN + H, _rows(x)))
+            for activation, bias in (("tanh", normal(H)), ("relu", uniform(1.0, 2.0, H)))
         ),
         benches=(_step_bench(1, 1, lambda x, h, w_x, w_h, b: jnp.tanh(x @ w_x + h @ w_h + b)),),
     )
