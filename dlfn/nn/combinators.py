@@ -101,9 +101,7 @@ class Parallel(Several):
     merge: str | Callable[..., Any] = "tuple"
     split: bool = False
 
-    def __init__(
-        self, *layers: Layer, merge: str | Callable[..., Any] = "tuple", split: bool = False, **named: Layer
-    ):
+    def __init__(self, *layers: Layer, merge: str | Callable[..., Any] = "tuple", split: bool = False, **named: Layer):
         super().__init__(*layers, **named)
         if not callable(merge) and merge not in ("sum", "concatenate", "tuple"):
             raise InputError(f"Parallel: merge must be 'sum', 'concatenate', 'tuple' or a function, got {merge!r}")
