@@ -158,3 +158,18 @@ def test_second_order_at_points_of_symmetry(z, x64):
         f = lambda x, op=op, args=args: jnp.sum(op(x, *args))  # noqa: E731
         x = jnp.array([z])
         np.testing.assert_allclose(jax.hessian(f)(x), jax.hessian(dlfn.autodiff(f))(x), rtol=1e-10, atol=1e-12)
+
+
+def test_a_loop_does_not_stack_residuals_that_are_arguments_or_outputs():
+    def loss(ws, x):
+        def step(x, w):
+            return dlfn.ops.sigmoid(dlfn.ops.linear(x, w)), None
+
+        return jnp.sum(jax.lax.scan(step, x, ws)[0])
+
+    ws, x = jnp.ones((7, 3, 3)), jnp.ones((5, 3))
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(ws, x)
+    forward = next(eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan")
+    stacked = [v.aval.shape for v in forward.outvars if v.aval.shape[:1] == (7,)]
+    assert stacked, "the activations"
+    assert ws.shape not in stacked

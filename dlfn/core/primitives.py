@@ -184,6 +184,15 @@ def _outputs(call: Call, residuals: bool, *avals: Any) -> tuple[Any, list[Any]]:
     return jax.tree.structure(traced.out_info), list(traced.jaxpr.out_avals)
 
 
+@functools.lru_cache(maxsize=4096)
+def _held_residuals(call: Call, *avals: Any) -> list[int | None]:
+    """For each residual leaf, which of the arguments and then outputs it is, if any."""
+    jaxpr, _ = jaxprs.parts(_evaluate.trace(call, True, *avals).jaxpr)
+    n_y = _outputs(call, True, *avals)[0].children()[0].num_leaves
+    held = {id(atom): i for i, atom in reversed([*enumerate([*jaxpr.invars, *jaxpr.outvars[:n_y]])])}
+    return [held.get(id(atom)) for atom in jaxpr.outvars[n_y:]]
+
+
 def _op_impl(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
     return jax.tree.leaves(_evaluate(call, residuals, *leaves))
 
@@ -195,7 +204,14 @@ def op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
 def _op_jvp(primals: Any, tangents: Any, *, call: Call, residuals: bool) -> Any:
     outs = op_p.bind(*primals, call=call, residuals=True)
     y_tree, rest_tree = _outputs(call, True, *map(jax.typeof, primals))[0].children()
-    y, rest = outs[: y_tree.num_leaves], outs[y_tree.num_leaves :]
+    y = outs[: y_tree.num_leaves]
+    # A residual that is an argument or an output is held as that very value. As an output of its own a loop would stack
+    # it once more: the weights, which it holds already, and every value that two ops save.
+    held = [*primals, *y]
+    rest = [
+        out if i is None else held[i]
+        for i, out in zip(_held_residuals(call, *map(jax.typeof, primals)), outs[len(y) :], strict=True)
+    ]
     wrt = tuple(i for i, t in enumerate(tangents) if type(t) is not ad.Zero and is_float(call.shapes[i][1]))
     moved = [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs]
     if wrt:

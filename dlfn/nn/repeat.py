@@ -1,7 +1,7 @@
 """The same block many times, as a loop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -58,7 +58,8 @@ class Repeat(Layer):
         return {"": self.layer}
 
     def with_children(self, children: Mapping[str, Layer]):
-        return Repeat(*children.values(), self.n, self.checkpoint)
+        (layer,) = children.values()
+        return replace(self, layer=layer)
 
     def repeats(self):
         return self.n

@@ -1,0 +1,157 @@
+"""Arrays by name, as in a ``state_dict``, to params and state, and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlfn.core import InputError
+from dlfn.weights.names import Link, Names, Place, is_ignored, links, near
+from dlfn.weights.paths import by_path
+
+__all__ = ["export_state", "import_state"]
+
+
+def import_state(arrays: Mapping[str, Any], params_like: Any, state_like: Any, names: Names) -> tuple[Any, Any]:
+    """Params and state from a flat dictionary of arrays, such as a PyTorch ``state_dict``.
+
+    A name may hold placeholders, ``"blocks.{i}.weight"``, for numbers. Those that the path has too stand for the same
+    number there, ``"blocks/{i}/w"``. The others count along the first axes of a stacked leaf, as in :class:`Repeat`:
+    ``"blocks.{i}.weight": "blocks/w"`` takes the leaf's i-th slice from ``blocks.i.weight``.
+
+    Args:
+        arrays: numpy or JAX arrays, or tensors that numpy can read once detached.
+        params_like: what ``init`` returns, or its shapes: ``jax.eval_shape(model.init, key, x)``.
+        state_like: likewise.
+        names: each name in ``arrays`` to a place, see :class:`To`. A tuple of names goes into a rule that takes
+            several; what is :data:`ignored` has no place.
+
+    Returns:
+        ``(params, state)``, as JAX arrays in the dtypes of ``params_like`` and ``state_like``: floating-point arrays
+        are rounded to them, integers must fit, and nothing turns from the one into the other.
+
+    Raises:
+        InputError: listing at once every name that is missing in ``arrays``, every array that no name takes, every
+            wrong shape or dtype, and every leaf without a source.
+
+    >>> import numpy as np, jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> from dlfn.weights import To, import_state, transpose
+    >>> model = nn.Serial(hidden=nn.Linear(3), activation=nn.ReLU())
+    >>> params, state = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2)))
+    >>> names = {"0.weight": To("hidden/w", transpose), "0.bias": "hidden/b"}
+    >>> arrays = {"0.weight": np.arange(6.0).reshape(3, 2), "0.bias": np.zeros(3)}
+    >>> params, state = import_state(arrays, params, state, names)
+    >>> print(params["hidden"]["w"])
+    [[0. 2. 4.]
+     [1. 3. 5.]]
+    >>> import_state({"0.weight": np.zeros((2, 2)), "0.bais": np.zeros(3)}, params, state, names)
+    Traceback (most recent call last):
+    dlfn.core.errors.InputError: import_state: 3 mismatches
+      0.weight: float64[2, 2] becomes [2, 2], but params hidden/w is float32[2, 3]
+      0.bias: missing; did you mean '0.bais', which no name takes?
+      0.bais: no name takes it; map it to ignored if it has no place
+    """
+    leaves, problems = _leaves(params_like, state_like), []
+    found = links(names, leaves, problems)
+    taken = {name for link in found for name in link.names}
+    unexpected = [name for name in arrays if name not in taken and not is_ignored(name, names)]
+    filled: dict[Place, np.ndarray] = {}
+    for link in found:
+        missing = [name for name in link.names if name not in arrays]
+        problems += [f"{name}: missing{near(name, unexpected, ', which no name takes')}" for name in missing]
+        if not missing:
+            _load(link, [_as_numpy(arrays[name]) for name in link.names], leaves, filled, problems)
+    problems += [f"{name}: no name takes it; map it to ignored if it has no place" for name in unexpected]
+    _raise_if("import_state", problems)
+    params, state = (
+        jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(filled[tree, path]) for path in by_path(like)])
+        for tree, like in (("params", params_like), ("state", state_like))
+    )
+    return params, state
+
+
+def export_state(params: Any, state: Any, names: Names) -> dict[str, np.ndarray]:
+    """The inverse of :func:`import_state`: a flat dictionary of numpy arrays in the leaves' dtypes.
+
+    Importing it again gives equal params and state. What is :data:`ignored` is not written.
+
+    Raises:
+        InputError: listing at once every leaf that no name takes, and every leaf that does not fit its rule.
+    """
+    leaves, problems = _leaves(params, state), []
+    values = {place: _as_numpy(leaf) for place, leaf in leaves.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for link in links(names, leaves, problems):
+        try:
+            saved = link.rule.save(*(values[place][link.at] for place in link.places))
+        except ValueError as error:
+            problems.append(f"{link}: {error}")
+            continue
+        # Not ascontiguousarray, which makes a row of a scalar.
+        arrays |= {name: np.array(array, order="C") for name, array in zip(link.names, saved, strict=True)}
+    _raise_if("export_state", problems)
+    return arrays
+
+
+def _leaves(params: Any, state: Any) -> dict[Place, Any]:
+    trees = (("params", params), ("state", state))
+    return {(tree, path): leaf for tree, values in trees for path, leaf in by_path(values).items()}
+
+
+def _load(
+    link: Link, arrays: list[Any], leaves: Mapping[Place, Any], filled: dict[Place, np.ndarray], problems: list[str]
+) -> None:
+    given = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+    try:
+        pieces = link.rule.load(*arrays)
+    except ValueError as error:
+        problems.append(f"{link}: {given} does not fit {link.rule}: {error}")
+        return
+    for place, piece in zip(link.places, pieces, strict=True):
+        like = leaves[place]
+        shape, where = tuple(like.shape[len(link.at) :]), f"{' '.join(place)}{list(link.at) or ''}"
+        try:
+            if piece.shape != shape:
+                raise ValueError(f"becomes {list(piece.shape)}")
+            cast = _cast(piece, like.dtype)
+        except ValueError as error:
+            problems.append(f"{link}: {given} {error}, but {where} is {like.dtype}{list(shape)}")
+            continue
+        if place not in filled:
+            filled[place] = np.empty(like.shape, like.dtype)
+        filled[place][link.at] = cast
+
+
+def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The array in another dtype, where nothing but digits is lost."""
+    if array.dtype == dtype:
+        return array
+    if not any(
+        jnp.issubdtype(dtype, kind) and jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer)
+    ):
+        raise ValueError("is of another kind")
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    lost = cast != array if jnp.issubdtype(dtype, jnp.integer) else np.isfinite(array) & ~np.isfinite(cast)
+    if lost.any():
+        raise ValueError("has values out of range")
+    return cast
+
+
+def _as_numpy(array: Any) -> np.ndarray:
+    if hasattr(array, "detach"):  # a tensor of PyTorch, which need not be installed
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":  # numpy has none
+            return np.asarray(array.float()).astype(jnp.bfloat16)
+    try:
+        return np.asarray(array)
+    except TypeError as error:
+        raise InputError(f"weights are plain arrays, got {array!r:.60}: {error}") from None
+
+
+def _raise_if(what: str, problems: Sequence[str]) -> None:
+    if problems:
+        count = "1 mismatch" if len(problems) == 1 else f"{len(problems)} mismatches"
+        raise InputError("\n  ".join([f"{what}: {count}", *problems]))

@@ -1,0 +1,154 @@
+"""Which array of a file belongs to which leaf: a map as plain data, and what it says for given leaves."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dlfn.core import InputError
+from dlfn.weights.rules import Rule, identity
+
+__all__ = ["Link", "Names", "Place", "To", "ignored", "is_ignored", "links", "near", "under"]
+
+
+@dataclass(frozen=True, init=False)
+class To:
+    """Where arrays of a file go: the path of a leaf, or several for a rule that makes several, and how they change.
+
+    Args:
+        paths: as in ``"hidden/w"``: keys and positions joined by slashes.
+        rule: how the file's arrays become the leaves.
+        tree: ``"params"`` or ``"state"``.
+    """
+
+    paths: tuple[str, ...]
+    rule: Rule
+    tree: str
+
+    def __init__(self, paths: str | Sequence[str], rule: Rule = identity, *, tree: str = "params"):
+        if tree not in ("params", "state"):
+            raise InputError(f"To: tree must be 'params' or 'state', got {tree!r}")
+        object.__setattr__(self, "paths", (paths,) if isinstance(paths, str) else tuple(paths))
+        object.__setattr__(self, "rule", rule)
+        object.__setattr__(self, "tree", tree)
+
+
+# For arrays of a file that have no place here, such as a counter: import passes over them, export does not write them.
+ignored = To(())
+
+# Each name in the file, or tuple of names for a rule that takes several, to its place; a bare path stands for To(path).
+Names = Mapping[str | tuple[str, ...], str | To]
+
+
+def under(names: Names, prefix: str = "", path: str = "") -> dict[str | tuple[str, ...], str | To]:
+    """The same names with a prefix, for paths below a path.
+
+    >>> under({"weight": "w"}, "encoder.", "hidden/0")
+    {'encoder.weight': To(paths=('hidden/0/w',), rule=Identity(), tree='params')}
+    """
+    found: dict[str | tuple[str, ...], str | To] = {}
+    for name, target in names.items():
+        to = _target(target)
+        paths = [f"{path}/{inner}" if path else inner for inner in to.paths]
+        key = prefix + name if isinstance(name, str) else tuple(prefix + part for part in name)
+        found[key] = To(paths, to.rule, tree=to.tree)
+    return found
+
+
+Place = tuple[str, str]  # the tree, "params" or "state", and the path in it
+
+
+class Link(NamedTuple):
+    """One application of a rule: names in the file, and leaves, or their slices at an index of stacked ones."""
+
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
+    at: tuple[int, ...]
+    rule: Rule
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+
+def _target(target: str | To) -> To:
+    return To(target) if isinstance(target, str) else target
+
+
+def links(names: Names, leaves: Mapping[Place, Any], problems: list[str]) -> list[Link]:
+    """What the map says for these leaves, every placeholder resolved. Adds to the problems what it takes twice, and the
+    leaves that it leaves out."""
+    found: list[Link] = []
+    for name, target in names.items():
+        to = _target(target)
+        if to.paths:
+            found += _links_of((name,) if isinstance(name, str) else name, to, leaves, problems)
+    sources: dict[Any, Link] = {}
+    for link in found:
+        for end in (*link.names, *((place, link.at) for place in link.places)):
+            if end in sources:
+                what = end if isinstance(end, str) else " ".join(end[0])
+                problems.append(f"{what} is taken twice: by the names {sources[end]} and {link}")
+            sources[end] = link
+    reached = {place for link in found for place in link.places}
+    problems += [f"no name goes to {' '.join(place)}" for place in leaves if place not in reached]
+    return found
+
+
+def _links_of(names: Sequence[str], to: To, leaves: Mapping[Place, Any], problems: list[str]) -> Iterator[Link]:
+    described = f"{', '.join(names)} to {to.tree} {', '.join(to.paths)}"
+    if (len(names), len(to.paths)) != (to.rule.arrays, to.rule.leaves):
+        raise InputError(f"names: {to.rule} takes {to.rule.arrays} names to {to.rule.leaves} paths, got {described}")
+    candidates = [path for tree, path in leaves if tree == to.tree]
+    several = [(v, tuple((to.tree, _filled(path, v)) for path in to.paths)) for v in _matches(to.paths[0], candidates)]
+    several = [(numbers, places) for numbers, places in several if all(place in leaves for place in places)]
+    if not several:
+        problems.append(f"{described}: there is no such leaf{near(to.paths[0], candidates)}")
+    for numbers, places in several:
+        stacked = [name for name in _placeholders(names[0]) if name not in numbers]
+        sizes = {tuple(leaves[place].shape[: len(stacked)]) for place in places}
+        if len(sizes) > 1 or len(min(sizes)) < len(stacked):
+            shapes = ", ".join(str(list(leaves[place].shape)) for place in places)
+            problems.append(f"{described}: the leaves are not stacked as the names say, but of shape {shapes}")
+            continue
+        for at in np.ndindex(*min(sizes)):
+            values = numbers | dict(zip(stacked, map(str, at), strict=True))
+            yield Link(tuple(_filled(name, values) for name in names), places, at, to.rule)
+
+
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+def _placeholders(pattern: str) -> list[str]:
+    return list(dict.fromkeys(_PLACEHOLDER.findall(pattern)))
+
+
+def _filled(pattern: str, values: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), pattern)
+
+
+def _matches(pattern: str, candidates: Sequence[str]) -> list[dict[str, str]]:
+    """The numbers of the placeholders in those of the candidates that fit the pattern."""
+    literal = re.split(r"\{\w+\}", pattern)
+    seen, expression = set(), re.escape(literal[0])
+    for name, text in zip(_PLACEHOLDER.findall(pattern), literal[1:], strict=True):
+        expression += (f"(?P={name})" if name in seen else rf"(?P<{name}>\d+)") + re.escape(text)
+        seen.add(name)
+    found = (re.fullmatch(expression, candidate) for candidate in candidates)
+    return [match.groupdict() for match in found if match]
+
+
+def is_ignored(name: str, names: Names) -> bool:
+    return any(
+        _matches(pattern, [name])
+        for key, target in names.items()
+        if not _target(target).paths
+        for pattern in ((key,) if isinstance(key, str) else key)
+    )
+
+
+def near(name: str, valid: Sequence[str], which: str = "") -> str:
+    found = get_close_matches(name, valid, 1)
+    return f"; did you mean {found[0]!r}{which}?" if found else ""

@@ -1,0 +1,130 @@
+"""What PyTorch's modules call their parameters, and where those go in the layers here."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dlfn import nn
+from dlfn.weights.names import Names, To, ignored, under
+from dlfn.weights.rules import GRUBias, GRUWeight, Split, Summed, kernel, transpose, transposed_kernel
+
+__all__ = [
+    "LAYERS",
+    "batch_norm",
+    "conv",
+    "conv_transpose",
+    "embedding",
+    "gru",
+    "linear",
+    "lstm",
+    "multi_head_attention",
+    "norm",
+    "rnn",
+    "torch_names",
+]
+
+
+def linear(*, bias: bool = True) -> Names:
+    """``torch.nn.Linear``: (out, in) to w (in, out)."""
+    return {"weight": To("w", transpose), **({"bias": "b"} if bias else {})}
+
+
+def conv(*, bias: bool = True) -> Names:
+    """``torch.nn.Conv1d``, ``2d`` and ``3d``, grouped or not."""
+    return {"weight": To("kernel", kernel), **({"bias": "bias"} if bias else {})}
+
+
+def conv_transpose(*, bias: bool = True) -> Names:
+    """``torch.nn.ConvTranspose1d``, ``2d`` and ``3d``, grouped or not."""
+    return {"weight": To("kernel", transposed_kernel), **({"bias": "bias"} if bias else {})}
+
+
+def norm(*, bias: bool = True) -> Names:
+    """``torch.nn.LayerNorm``, ``GroupNorm``, ``InstanceNorm`` with ``affine=True``; ``RMSNorm`` has no bias."""
+    return {"weight": "scale", **({"bias": "bias"} if bias else {})}
+
+
+def batch_norm(*, affine: bool = True) -> Names:
+    """``torch.nn.BatchNorm1d``, ``2d`` and ``3d``: running mean and variance are state; the count of batches, which
+    PyTorch uses with ``momentum=None`` alone, is ignored."""
+    return {
+        **(norm() if affine else {}),
+        "running_mean": To("mean", tree="state"),
+        "running_var": To("var", tree="state"),
+        "num_batches_tracked": ignored,
+    }
+
+
+def embedding() -> Names:
+    """``torch.nn.Embedding``."""
+    return {"weight": "table"}
+
+
+def rnn(layer: int = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+    """One layer and direction of ``torch.nn.RNN``: two biases that are summed."""
+    end = _end(layer, reverse)
+    names: Names = {f"weight_ih{end}": To("w_x", transpose), f"weight_hh{end}": To("w_h", transpose)}
+    return {**names, **({(f"bias_ih{end}", f"bias_hh{end}"): To("b", Summed())} if bias else {})}
+
+
+def lstm(layer: int = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+    """One layer and direction of ``torch.nn.LSTM``, whose gates i, f, g, o stand in the order of those here."""
+    return rnn(layer, reverse=reverse, bias=bias)
+
+
+def gru(layer: int = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+    """One layer and direction of ``torch.nn.GRU``, for a GRU here with ``reset_after``."""
+    end = _end(layer, reverse)
+    names: Names = {f"weight_ih{end}": To("w_x", GRUWeight()), f"weight_hh{end}": To("w_h", GRUWeight())}
+    return {**names, **({(f"bias_ih{end}", f"bias_hh{end}"): To(("b", "b_h"), GRUBias())} if bias else {})}
+
+
+def _end(layer: int, reverse: bool) -> str:
+    return f"_l{layer}{'_reverse' if reverse else ''}"
+
+
+def multi_head_attention(
+    inputs: Sequence[str] = ("query", "key", "value"), output: str = "output", *, bias: bool = True
+) -> Names:
+    """``torch.nn.MultiheadAttention`` with keys and values as wide as queries: one (3 E, E) for three linear maps.
+
+    Args:
+        inputs: the paths of the linear layers of queries, keys and values.
+        output: that of the output's.
+        bias: whether they have biases.
+    """
+    names: Names = {"in_proj_weight": To([f"{path}/w" for path in inputs], Split(3, then=transpose))}
+    biases: Names = {"in_proj_bias": To([f"{path}/b" for path in inputs], Split(3))} if bias else {}
+    return {**names, **biases, **under(linear(bias=bias), "out_proj.", output)}
+
+
+# The names of a layer's own parameters, by its type; the layers of a combinator have their own.
+LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
+    nn.Linear: lambda layer: linear(bias=layer.bias),
+}
+
+
+def torch_names(model: nn.Layer, prefix: str = "") -> Names:
+    """The map for a PyTorch module whose submodules are named as the layers of ``model``.
+
+    ``Serial`` by position is ``torch.nn.Sequential``, where activations count too; by name it is a module with
+    submodules of these names. The blocks of ``Repeat`` are numbered, as in ``torch.nn.ModuleList``. What ``Residual``
+    surrounds has no name of its own.
+
+    >>> torch_names(nn.Serial(nn.Linear(3, bias=False), nn.ReLU()), "model.")
+    {'model.0.weight': To(paths=('0/w',), rule=Moved(to=(-1, -2)), tree='params')}
+    >>> list(torch_names(nn.Serial(h=nn.Repeat(nn.Serial(mlp=nn.Linear(3)), 12))))
+    ['h.{i0}.mlp.weight', 'h.{i0}.mlp.bias']
+    """
+    return _names(model, prefix, "", 0)
+
+
+def _names(layer: nn.Layer, prefix: str, path: str, depth: int) -> Names:
+    if type(layer) in LAYERS:
+        return under(LAYERS[type(layer)](layer), prefix, path)
+    if isinstance(layer, nn.Repeat):
+        prefix, depth = f"{prefix}{{i{depth}}}.", depth + 1
+    found: dict[Any, Any] = {}
+    for name, child in layer.children().items():
+        inner = "/".join(filter(None, (path, name)))
+        found |= _names(child, f"{prefix}{name}." if name else prefix, inner, depth)
+    return found
