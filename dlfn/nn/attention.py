@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -163,7 +164,7 @@ class MultiHeadAttention(Layer):
 
     def _appended(self, state: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
         length, more = state["length"], k.shape[-3]
-        if not isinstance(length, jax.core.Tracer) and int(length) + more > self.cache:
+        if not isinstance(length, Tracer) and int(length) + more > self.cache:
             raise InputError(f"{self}: the cache holds {self.cache} times, and {int(length)} + {more} are asked of it")
         k, v = (
             lax.dynamic_update_slice_in_dim(old, new, length, -3) for old, new in ((state["k"], k), (state["v"], v))
@@ -235,7 +236,7 @@ def _rows(layer: Any, table: Any, state: Any, x: Any) -> tuple[Any, Any]:
     """The rows of the table for the times of x, and the state after them."""
     times, length = x.shape[-2], table.shape[0]
     start = state["length"] if layer.decoding else 0
-    if not isinstance(start, jax.core.Tracer) and int(start) + times > length:
+    if not isinstance(start, Tracer) and int(start) + times > length:
         raise InputError(f"{layer} has {length} positions, and {int(start) + times} are asked of it")
     if not layer.decoding:
         return table[:times], state

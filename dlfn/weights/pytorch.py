@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dlfn import nn
+from dlfn.core import InputError
 from dlfn.weights.names import Names, To, ignored, under
 from dlfn.weights.rules import GRUBias, GRUWeight, Split, Summed, kernel, transpose, transposed_kernel
 
@@ -83,7 +84,7 @@ def _end(layer: int, reverse: bool) -> str:
 
 
 def multi_head_attention(
-    inputs: Sequence[str] = ("query", "key", "value"), output: str = "output", *, bias: bool = True
+    inputs: Sequence[str] = ("q", "k", "v"), output: str = "o", *, bias: bool = True
 ) -> Names:
     """``torch.nn.MultiheadAttention`` with keys and values as wide as queries: one (3 E, E) for three linear maps.
 
@@ -97,9 +98,44 @@ def multi_head_attention(
     return {**names, **biases, **under(linear(bias=bias), "out_proj.", output)}
 
 
+def _recurrent(layer: nn.Recurrent, number: int = 0) -> Names:
+    of = {nn.RNNCell: rnn, nn.LSTMCell: lstm, nn.GRUCell: gru}.get(type(layer.cell))
+    if of is None or (of is gru and not layer.cell.reset_after):
+        raise InputError(f"torch_names: PyTorch has no module for {layer.cell}; a GRU needs reset_after=True")
+    return of(number, reverse=layer.reverse, bias=layer.cell.bias)
+
+
+def _bidirectional(layer: nn.Bidirectional, number: int = 0) -> Names:
+    both = layer.children()
+    return {
+        **under(_recurrent(both["forward"], number), "", "forward"),
+        **under(_reversed(_recurrent(both["backward"], number)), "", "backward"),
+    }
+
+
+def _stacked(layer: nn.Stacked) -> Names:
+    found: Names = {}
+    for number, (name, child) in enumerate(layer.children().items()):
+        names = _bidirectional(child, number) if isinstance(child, nn.Bidirectional) else _recurrent(child, number)
+        found |= under(names, "", name)
+    return found
+
+
 # The names of a layer's own parameters, by its type; the layers of a combinator have their own.
 LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.Linear: lambda layer: linear(bias=layer.bias),
+    nn.Conv: lambda layer: conv(bias=layer.bias),
+    nn.DepthwiseConv: lambda layer: conv(bias=layer.bias),
+    nn.ConvTranspose: lambda layer: conv_transpose(bias=layer.bias),
+    nn.LayerNorm: lambda layer: norm(bias=layer.bias),
+    nn.GroupNorm: lambda layer: norm(bias=layer.bias),
+    nn.InstanceNorm: lambda layer: norm(bias=layer.bias),
+    nn.RMSNorm: lambda layer: norm(bias=False),
+    nn.BatchNorm: lambda layer: batch_norm(affine=layer.scale),
+    nn.MultiHeadAttention: lambda layer: multi_head_attention(bias=layer.bias),
+    nn.Recurrent: _recurrent,
+    nn.Bidirectional: _bidirectional,
+    nn.Stacked: _stacked,
 }
 
 
