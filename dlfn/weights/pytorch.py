@@ -39,9 +39,9 @@ def conv_transpose(*, bias: bool = True) -> Names:
     return {"weight": To("kernel", transposed_kernel), **({"bias": "bias"} if bias else {})}
 
 
-def norm(*, bias: bool = True) -> Names:
+def norm(*, scale: bool = True, bias: bool = True) -> Names:
     """``torch.nn.LayerNorm``, ``GroupNorm``, ``InstanceNorm`` with ``affine=True``; ``RMSNorm`` has no bias."""
-    return {"weight": "scale", **({"bias": "bias"} if bias else {})}
+    return {**({"weight": "scale"} if scale else {}), **({"bias": "bias"} if bias else {})}
 
 
 def batch_norm(*, affine: bool = True) -> Names:
@@ -83,9 +83,7 @@ def _end(layer: int, reverse: bool) -> str:
     return f"_l{layer}{'_reverse' if reverse else ''}"
 
 
-def multi_head_attention(
-    inputs: Sequence[str] = ("q", "k", "v"), output: str = "o", *, bias: bool = True
-) -> Names:
+def multi_head_attention(inputs: Sequence[str] = ("q", "k", "v"), output: str = "o", *, bias: bool = True) -> Names:
     """``torch.nn.MultiheadAttention`` with keys and values as wide as queries: one (3 E, E) for three linear maps.
 
     Args:
@@ -109,7 +107,7 @@ def _bidirectional(layer: nn.Bidirectional, number: int = 0) -> Names:
     both = layer.children()
     return {
         **under(_recurrent(both["forward"], number), "", "forward"),
-        **under(_reversed(_recurrent(both["backward"], number)), "", "backward"),
+        **under(_recurrent(both["backward"], number), "", "backward"),
     }
 
 
@@ -127,10 +125,10 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.Conv: lambda layer: conv(bias=layer.bias),
     nn.DepthwiseConv: lambda layer: conv(bias=layer.bias),
     nn.ConvTranspose: lambda layer: conv_transpose(bias=layer.bias),
-    nn.LayerNorm: lambda layer: norm(bias=layer.bias),
-    nn.GroupNorm: lambda layer: norm(bias=layer.bias),
-    nn.InstanceNorm: lambda layer: norm(bias=layer.bias),
-    nn.RMSNorm: lambda layer: norm(bias=False),
+    nn.LayerNorm: lambda layer: norm(scale=layer.scale, bias=layer.bias),
+    nn.GroupNorm: lambda layer: norm(scale=layer.scale, bias=layer.bias),
+    nn.InstanceNorm: lambda layer: norm(scale=layer.scale, bias=layer.bias),
+    nn.RMSNorm: lambda layer: norm(scale=layer.scale, bias=False),
     nn.BatchNorm: lambda layer: batch_norm(affine=layer.scale),
     nn.MultiHeadAttention: lambda layer: multi_head_attention(bias=layer.bias),
     nn.Recurrent: _recurrent,
