@@ -1,4 +1,4 @@
-"""Every layer against PyTorch's: values, gradients and state, on PyTorch's random weights moved over by dlfn.weights."""
+"""Every layer against PyTorch's: values, gradients and state, on its random weights moved over by dlfn.weights."""
 
 import functools
 
@@ -65,7 +65,8 @@ LAYERS = {
     "LSTM": (nn.LSTM(5), SERIES, lambda: _Values(F.LSTM(4, 5, batch_first=True)), False),
     "GRU": (nn.GRU(5, reset_after=True), SERIES, lambda: _Values(F.GRU(4, 5, batch_first=True)), False),
     "LSTM, both ways": (
-        nn.Bidirectional(nn.LSTM(5)), SERIES, lambda: _Values(F.LSTM(4, 5, batch_first=True, bidirectional=True)), False,
+        nn.Bidirectional(nn.LSTM(5)), SERIES,
+        lambda: _Values(F.LSTM(4, 5, batch_first=True, bidirectional=True)), False,
     ),
     "GRU, stacked both ways": (
         nn.Stacked(*2 * [nn.Bidirectional(nn.GRU(3, reset_after=True))]), SERIES,
