@@ -1,5 +1,5 @@
 """The registry's entries, by family of ops: importing them registers them."""
 
-from dlfn.check.cases import activations, linear, losses, regularisation, softmax
+from dlfn.check.cases import activations, exponential_units, gated, linear, losses, piecewise, regularisation, softmax
 
-__all__ = ["activations", "linear", "losses", "regularisation", "softmax"]
+__all__ = ["activations", "exponential_units", "gated", "linear", "losses", "piecewise", "regularisation", "softmax"]
