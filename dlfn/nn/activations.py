@@ -10,15 +10,50 @@ from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer
 
-__all__ = ["ACTIVATIONS", "GELU", "Activation", "LogSoftmax", "ReLU", "SiLU", "Sigmoid", "Softmax", "Softplus", "Tanh"]
+__all__ = [
+    "ACTIVATIONS",
+    "CELU",
+    "ELU",
+    "GELU",
+    "SELU",
+    "Activation",
+    "HardSigmoid",
+    "HardSwish",
+    "HardTanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Mish",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Squareplus",
+    "Tanh",
+]
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": ops.sigmoid,
+    "log_sigmoid": ops.log_sigmoid,
     "tanh": ops.tanh,
+    "softsign": ops.softsign,
     "relu": ops.relu,
+    "leaky_relu": ops.leaky_relu,
+    "relu6": ops.relu6,
+    "elu": ops.elu,
+    "selu": ops.selu,
+    "celu": ops.celu,
     "gelu": ops.gelu,
     "silu": ops.silu,
+    "mish": ops.mish,
     "softplus": ops.softplus,
+    "squareplus": ops.squareplus,
+    "hard_sigmoid": ops.hard_sigmoid,
+    "hard_tanh": ops.hard_tanh,
+    "hard_swish": ops.hard_swish,
     "softmax": ops.softmax,
     "log_softmax": ops.log_softmax,
 }
@@ -28,7 +63,7 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
 class Activation(Layer):
     """``y = function(x, **static)``, for a function or the name of one in :data:`ACTIVATIONS`.
 
-    ``Sigmoid``, ``Tanh``, ``ReLU``, ``GELU``, ``SiLU``, ``Softplus``, ``Softmax`` and ``LogSoftmax`` are short for it.
+    ``Sigmoid``, ``ReLU``, ``LeakyReLU``, ``GELU`` and the others of this module are short for it.
 
     >>> print(GELU(approximate=True), Activation("tanh"))
     gelu(approximate=True) tanh()
@@ -56,10 +91,22 @@ class Activation(Layer):
 
 
 Sigmoid = partial(Activation, "sigmoid")
+LogSigmoid = partial(Activation, "log_sigmoid")
 Tanh = partial(Activation, "tanh")
+Softsign = partial(Activation, "softsign")
 ReLU = partial(Activation, "relu")
+LeakyReLU = partial(Activation, "leaky_relu")
+ReLU6 = partial(Activation, "relu6")
+ELU = partial(Activation, "elu")
+SELU = partial(Activation, "selu")
+CELU = partial(Activation, "celu")
 GELU = partial(Activation, "gelu")
 SiLU = partial(Activation, "silu")
+Mish = partial(Activation, "mish")
 Softplus = partial(Activation, "softplus")
+Squareplus = partial(Activation, "squareplus")
+HardSigmoid = partial(Activation, "hard_sigmoid")
+HardTanh = partial(Activation, "hard_tanh")
+HardSwish = partial(Activation, "hard_swish")
 Softmax = partial(Activation, "softmax")
 LogSoftmax = partial(Activation, "log_softmax")

@@ -1,4 +1,4 @@
-"""Linear, Flatten and Dropout."""
+"""Linear and Flatten."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from dlfn.core import InputError
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
 
-__all__ = ["Dropout", "Flatten", "Linear"]
+__all__ = ["Flatten", "Linear"]
 
 
 @dataclass(frozen=True)
@@ -76,27 +76,3 @@ class Flatten(Layer):
 
     def flops(self, x, y):
         return 0
-
-
-@dataclass(frozen=True)
-class Dropout(Layer):
-    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; else the identity.
-
-    Raises:
-        InputError: in training, when no key is given.
-    """
-
-    keep_prob: float
-
-    def __post_init__(self):
-        if not 0 < self.keep_prob <= 1:
-            raise InputError(f"Dropout: keep_prob is the fraction kept, in (0, 1], got {self.keep_prob}")
-
-    def apply(self, params, state, x, *, key=None, train=False):
-        if not train:
-            return x, state
-        if key is None:
-            raise InputError(
-                "Dropout needs a key in training; call model.apply(params, state, x, key=jax.random.key(0), train=True)"
-            )
-        return ops.dropout(x, key, keep_prob=self.keep_prob), state

@@ -1,6 +1,6 @@
 """Differentiable functions of arrays, each with a hand-derived backward pass."""
 
-from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
+from dlfn.ops.activations import gelu, log_sigmoid, mish, relu, sigmoid, silu, softplus, softsign, squareplus, tanh
 from dlfn.ops.attention import attention
 from dlfn.ops.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
 from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
@@ -13,15 +13,18 @@ from dlfn.ops.ctc import ctc_loss
 from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
 from dlfn.ops.embedding import embedding
+from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
+from dlfn.ops.gated import geglu, glu, swiglu
 from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
-from dlfn.ops.losses import huber, log_cosh, mae, mse
+from dlfn.ops.losses import binary_cross_entropy, huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.penalties import l1_penalty, l2_penalty
+from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
 from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
@@ -38,18 +41,27 @@ __all__ = [
     "batch_norm_inference",
     "binary_cross_entropy",
     "binary_focal_loss",
+    "celu",
     "conv",
     "conv_output_size",
     "conv_transpose",
     "ctc_loss",
     "dropout",
+    "dropout",
+    "elu",
     "embedding",
     "flip_kernel",
+    "geglu",
+    "gelu",
     "gelu",
     "global_avg_pool",
+    "glu",
     "group_norm",
     "gru",
     "gru_step",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
     "hinge",
     "huber",
     "info_nce",
@@ -58,21 +70,30 @@ __all__ = [
     "l1_penalty",
     "l2_penalty",
     "layer_norm",
+    "leaky_relu",
+    "linear",
     "linear",
     "linear_cross_entropy",
     "log_cosh",
+    "log_sigmoid",
     "log_softmax",
+    "log_softmax",
+    "logsumexp",
     "logsumexp",
     "lstm",
     "lstm_step",
     "mae",
     "max_pool",
+    "mish",
     "mse",
+    "prelu",
     "relu",
+    "relu6",
     "rms_norm",
     "rnn",
     "rnn_step",
     "rope",
+    "selu",
     "sigmoid",
     "silu",
     "sinusoidal_positions",
@@ -81,8 +102,11 @@ __all__ = [
     "softmax_focal_loss",
     "softmax_jacobian",
     "softplus",
+    "softsign",
     "spectral_norm",
     "spectral_quotient",
+    "squareplus",
+    "swiglu",
     "tanh",
     "weight_norm",
 ]

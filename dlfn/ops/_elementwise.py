@@ -6,9 +6,6 @@ callers upcast half types. Derivatives are computed from x, never from the round
 
 silu, gelu and gelu_tanh are x * q(x) with q(x) + q(-x) = 1, so f'(x) = 1 - f'(-x): only x <= 0 needs a formula, in
 t = |x|. There every term carries a factor exp(-u), and one exponential per function is all that is spent.
-
-The fits are least squares reweighted towards minimax (rational ones linearised), with mpmath in 50 digits for float64.
-Their errors are relative. Coefficients are lowest power first.
 """
 
 import math
@@ -16,13 +13,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-# (exp(r) - 1 - r)/r**2 on |r| <= 0.39, for float32. It adds 7e-9 to the error of exp.
-_EXP_32 = (0.49999988079071045, 0.16666433215141296, 0.041669417172670364, 0.008378096856176853, 0.0013795231934636831)
-_EXP_64 = tuple(1.0 / math.factorial(k) for k in range(2, 15))
-
-# log(2) as a part with so few bits that small multiples of it are exact, and the rest.
-_LOG2_32 = (0.693359375, -2.1219444005469057e-04)
-_LOG2_64 = (0.6931471803691238, 1.9082149292705877e-10)
+from dlfn.ops._exponential import bound, by_dtype, exp_neg, halve, horner, magnitude, pick, scale
 
 # P and Q with exp(t*t/2) * Phi(-t) = P(t)/Q(t), Phi the normal distribution function. No coefficient is negative:
 # nothing cancels. For float32 the error is 9e-9 on t <= 14.5, rounding of the coefficients included (P and Q have a
@@ -48,74 +39,6 @@ _LOG1P = (
 _SQRT_2_OVER_PI = 0.7978845608028654
 
 
-def _by_dtype(x, for_32, for_64):
-    return for_32 if x.dtype.itemsize == 4 else for_64
-
-
-def _scale(x):
-    """What _exp_neg multiplies its result by: exp(-_bound(x)) times anything is 0, and is normal when scaled."""
-    return _by_dtype(x, 2.0**64, 2.0**512)
-
-
-def _bound(x):
-    return _by_dtype(x, 128.0, 800.0)
-
-
-def _horner(coefficients, x):
-    y = coefficients[-1] * x + coefficients[-2]
-    for c in reversed(coefficients[:-2]):
-        y = y * x + c
-    return y
-
-
-def _pick(condition, a, b, x):
-    """`where` of two numbers in x's dtype: bare numbers would be selected in float64 under jax_enable_x64."""
-    return jnp.where(condition, x.dtype.type(a), x.dtype.type(b))
-
-
-def _abs(x, bound):
-    """|x|, bounded so that no product below is 0 * inf. Its derivative at 0 is 1, as f'' needs; jnp.abs has 0."""
-    return jnp.minimum(jnp.where(x < 0, -x, x), bound)
-
-
-def _exp_neg(hi, lo=None):
-    """exp(-(hi + lo)), and the same times _scale, for 0 <= hi <= _bound and |lo| < 0.04.
-
-    Own code for three reasons. In a tail exp(-u) drops below the smallest normal number, which XLA on CPU flushes to 0,
-    before t * exp(-u) does: hence the scale, free here. (Neither result is the other times a constant: XLA gathers the
-    constants of products, and the scales of two factors in one underflow or overflow.) The rounding error of a large u
-    is a relative error of exp(-u): hence lo (exp(-hi) * exp(-lo) will not do, XLA merges them). And it takes 0.6 times
-    as long as lax.exp.
-    """
-    integer, mantissa, bias = _by_dtype(hi, (jnp.int32, 23, 127), (jnp.int64, 52, 1023))
-    log2, exp = _by_dtype(hi, (_LOG2_32, _EXP_32), (_LOG2_64, _EXP_64))
-    # Adding 1.5 * 2**mantissa leaves round(-hi / log(2)) in the low bits. It is read from there, because subtracting
-    # the number again makes a sum with two constants, which XLA simplifies away.
-    bits = lax.bitcast_convert_type(hi * (-1.0 / math.log(2.0)) + 1.5 * 2.0**mantissa, integer)
-    n = (bits - (((mantissa + bias) << mantissa) + (1 << (mantissa - 1)))).astype(hi.dtype)
-    rest = n * log2[1] if lo is None else n * log2[1] + lo
-    r = (-hi - n * log2[0]) - rest
-    exp_r = 1.0 + (r + r * r * _horner(exp, r))
-
-    def times_two_to(shift):
-        # exponents below the range wrap around in the sign bit: cut them off at 0
-        power = (bits << mantissa) + ((bias + shift) << mantissa)
-        return exp_r * lax.bitcast_convert_type(jnp.maximum(power, 0), hi.dtype)
-
-    return times_two_to(0), times_two_to(int(math.log2(_scale(hi))))
-
-
-def _halve(x):
-    """x >= 0 to half its significant bits: products of two such numbers are exact, and so is the remainder.
-
-    Two integer operations, where lax.reduce_precision has a dozen. At a nan the result may be a number, the remainder
-    is nan.
-    """
-    integer, low = _by_dtype(x, (jnp.int32, 12), (jnp.int64, 27))
-    bits = lax.bitcast_convert_type(x, integer)
-    return lax.bitcast_convert_type((bits + (1 << (low - 1))) & -(1 << low), x.dtype)
-
-
 def _square_1p(e):
     """(1 + e)**2 with less rounding than the product of two rounded sums."""
     return 1.0 + e * (2.0 + e)
@@ -128,50 +51,50 @@ def _square_1p(e):
 def _gate(x, t, q):
     """x * q(x), given t = |x|, bounded, and q(-t) * scale."""
     # max(x, 0) - t*q would be 2x too large where t*q underflows.
-    k = 1.0 / _scale(x)
-    q = q * _pick(x < 0, 1.0, -k, x) + _pick(x < 0, 0.0, 1.0, x)
-    return q * jnp.where(x < 0, -t, x) * _pick(x < 0, k, 1.0, x)
+    k = 1.0 / scale(x)
+    q = q * pick(x < 0, 1.0, -k, x) + pick(x < 0, 0.0, 1.0, x)
+    return q * jnp.where(x < 0, -t, x) * pick(x < 0, k, 1.0, x)
 
 
 def _mirror(x, g):
     """f'(x), given f'(-|x|) * scale."""
-    k = 1.0 / _scale(x)
-    return g * _pick(x < 0, k, -k, x) + _pick(x < 0, 0.0, 1.0, x)
+    k = 1.0 / scale(x)
+    return g * pick(x < 0, k, -k, x) + pick(x < 0, 0.0, 1.0, x)
 
 
 def _sigmoid_parts(x):
     """t = |x|, bounded; exp(-t) * scale; exp(-t)."""
-    t = _abs(x, _bound(x))
-    e, s = _exp_neg(t)
+    t = magnitude(x, bound(x))
+    e, s = exp_neg(t)
     return t, s, e
 
 
 def _gelu_parts(x):
     """t = |x|, bounded; exp(-t*t/2) * scale, the exponent in an exact and a small part; exp(t*t/2) * Phi(-t)."""
-    t = _abs(x, _by_dtype(x, 15.0, 40.0))
-    th = _halve(t)
-    _, s = _exp_neg(0.5 * (th * th), 0.5 * ((t - th) * (t + th)))
-    p, q = _by_dtype(x, _MILLS_32, _MILLS_64)
-    return t, s, _horner(p, t) / _horner(q, t)
+    t = magnitude(x, by_dtype(x, 15.0, 40.0))
+    th = halve(t)
+    _, s = exp_neg(0.5 * (th * th), 0.5 * ((t - th) * (t + th)))
+    p, q = by_dtype(x, _MILLS_32, _MILLS_64)
+    return t, s, horner(p, t) / horner(q, t)
 
 
 def _gelu_tanh_parts(x):
     """t = |x|, bounded; exp(-u) * scale; exp(-u); t * du/dt in two parts; for x * sigmoid(u), u = t * (a + b*t*t)."""
-    t = _abs(x, _by_dtype(x, 11.0, 22.0))
+    t = magnitude(x, by_dtype(x, 11.0, 22.0))
     # u is split like t*t/2 above. ah and bh hold half the bits of a and b.
     a, b = 2.0 * _SQRT_2_OVER_PI, 2.0 * _SQRT_2_OVER_PI * 0.044715
-    half = _by_dtype(x, 2.0**11, 2.0**25)
+    half = by_dtype(x, 2.0**11, 2.0**25)
     ah, bh = round(a * half) / half, round(b * 16.0 * half) / (16.0 * half)
-    th = _halve(t)
+    th = halve(t)
     tl = t - th
     z = th * th  # exact; t*t is z + zl
-    zh = _halve(z)
+    zh = halve(z)
     zl = tl * (t + th)
     w = b * (t * t) + a
-    wh = _halve(w)
+    wh = halve(w)
     # wl = a + b*t*t - wh. ah - wh and bh*zh are exact, and so is their sum unless b*t*t is too small to matter.
     wl = (bh * zh + (ah - wh)) + (b * ((z - zh) + zl) + ((b - bh) * zh + (a - ah)))
-    e, s = _exp_neg(th * wh, th * wl + tl * w)
+    e, s = exp_neg(th * wh, th * wl + tl * w)
     # du/dt = a + 3*b*t*t = 3*(wh + wl) - 2*a.
     dh, dl = 3.0 * wh - 2.0 * ah, 3.0 * wl - 2.0 * (a - ah)
     return t, s, e, (th * dh, tl * dh + t * dl)
@@ -193,8 +116,8 @@ def tanh_value(x):
 
 def tanh_slope(x):
     _, s, e = _sigmoid_parts(2.0 * x)
-    # Selected, and so no constant to gather; see _exp_neg.
-    return s * jnp.where(x != x, x, x.dtype.type(4.0 / _scale(x))) / _square_1p(e)
+    # Selected, and so no constant to gather; see exp_neg.
+    return s * jnp.where(x != x, x, x.dtype.type(4.0 / scale(x))) / _square_1p(e)
 
 
 def relu_value(x):
@@ -213,7 +136,7 @@ def silu_slope(x):
 
 def softplus_value(x):
     _, _, e = _sigmoid_parts(x)
-    tail = _horner(_LOG1P[0], e) / _horner(_LOG1P[1], e) * e if x.dtype.itemsize == 4 else lax.log1p(e)
+    tail = horner(_LOG1P[0], e) / horner(_LOG1P[1], e) * e if x.dtype.itemsize == 4 else lax.log1p(e)
     return jnp.maximum(x, 0.0) + tail
 
 
@@ -221,23 +144,92 @@ def softplus_slope(x):
     return sigmoid_value(x)
 
 
-def gelu_value(x):
+def log_sigmoid_value(x):
+    return -softplus_value(-x)
+
+
+def log_sigmoid_slope(x):
+    return sigmoid_value(-x)
+
+
+def mish_value(x):
+    # tanh(softplus(x)) = ((1 + e**x)**2 - 1) / ((1 + e**x)**2 + 1), for x >= 0 times e**(-2x) above and below.
+    t, s, e = _sigmoid_parts(x)
+    above = jnp.where(x < 0, s * (2.0 + e), 1.0 + 2.0 * e)
+    below = pick(x < 0, 2.0, 1.0, x) + e * jnp.where(x < 0, 2.0 + e, 2.0 + 2.0 * e)
+    return above / below * jnp.where(x < 0, -t, x) * pick(x < 0, 1.0 / scale(x), 1.0, x)
+
+
+def mish_slope(x):
+    # With d the square of the denominator above, f' is e * ((1 - t) + left / d) for x < 0 and 1 + right / d for x >= 0:
+    # the rounding errors of the quotients, which are small, hardly count.
+    t, s, e = _sigmoid_parts(x)
+    left = (4.0 * t - 2.0) + e * ((8.0 * t - 4.0) + e * ((4.0 * t - 3.0) + e * (t - 1.0)))
+    right = e * ((4.0 * t - 2.0) + e * ((4.0 * t - 4.0) - 4.0 * e))
+    c0, c1, c3, c4 = (pick(x < 0, a, b, x) for a, b in ((4.0, 1.0), (8.0, 4.0), (4.0, 8.0), (1.0, 4.0)))
+    rest = e * jnp.where(x < 0, left, right) / (c0 + e * (c1 + e * (8.0 + e * (c3 + e * c4))))
+    return jnp.where(x < 0, s, 1.0) * (jnp.where(x < 0, 1.0 - t, 1.0) + rest) * pick(x < 0, 1.0 / scale(x), 1.0, x)
+
+
+def softsign_value(x):
+    big = jnp.finfo(x.dtype).max
+    x = jnp.clip(x, -big, big)
+    return x / (1.0 + jnp.abs(x))
+
+
+def softsign_slope(x):
+    r = 1.0 / (1.0 + jnp.where(x < 0, -x, x))
+    return r * r
+
+
+def _squareplus_parts(x, b):
+    """k, a power of two near sqrt(b); t = |x|/k; c = b/k**2; limited t; limited t**2 + c. With t**2 neither over- nor
+    underflowing, and b for c and t for |x|, the rest is as if k = 1."""
+    k = 2.0 ** round(math.log2(b) / 2)
+    c = b / k / k
+    t = jnp.where(x < 0, -x, x) * (1.0 / k)
+    limited = jnp.minimum(t, by_dtype(x, 1e19, 1e154))
+    return k, t, c, limited, limited * limited + c
+
+
+def squareplus_value(x, *, b):
+    # (x + r)/2 with r = sqrt(x*x + b) is max(x, 0) + (r - |x|)/2, and that difference is b / (r + |x|).
+    k, t, c, _, square = _squareplus_parts(x, b)
+    return jnp.maximum(x, 0.0) + (0.5 * c * k) / (t + jnp.maximum(t, jnp.sqrt(square)))
+
+
+def squareplus_slope(x, *, b):
+    # (1 + x/r)/2 for x < 0 is b / (2*r*(r + t)), and 1 minus that for x > 0.
+    _, _, c, t, square = _squareplus_parts(x, b)
+    g = (0.5 * c) / (square + t * jnp.sqrt(square))
+    return jnp.where(x < 0, g, 1.0 - g)
+
+
+def gelu_erf_value(x):
     t, s, m = _gelu_parts(x)
     return _gate(x, t, s * m)
 
 
-def gelu_slope(x):
+def gelu_erf_slope(x):
     t, s, m = _gelu_parts(x)
     return _mirror(x, s * (m - (0.5 * _SQRT_2_OVER_PI) * t))
 
 
 def gelu_tanh_value(x):
     # u in one part: its rounding costs 40 ULP at x = -5 and 200 at -10, and two parts would cost half the speed.
-    t = _abs(x, _by_dtype(x, 11.0, 22.0))
-    e, s = _exp_neg(t * (2.0 * _SQRT_2_OVER_PI) * (1.0 + 0.044715 * (t * t)))
+    t = magnitude(x, by_dtype(x, 11.0, 22.0))
+    e, s = exp_neg(t * (2.0 * _SQRT_2_OVER_PI) * (1.0 + 0.044715 * (t * t)))
     return _gate(x, t, s / (1.0 + e))
 
 
 def gelu_tanh_slope(x):
     _, s, e, (hi, lo) = _gelu_tanh_parts(x)
     return _mirror(x, s * ((1.0 - hi) + (e - lo)) / _square_1p(e))
+
+
+def gelu_value(x, *, approximate):
+    return gelu_tanh_value(x) if approximate else gelu_erf_value(x)
+
+
+def gelu_slope(x, *, approximate):
+    return gelu_tanh_slope(x) if approximate else gelu_erf_slope(x)

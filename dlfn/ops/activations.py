@@ -5,43 +5,18 @@ lost the digits of its derivative. The formulas for the values and for :math:`f'
 half types compute them in float32.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import Op
 from dlfn.ops import _elementwise as kernels
-from dlfn.ops._common import require_float, upcast
+from dlfn.ops._activation import elementwise
+from dlfn.ops._common import require_float
 
-__all__ = ["gelu", "relu", "sigmoid", "silu", "softplus", "tanh"]
-
-Kernel = Callable[..., jax.Array]
-
-
-def _elementwise(value: Kernel, slope: Kernel) -> Callable[[Callable[..., Any]], Op]:
-    """Makes an Op of a definition, by f and f′, which get the definition's static configuration as well."""
-
-    def decorate(definition: Callable[..., Any]) -> Op:
-        def forward(x, **static):
-            return value(upcast(x), **static).astype(x.dtype), x
-
-        def backward(x, dy, **static):
-            return ((upcast(dy) * slope(upcast(x), **static)).astype(x.dtype),)
-
-        def check(x, **static):
-            require_float(definition.__name__, "x", x)
-            for name, setting in static.items():
-                if not isinstance(setting, bool):
-                    raise InputError(f"{definition.__name__}: {name} is {setting!r}, and must be True or False")
-
-        return Op(definition, forward, backward, check=check)
-
-    return decorate
+__all__ = ["gelu", "log_sigmoid", "mish", "relu", "sigmoid", "silu", "softplus", "softsign", "squareplus", "tanh"]
 
 
-@_elementwise(kernels.sigmoid_value, kernels.sigmoid_slope)
+@elementwise(kernels.sigmoid_value, kernels.sigmoid_slope)
 def sigmoid(x):
     r"""Logistic sigmoid, :math:`\sigma(x) = 1 / (1 + e^{-x})`.
 
@@ -59,7 +34,7 @@ def sigmoid(x):
     return 1 / (1 + jnp.exp(-x))
 
 
-@_elementwise(kernels.tanh_value, kernels.tanh_slope)
+@elementwise(kernels.tanh_value, kernels.tanh_slope)
 def tanh(x):
     r"""Hyperbolic tangent, :math:`\tanh x = (e^x - e^{-x}) / (e^x + e^{-x}) = 2 \sigma(2x) - 1`.
 
@@ -111,7 +86,7 @@ def _relu_check(x):
     require_float("relu", "x", x)
 
 
-@_elementwise(kernels.silu_value, kernels.silu_slope)
+@elementwise(kernels.silu_value, kernels.silu_slope)
 def silu(x):
     r"""Sigmoid linear unit (swish), :math:`x \, \sigma(x)`.
 
@@ -129,7 +104,7 @@ def silu(x):
     return x / (1 + jnp.exp(-x))
 
 
-@_elementwise(kernels.softplus_value, kernels.softplus_slope)
+@elementwise(kernels.softplus_value, kernels.softplus_slope)
 def softplus(x):
     r"""Smooth ReLU, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
 
@@ -146,15 +121,7 @@ def softplus(x):
     return jnp.log(1 + jnp.exp(x))
 
 
-def _gelu_value(x, *, approximate):
-    return kernels.gelu_tanh_value(x) if approximate else kernels.gelu_value(x)
-
-
-def _gelu_slope(x, *, approximate):
-    return kernels.gelu_tanh_slope(x) if approximate else kernels.gelu_slope(x)
-
-
-@_elementwise(_gelu_value, _gelu_slope)
+@elementwise(kernels.gelu_value, kernels.gelu_slope)
 def gelu(x, *, approximate=False):
     r"""Gaussian error linear unit, :math:`x \Phi(x) = \tfrac x2 (1 + \operatorname{erf}(x / \sqrt 2))`.
 
@@ -177,3 +144,82 @@ def gelu(x, *, approximate=False):
     if approximate:
         return 0.5 * x * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3)))
     return 0.5 * x * (1 + jax.scipy.special.erf(x / jnp.sqrt(2)))
+
+
+@elementwise(kernels.log_sigmoid_value, kernels.log_sigmoid_slope)
+def log_sigmoid(x):
+    r"""Logarithm of the sigmoid, :math:`\ln \sigma(x) = -\ln(1 + e^{-x}) = \min(x, 0) - \ln(1 + e^{-|x|})`.
+
+    Derivative: :math:`\sigma(-x)`.
+
+    Args:
+        x: floating point, any shape.
+
+    Source: ``jax.nn.log_sigmoid``, ``torch.nn.LogSigmoid``.
+
+    >>> print(f"{log_sigmoid(0.0):.6f} {log_sigmoid(-100.0):.0f} {jax.grad(log_sigmoid)(20.0):.3e}")
+    -0.693147 -100 2.061e-09
+    """
+    return -jnp.log(1 + jnp.exp(-x))
+
+
+@elementwise(kernels.mish_value, kernels.mish_slope)
+def mish(x):
+    r"""Mish, :math:`x \tanh(\operatorname{softplus} x)`.
+
+    With :math:`w = e^x`, :math:`\tanh(\operatorname{softplus} x) = (w^2 + 2w) / (w^2 + 2w + 2)`, and the derivative is
+
+    .. math::
+        f'(x) = \frac{w (w^3 + 4 w^2 + 6 w + 4 + 4 x (w + 1))}{(w^2 + 2 w + 2)^2},
+
+    for x > 0 in powers of :math:`e^{-x}`. Finite at :math:`\pm\infty`, where it is 0 and 1.
+
+    Args:
+        x: floating point, any shape.
+
+    Source: Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019.
+
+    >>> print(f"{mish(1.0):.6f} {jax.grad(mish)(1.0):.6f} {jax.grad(mish)(jnp.inf):.0f}")
+    0.865098 1.049036 1
+    """
+    return x * jnp.tanh(jnp.log(1 + jnp.exp(x)))
+
+
+@elementwise(kernels.softsign_value, kernels.softsign_slope)
+def softsign(x):
+    r"""Softsign, :math:`x / (1 + |x|)`.
+
+    Derivative: :math:`1 / (1 + |x|)^2`, because :math:`(1 + |x|) - x \operatorname{sign} x = 1`; subtracting those two
+    leaves no digits of it where x is large.
+
+    Args:
+        x: floating point, any shape.
+
+    Source: ``jax.nn.soft_sign``, ``torch.nn.Softsign``.
+
+    >>> print(f"{softsign(-3.0):.2f} {jax.grad(softsign)(-3.0):.4f} {jax.grad(softsign)(1e15):.0e}")
+    -0.75 0.0625 1e-30
+    """
+    return x / (1 + jnp.abs(x))
+
+
+@elementwise(kernels.squareplus_value, kernels.squareplus_slope, positive=True)
+def squareplus(x, *, b=4.0):
+    r"""Squareplus, a smooth ReLU without exponentials, :math:`\tfrac12 (x + r)` with :math:`r = \sqrt{x^2 + b}`.
+
+    Derivative: :math:`\tfrac12 (1 + x / r)`. For x < 0 that difference, and the sum in the value, cancel; because
+    :math:`r^2 - x^2 = b` they are :math:`b / (2 r (r - x))` and :math:`b / (2 (r - x))`.
+
+    Args:
+        x: floating point, any shape.
+        b: a positive number: the square of twice the value at 0.
+
+    Raises:
+        InputError: on a b that is no positive number. At b = 0 this would be ``relu``.
+
+    Source: Barron, "Squareplus: A Softplus-Like Algebraic Rectifier", 2021.
+
+    >>> print(f"{squareplus(0.0):.0f} {jax.grad(squareplus)(-10.0):.6f} {jax.grad(squareplus)(1.9e19):.0f}")
+    1 0.009710 1
+    """
+    return (x + jnp.sqrt(x * x + b)) / 2

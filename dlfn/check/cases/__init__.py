@@ -37,3 +37,6 @@ __all__ = [
     "regularisation",
     "softmax",
 ]
+from dlfn.check.cases import activations, exponential_units, gated, linear, losses, piecewise, regularisation, softmax
+
+__all__ = ["activations", "exponential_units", "gated", "linear", "losses", "piecewise", "regularisation", "softmax"]

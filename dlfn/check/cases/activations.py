@@ -3,49 +3,33 @@ import numpy as np
 from scipy.special import erfcx
 
 from dlfn import ops
-from dlfn.check.registry import Bench, Case, Entry, Trap, normal, register
+from dlfn.check.cases._elementwise import INF, LIMIT, entry, largest_of, sigmoid, single
+from dlfn.check.registry import Trap, register
 
-INF = np.inf
-# Exactness has a price where XLA already fuses to the memory limit: single activations may cost this much.
-EXEMPT = 0.55
-
-# Derivatives in long double. At ±700 float32 has long underflowed, and float64 has not yet.
-_LIMIT = 700
+PEERS = ("activation.peers",)
 _SQRT_2_OVER_PI = np.sqrt(8 * np.arctan(np.longdouble(1))) / (2 * np.arctan(np.longdouble(1))) / 2
 
 
-def _sigmoid(x):
-    e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
-
-
-def _sum(a, b):
-    return a + b, np.maximum(np.abs(a), np.abs(b))
-
-
-def _single(value):
-    return value, np.abs(value)
-
-
-def _sigmoid_slope(x):
-    return _single(_sigmoid(x) * _sigmoid(-x))
-
-
-def _tanh_slope(x):
-    return _single(4 * _sigmoid(2 * x) * _sigmoid(-2 * x))
-
-
-def _relu_slope(x):
-    return _single((x > 0).astype(x.dtype))
-
-
-def _softplus_slope(x):
-    return _single(_sigmoid(x))
-
-
 def _silu_slope(x):
-    x = np.clip(x, -_LIMIT, _LIMIT)
-    return _sum(_sigmoid(x), x * _sigmoid(x) * _sigmoid(-x))
+    x = np.clip(x, -LIMIT, LIMIT)
+    return largest_of(sigmoid(x), x * sigmoid(x) * sigmoid(-x))
+
+
+def _mish_slope(x):
+    # q + x q' with q = tanh(softplus(x)), both in e = exp(-|x|).
+    x = np.clip(x, -LIMIT, LIMIT)
+    e = np.exp(-np.abs(x))
+    below = np.where(x < 0, e * e + 2 * e + 2, 1 + 2 * e + 2 * e * e)
+    q = np.where(x < 0, e * (e + 2), 1 + 2 * e) / below
+    return largest_of(q, x * 4 * e * np.where(x < 0, 1, e) * (1 + e) / below**2)
+
+
+def _squareplus_slope(x, *, b):
+    # Beyond that, the square overflows where long double is float64.
+    x = np.clip(x, -1e100, 1e100)
+    r = np.sqrt(x * x + b)
+    left = b / (2 * r * (r + np.abs(x)))
+    return single(np.where(x < 0, left, 1 - left))
 
 
 def _gelu_slope(x, *, approximate):
@@ -53,27 +37,21 @@ def _gelu_slope(x, *, approximate):
     if approximate:
         a = 2 * _SQRT_2_OVER_PI
         b = a * np.longdouble("0.044715")
-        up, down = (_sigmoid(sign * x * (a + b * x * x)) for sign in (1, -1))
-        return _sum(up, x * up * down * (a + 3 * b * x * x))
+        up, down = (sigmoid(sign * x * (a + b * x * x)) for sign in (1, -1))
+        return largest_of(up, x * up * down * (a + 3 * b * x * x))
     density = np.exp(-x * x / 2) * _SQRT_2_OVER_PI / 2
     # erfcx is of float64. Its error is far below an ULP of float32, and the exponential is not in it.
     tail = np.exp(-x * x / 2) * erfcx(np.abs(x).astype(float) / np.sqrt(2)) / 2
-    return _sum(np.where(x < 0, tail, 1 - tail), x * density)
-
-
-def _register(op, formulas, oracle, baseline, slope, traps, static=None, name="default", floor=EXEMPT):
-    case = Case(lambda lead: (normal(*lead, 5),), oracle=oracle, static=static or {}, name=name, slope=slope)
-    bench = Bench(name, (normal(1024, 1024),), {"jax.nn": baseline}, static=case.static, floor=floor)
-    return Entry(op, formulas, (case,), tuple(traps), (bench,))
+    return largest_of(np.where(x < 0, tail, 1 - tail), x * density)
 
 
 register(
-    _register(
+    entry(
         ops.sigmoid,
         ("linear.sigmoid",),
         lambda torch, x: torch.sigmoid(x),
         jax.nn.sigmoid,
-        _sigmoid_slope,
+        lambda x: single(sigmoid(x) * sigmoid(-x)),
         [
             Trap("saturation", ([20.0, -20.0],), {0: [2.0611536e-9, 2.0611536e-9]}),
             Trap("at infinity", ([INF, -INF],), {0: [0.0, 0.0]}, value=[1.0, 0.0]),
@@ -81,12 +59,12 @@ register(
     )
 )
 register(
-    _register(
+    entry(
         ops.tanh,
         ("activation.tanh",),
         lambda torch, x: torch.tanh(x),
         jax.numpy.tanh,
-        _tanh_slope,
+        lambda x: single(4 * sigmoid(2 * x) * sigmoid(-2 * x)),
         [
             Trap("saturation", ([8.0, -8.0],), {0: [4.5014053e-7, 4.5014053e-7]}),
             Trap("at infinity", ([INF, -INF],), {0: [0.0, 0.0]}, value=[1.0, -1.0]),
@@ -94,18 +72,18 @@ register(
     )
 )
 register(
-    _register(
+    entry(
         ops.relu,
         ("network.relu",),
         lambda torch, x: torch.relu(x),
         jax.nn.relu,
-        _relu_slope,
+        lambda x: single((x > 0).astype(x.dtype)),
         [Trap("slope 0 at 0", ([0.0, -0.0, INF, -INF],), {0: [0.0, 0.0, 1.0, 0.0]}, value=[0.0, 0.0, INF, 0.0])],
         floor=0.97,
     )
 )
 register(
-    _register(
+    entry(
         ops.silu,
         ("activation.silu",),
         lambda torch, x: torch.nn.functional.silu(x),
@@ -115,38 +93,81 @@ register(
     )
 )
 register(
-    _register(
+    entry(
         ops.softplus,
         ("activation.softplus",),
         lambda torch, x: torch.nn.functional.softplus(x, threshold=800),
         jax.nn.softplus,
-        _softplus_slope,
+        lambda x: single(sigmoid(x)),
         [
             Trap("overflow", ([100.0, -100.0],), {0: [1.0, 3.7835059e-44]}, value=[100.0, 3.7835059e-44]),
             Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
         ],
     )
 )
-
-_GELU = [
-    _register(
+register(
+    entry(
+        ops.log_sigmoid,
+        PEERS,
+        lambda torch, x: torch.nn.functional.logsigmoid(x),
+        jax.nn.log_sigmoid,
+        lambda x: single(sigmoid(-x)),
+        [
+            Trap("tail", ([20.0, -100.0],), {0: [2.0611536e-9, 1.0]}, value=[-2.0611536e-9, -100.0]),
+            Trap("at infinity", ([INF, -INF],), {0: [0.0, 1.0]}, value=[0.0, -INF]),
+        ],
+    )
+)
+register(
+    entry(
+        ops.mish,
+        PEERS,
+        lambda torch, x: torch.nn.functional.mish(x),
+        jax.nn.mish,
+        _mish_slope,
+        [
+            Trap("tail", ([-87.0],), {0: [-1.4153978e-36]}, value=[-1.4318559e-36]),
+            Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
+        ],
+    )
+)
+register(
+    entry(
+        ops.softsign,
+        PEERS,
+        lambda torch, x: torch.nn.functional.softsign(x),
+        jax.nn.soft_sign,
+        lambda x: single(1 / (1 + np.abs(x)) ** 2),
+        [
+            Trap("far out", ([1e15, -1e15],), {0: [1e-30, 1e-30]}, value=[1.0, -1.0]),
+            Trap("at infinity", ([INF, -INF],), {0: [0.0, 0.0]}, value=[1.0, -1.0]),
+        ],
+    )
+)
+register(
+    entry(
+        ops.squareplus,
+        PEERS,
+        lambda torch, x, b: (x + torch.sqrt(x * x + b)) / 2,
+        jax.nn.squareplus,
+        _squareplus_slope,
+        [
+            Trap("the square overflows", ([1.9e19, 3e38, -1.9e19],), {0: [1.0, 1.0, 0.0]},
+                 value=[1.9e19, 3e38, 1 / 1.9e19], static={"b": 4.0}),
+            Trap("so does b", ([-1.9e19],), {0: [0.15562527]}, value=[4.2931142e18], static={"b": 4e38}),
+            Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
+        ],
+        settings={"default": {"b": 4.0}, "b = 0.1": {"b": 0.1}},
+    )
+)  # fmt: skip
+register(
+    entry(
         ops.gelu,
         ("activation.gelu",),
-        lambda torch, x, approximate, form=form: torch.nn.functional.gelu(x, approximate=form),
+        lambda torch, x, approximate: torch.nn.functional.gelu(x, approximate="tanh" if approximate else "none"),
         lambda x, *, approximate: jax.nn.gelu(x, approximate=approximate),
         _gelu_slope,
-        [],
-        static={"approximate": approximate},
-        name=name,
-    )
-    for name, form, approximate in (("exact", "none", False), ("tanh", "tanh", True))
-]
-register(
-    Entry(
-        ops.gelu,
-        ("activation.gelu",),
-        tuple(entry.cases[0] for entry in _GELU),
-        tuple(
+        (
             trap
             for approximate in (False, True)
             for trap in (
@@ -158,6 +179,6 @@ register(
                      static={"approximate": approximate}),
             )
         ),
-        tuple(entry.benches[0] for entry in _GELU),
+        settings={"exact": {"approximate": False}, "tanh": {"approximate": True}},
     )
 )  # fmt: skip

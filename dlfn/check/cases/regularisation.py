@@ -9,14 +9,30 @@ def _plain(x, key, *, keep_prob):
     return jnp.where(jax.random.bernoulli(key, keep_prob, x.shape), x / keep_prob, 0)
 
 
+def _plain_spatial(x, key, *, keep_prob, shared_axes):
+    mask = jax.random.bernoulli(key, keep_prob, (x.shape[0], 1, 1, x.shape[-1]))
+    return jnp.where(mask, x / keep_prob, 0)
+
+
 register(
     Entry(
         ops.dropout,
-        ("dropout.standard",),
-        tuple(
-            Case(lambda lead: (normal(*lead, 5), key()), {"keep_prob": keep_prob}, f"keep_prob={keep_prob}")
-            for keep_prob in (0.7, 1.0)
+        ("dropout.standard", "dropout.variants"),
+        (
+            *(
+                Case(lambda lead: (normal(*lead, 5), key()), {"keep_prob": keep_prob}, f"keep_prob={keep_prob}")
+                for keep_prob in (0.7, 1.0)
+            ),
+            Case(lambda lead: (normal(*lead, 3, 2, 5), key()), {"keep_prob": 0.7, "shared_axes": (-3, -2)}, "spatial"),
         ),
-        benches=(Bench("(1024, 1024)", (normal(1024, 1024), key()), {"plain": _plain}, static={"keep_prob": 0.9}),),
+        benches=(
+            Bench("(1024, 1024)", (normal(1024, 1024), key()), {"plain": _plain}, static={"keep_prob": 0.9}),
+            Bench(
+                "spatial (16, 56, 56, 64)",
+                (normal(16, 56, 56, 64), key()),
+                {"plain": _plain_spatial},
+                static={"keep_prob": 0.9, "shared_axes": (1, 2)},
+            ),
+        ),
     )
 )

@@ -1,0 +1,111 @@
+"""Dropout of entries, of channels and of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dlfn import ops
+from dlfn.core import InputError
+from dlfn.nn.layer import Layer
+
+__all__ = ["DropConnect", "Dropout", "SpatialDropout"]
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; else the identity.
+
+    Raises:
+        InputError: in training, when no key is given.
+    """
+
+    keep_prob: float
+
+    def __post_init__(self):
+        _check_keep_prob(self)
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return _dropout(self, x, key) if train else x, state
+
+
+@dataclass(frozen=True)
+class SpatialDropout(Layer):
+    """In training keeps each channel of each example with probability ``keep_prob``, scaled by 1/keep_prob; else the
+    identity. x is (N, ..., C), images of any number of spatial axes.
+
+    Raises:
+        InputError: on x without a spatial axis, and in training when no key is given.
+
+    >>> import jax, jax.numpy as jnp
+    >>> y, _ = SpatialDropout(0.5).apply((), (), jnp.ones((1, 4, 4, 5)), key=jax.random.key(1), train=True)
+    >>> print(y[0, 0, 0], jnp.ptp(y, axis=(1, 2)).max())
+    [2. 0. 2. 0. 2.] 0.0
+    """
+
+    keep_prob: float
+
+    def __post_init__(self):
+        _check_keep_prob(self)
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if x.ndim < 3:
+            raise InputError(f"{self} needs x of shape (N, ..., C), got {x.shape}; without spatial axes use Dropout")
+        return _dropout(self, x, key, shared_axes=tuple(range(1, x.ndim - 1))) if train else x, state
+
+
+@dataclass(frozen=True)
+class DropConnect(Layer):
+    """In training keeps each weight of a layer with probability ``keep_prob``, scaled by 1/keep_prob; else that layer.
+
+    One mask of ``params["w"]`` is drawn for all examples of a call; biases stay. Params and state are the layer's.
+
+    Raises:
+        InputError: in training, when no key is given, and around a layer without weights ``w``.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from dlfn.nn import Linear
+    >>> layer = DropConnect(Linear(3, weight_init=lambda key, shape, dtype: jnp.ones(shape, dtype)), 0.5)
+    >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 2)))
+    >>> y, _ = layer.apply(params, state, jnp.ones((1, 2)), key=jax.random.key(0), train=True)
+    >>> print(y)
+    [[2. 2. 4.]]
+    """
+
+    layer: Layer
+    keep_prob: float
+
+    def __post_init__(self):
+        _check_keep_prob(self)
+
+    def children(self):
+        return {"": self.layer}
+
+    def with_children(self, children: Mapping[str, Layer]):
+        return DropConnect(*children.values(), self.keep_prob)
+
+    def init(self, key, x):
+        return self.layer.init(key, x)
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        if not isinstance(params, Mapping) or "w" not in params:
+            raise InputError(f"DropConnect drops the weights w of a layer, and {self.layer} has none; wrap a Linear")
+        if train:
+            params = {**params, "w": _dropout(self, params["w"], key)}
+        return self.layer.apply(params, state, x, key=key, train=train)
+
+    def flops(self, x, y):
+        return 0
+
+
+def _check_keep_prob(layer):
+    if not 0 < layer.keep_prob <= 1:
+        name = type(layer).__name__
+        raise InputError(f"{name}: keep_prob is the fraction kept, in (0, 1], got {layer.keep_prob}")
+
+
+def _dropout(layer, x, key, shared_axes=()):
+    if key is None:
+        raise InputError(
+            f"{type(layer).__name__} needs a key in training; "
+            "call model.apply(params, state, x, key=jax.random.key(0), train=True)"
+        )
+    return ops.dropout(x, key, keep_prob=layer.keep_prob, shared_axes=shared_axes)
