@@ -1,17 +1,21 @@
 """The registry's entries, by family of ops: importing them registers them."""
 
 from dlfn.check.cases import (
+    _elementwise,
     activations,
     attention,
     contrastive,
     conv,
     ctc,
     divergences,
+    exponential_units,
+    gated,
     heads,
     linear,
     losses,
     normalisation,
     penalties,
+    piecewise,
     pooling,
     positions,
     recurrent,
@@ -20,23 +24,24 @@ from dlfn.check.cases import (
 )
 
 __all__ = [
+    "_elementwise",
     "activations",
     "attention",
     "contrastive",
     "conv",
     "ctc",
     "divergences",
+    "exponential_units",
+    "gated",
     "heads",
     "linear",
     "losses",
     "normalisation",
     "penalties",
+    "piecewise",
     "pooling",
     "positions",
     "recurrent",
     "regularisation",
     "softmax",
 ]
-from dlfn.check.cases import activations, exponential_units, gated, linear, losses, piecewise, regularisation, softmax
-
-__all__ = ["activations", "exponential_units", "gated", "linear", "losses", "piecewise", "regularisation", "softmax"]
