@@ -26,7 +26,7 @@ from dlfn.nn.activations import (
     Tanh,
 )
 from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
-from dlfn.nn.basic import Dropout, Flatten, Linear
+from dlfn.nn.basic import Flatten, Linear
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv

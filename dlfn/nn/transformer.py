@@ -6,8 +6,9 @@ from typing import Any
 from dlfn.core import InputError
 from dlfn.nn.activations import Activation
 from dlfn.nn.attention import MultiHeadAttention
-from dlfn.nn.basic import Dropout, Linear
+from dlfn.nn.basic import Linear
 from dlfn.nn.combinators import Residual, Serial
+from dlfn.nn.dropout import Dropout
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
 

@@ -20,7 +20,7 @@ from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
-from dlfn.ops.losses import binary_cross_entropy, huber, log_cosh, mae, mse
+from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.penalties import l1_penalty, l2_penalty

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float
+from dlfn.ops._common import Static, describe, like, require_float
 from dlfn.ops._correlation import Geometry, flatten, maps, sum_dtype, unflatten
 from dlfn.ops._windows import output_sizes, pads, per_axis, span, spatial_sizes
 
