@@ -20,7 +20,8 @@ LAYERS = {
     "Linear": (nn.Linear(3), (2, 6, 4), lambda: F.Linear(4, 3), False),
     "Linear, no bias": (nn.Linear(3, bias=False), ROW, lambda: F.Linear(4, 3, bias=False), False),
 
-    "PReLU": (nn.PReLU(), IMAGE, lambda: F.PReLU(4), True),
+    "PReLU": (nn.PReLU(), ROW, lambda: F.PReLU(), False),
+    "PReLU, per channel": (nn.PReLU(per_channel=True), IMAGE, lambda: F.PReLU(4), True),
     "GLU": (nn.GLU(), ROW, lambda: F.GLU(), False),
     "Conv1d": (nn.Conv(5, (3,), strides=2, padding=1), SERIES, lambda: F.Conv1d(4, 5, 3, 2, 1), True),
     "Conv2d": (

@@ -38,7 +38,7 @@ class PReLU(Layer):
     def init(self, key, x):
         if self.per_channel and x.ndim == 0:
             raise InputError(f"{self} needs inputs with a channel axis, got a scalar; reshape x to (..., channels)")
-        shape = x.shape[-1:] if self.per_channel else ()
+        shape = x.shape[-1:] if self.per_channel else (1,)
         return {"alpha": jnp.full(shape, self.initial, jnp.result_type(x.dtype, float))}, ()
 
     def apply(self, params, state, x, *, key=None, train=False):

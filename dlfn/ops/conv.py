@@ -237,8 +237,8 @@ def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, 
         isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
     ):
         raise InputError(
-            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each axis, and "
-            f"strides is {strides}"
+            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each axis, "
+            f"and strides is {strides}"
         )
     if padding == "SAME":
         if any(more):

@@ -131,6 +131,7 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.RMSNorm: lambda layer: norm(scale=layer.scale, bias=False),
     nn.BatchNorm: lambda layer: batch_norm(affine=layer.scale),
     nn.MultiHeadAttention: lambda layer: multi_head_attention(bias=layer.bias),
+    nn.PReLU: lambda layer: {"weight": "alpha"},
     nn.Recurrent: _recurrent,
     nn.Bidirectional: _bidirectional,
     nn.Stacked: _stacked,
