@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from dlfn.nn.activations import Activation
 from dlfn.nn.basic import Flatten, Linear
-from dlfn.nn.dropout import Dropout
 from dlfn.nn.combinators import Residual, Serial
+from dlfn.nn.dropout import Dropout
 from dlfn.nn.layer import Layer
 
 __all__ = ["mlp"]
