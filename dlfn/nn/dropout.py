@@ -38,7 +38,7 @@ class SpatialDropout(Layer):
     >>> import jax, jax.numpy as jnp
     >>> y, _ = SpatialDropout(0.5).apply((), (), jnp.ones((1, 4, 4, 5)), key=jax.random.key(1), train=True)
     >>> print(y[0, 0, 0], jnp.ptp(y, axis=(1, 2)).max())
-    [2. 0. 2. 0. 2.] 0.0
+    [2. 0. 2. 2. 0.] 0.0
     """
 
     keep_prob: float
@@ -67,7 +67,7 @@ class DropConnect(Layer):
     >>> params, state = layer.init(jax.random.key(0), jnp.ones((1, 2)))
     >>> y, _ = layer.apply(params, state, jnp.ones((1, 2)), key=jax.random.key(0), train=True)
     >>> print(y)
-    [[2. 2. 4.]]
+    [[2. 0. 4.]]
     """
 
     layer: Layer
@@ -80,7 +80,8 @@ class DropConnect(Layer):
         return {"": self.layer}
 
     def with_children(self, children: Mapping[str, Layer]):
-        return DropConnect(*children.values(), self.keep_prob)
+        (layer,) = children.values()
+        return DropConnect(layer, self.keep_prob)
 
     def init(self, key, x):
         return self.layer.init(key, x)

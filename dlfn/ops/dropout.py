@@ -50,8 +50,8 @@ def dropout(x, key, *, keep_prob, shared_axes=()):
     >>> dropout(jnp.ones(8), jax.random.key(1), keep_prob=0.5)
     Array([2., 0., 2., 2., 0., 0., 0., 0.], dtype=float32)
     >>> dropout(jnp.ones((2, 3)), jax.random.key(1), keep_prob=0.5, shared_axes=(0,))
-    Array([[2., 0., 0.],
-           [2., 0., 0.]], dtype=float32)
+    Array([[2., 0., 2.],
+           [2., 0., 2.]], dtype=float32)
     """
     return jnp.where(_mask(x, key, keep_prob, shared_axes), x, jnp.zeros_like(x)) / keep_prob
 
