@@ -37,15 +37,15 @@ class _Convolution(Layer):
     def __post_init__(self):
         if not isinstance(self.window, tuple):
             raise InputError(
-                f"{type(self).__name__}: window is {self.window!r}, and must be a tuple with a size for each axis; pass "
-                f"({self.window}, {self.window}) for images"
+                f"{type(self).__name__}: window is {self.window!r}, and must be a tuple with a size for each axis; "
+                f"pass ({self.window}, {self.window}) for images"
             )
 
     def init(self, key, x):
         if x.ndim <= len(self.window):
             raise InputError(
-                f"{self} needs inputs of shape (..., *spatial, channels) with {len(self.window)} spatial axes, got x of "
-                f"shape {x.shape}; pass x[..., None] if the channels are missing"
+                f"{self} needs inputs of shape (..., *spatial, channels) with {len(self.window)} spatial axes, got x "
+                f"of shape {x.shape}; pass x[..., None] if the channels are missing"
             )
         dtype = jnp.result_type(x.dtype, float)
         kernel_key, bias_key = jax.random.split(key)
@@ -58,8 +58,8 @@ class _Convolution(Layer):
     def apply(self, params, state, x, *, key=None, train=False):
         if (*self.window, *self._channels(x.shape[-1])[:2]) != params["kernel"].shape:
             raise InputError(
-                f"{self} has a kernel of shape {params['kernel'].shape} and got x of shape {x.shape}; call init with an "
-                f"example of shape {x.shape}"
+                f"{self} has a kernel of shape {params['kernel'].shape} and got x of shape {x.shape}; call init with "
+                f"an example of shape {x.shape}"
             )
         return self._op(x, params["kernel"], params.get("bias")), state
 

@@ -1,7 +1,8 @@
 """Differentiable functions of arrays, each with a hand-derived backward pass."""
 
 from dlfn.ops.activations import gelu, relu, sigmoid, silu, softplus, tanh
-from dlfn.ops.conv import conv, conv_output_size, conv_transpose, flip_kernel
+from dlfn.ops.conv import conv, conv_output_size, flip_kernel
+from dlfn.ops.conv_transpose import conv_transpose
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.dropout import dropout
 from dlfn.ops.linear import linear
