@@ -1,5 +1,6 @@
-r"""Convolution and transposed convolution, in one, two or three dimensions."""
+r"""Convolution, in one, two or three dimensions."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -7,11 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
+<<<<<<< HEAD
 from dlfn.ops._common import Static, describe, like, require_float
 from dlfn.ops._correlation import Geometry, flatten, maps, sum_dtype, unflatten
 from dlfn.ops._windows import output_sizes, pads, per_axis, span, spatial_sizes
+=======
+from dlfn.ops._common import describe, like
+from dlfn.ops._convolving import KERNEL_AXES, bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
+from dlfn.ops._correlation import Geometry, flatten, maps, unflatten
+from dlfn.ops._windows import output_sizes, pads, per_axis, spatial_sizes
+>>>>>>> w-conv
 
-__all__ = ["conv", "conv_output_size", "conv_transpose", "flip_kernel"]
+__all__ = ["conv", "conv_output_size", "flip_kernel"]
 
 
 @Op
@@ -31,10 +39,10 @@ def conv(x, kernel, bias=None, *, strides=1, padding="VALID", dilation=1, groups
         \frac{\partial L}{\partial k_{a i o}} = \sum_p x_{s p + d a - l,\, i}\, \delta_{p o}, \qquad
         \frac{\partial L}{\partial b_o} = \sum_p \delta_{p o},
 
-    k's and b's summed over the batch too. The first is :func:`conv_transpose` of :math:`\delta`, the second slides
-    :math:`\delta` over x. Both are written as XLA convolutions, in the form that XLA's own transposes take: for dense
+    k's and b's summed over the batch too. The first is :func:`dlfn.ops.conv_transpose` of :math:`\delta`, the second
+    slides :math:`\delta` over x. Both are XLA convolutions, in the form that XLA's own transposes take: for dense
     convolutions there is nothing to gain in speed. A 1×1 window is a matrix product, and a depthwise convolution on a
-    CPU a sum of shifted products, both of them several times faster.
+    CPU a sum of shifted products, both of them faster.
 
     Half types are multiplied and summed in float32, and so is the gradient of the bias.
 
@@ -77,87 +85,13 @@ def conv(x, kernel, bias=None, *, strides=1, padding="VALID", dilation=1, groups
     edges = [(0, 0)] * (x.ndim - len(g.window) - 1)
     x = jnp.pad(x, [*edges, *g.pads, (0, 0)])
     shares = kernel.reshape(*kernel.shape[:-1], groups, -1)
-    y = 0
+    terms = []
     for at in itertools.product(*map(range, g.window)):
         steps = zip(at, g.dilation, g.reaches, g.strides, strict=True)
         seen = x[..., *(slice(a * d, a * d + reach, s) for a, d, reach, s in steps), :]
         seen = seen.reshape(*seen.shape[:-1], groups, -1)
-        y += jnp.einsum("...gi,igo->...go", seen, shares[at], precision=precision)
-    y = y.reshape(*y.shape[:-2], -1)
-    return y if bias is None else y + bias
-
-
-@Op
-def conv_transpose(
-    x, kernel, bias=None, *, strides=1, padding="VALID", output_padding=0, dilation=1, groups=1, precision=None
-):
-    r"""Transposed convolution: what :func:`conv` with the same settings does to a cotangent, plus a bias.
-
-    Every input entry adds its multiple of the window to the output. With stride s, dilation d and l entries cropped in
-    front, in one dimension,
-
-    .. math::
-        y_{q o} = b_o + \sum_{p, a:\, s p + d a - l = q} \sum_i x_{p i}\, k_{a i o},
-
-    and so, with :math:`\delta = \partial L / \partial y`, taken as 0 outside the output,
-
-    .. math::
-        \frac{\partial L}{\partial x_{p i}} = \sum_{a, o} \delta_{s p + d a - l,\, o}\, k_{a i o}, \qquad
-        \frac{\partial L}{\partial k_{a i o}} = \sum_p x_{p i}\, \delta_{s p + d a - l,\, o}, \qquad
-        \frac{\partial L}{\partial b_o} = \sum_q \delta_{q o}.
-
-    The first is a strided convolution of :math:`\delta`. The kernel's cotangent is computed as that convolution's too,
-    with :math:`\delta` as the image: XLA's transpose of :func:`jax.lax.conv_transpose` instead slides :math:`\delta`
-    over an image with zeros between its entries, which takes over twenty times as long on a CPU.
-
-    Args:
-        x: (..., *spatial, C_in).
-        kernel: (*window, C_in, C_out/groups). Its rank says how many of x's axes are spatial. It is not flipped.
-        bias: (C_out,), or None.
-        strides: an int, or one for each axis.
-        padding: that of the convolution which this one is the transpose of. What that one pads, this one crops: m
-            entries of an axis become :math:`s (m - 1) + d (k - 1) + 1 - p_{low} - p_{high} + p_{output}`. "VALID",
-            "SAME" (s m entries, whatever the window), an int, or a tuple of ints and (low, high) pairs.
-        output_padding: further entries at the end of every axis, below its stride: a strided convolution gives axes of
-            up to s sizes the same number of positions, and this chooses which of them to give back.
-        dilation: the distance of neighbours in the window: an int, or one for each axis.
-        groups: output channels come in this many groups, each from its own share of the input channels.
-        precision: of the products, as in :func:`jax.lax.conv_general_dilated`.
-
-    Returns:
-        (..., *sizes, C_out), in the common dtype of the arguments.
-
-    Raises:
-        InputError: on an argument that is not floating point, shapes that do not fit, more cropped than there is, and
-            settings that are not as above.
-
-    PyTorch's ``ConvTranspose`` takes the same ``padding`` and ``output_padding``, and its weight transposed by
-    (2, 3, 0, 1) is the kernel here. :func:`jax.lax.conv_transpose` and Flax flip the window: they give the same with
-    :func:`flip_kernel` of the kernel, and the same sizes with "SAME".
-
-    Source: peers: Dumoulin & Visin 2016, *A guide to convolution arithmetic for deep learning*, chapter 4.
-
-    >>> import jax.numpy as jnp
-    >>> x, kernel = jnp.array([1.0, 10.0])[:, None], jnp.array([1.0, 2.0, 3.0])[:, None, None]
-    >>> print(conv_transpose(x, kernel).ravel(), conv_transpose(x, kernel, strides=2).ravel())
-    [ 1. 12. 23. 30.] [ 1.  2. 13. 20. 30.]
-    >>> conv_transpose(jnp.ones((8, 7, 7, 64)), jnp.ones((4, 4, 64, 32)), strides=2, padding=1).shape
-    (8, 14, 14, 32)
-    """
-    g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
-    lead = x.shape[: x.ndim - len(g.window) - 1]
-    # Room for every window, and for what output_padding adds behind them.
-    room = [
-        max(low + n, reach + f - 1) for n, f, reach, (low, _) in zip(g.sizes, g.spans, g.reaches, g.pads, strict=True)
-    ]
-    shares = kernel.reshape(*g.window, groups, -1, kernel.shape[-1])
-    x = x.reshape(*x.shape[:-1], groups, -1)
-    y = jnp.zeros((*lead, *room, groups, kernel.shape[-1]), jnp.result_type(x, kernel))
-    for at in itertools.product(*map(range, g.window)):
-        steps = zip(at, g.dilation, g.reaches, g.strides, strict=True)
-        touched = (..., *(slice(a * d, a * d + reach, s) for a, d, reach, s in steps), slice(None), slice(None))
-        y = y.at[touched].add(jnp.einsum("...gi,gio->...go", x, shares[at], precision=precision))
-    y = y[..., *(slice(low, low + n) for n, (low, _) in zip(g.sizes, g.pads, strict=True)), :, :]
+        terms.append(jnp.einsum("...gi,igo->...go", seen, shares[at], precision=precision))
+    y = functools.reduce(jnp.add, terms)
     y = y.reshape(*y.shape[:-2], -1)
     return y if bias is None else y + bias
 
@@ -174,7 +108,7 @@ def flip_kernel(kernel: Any) -> jax.Array:
     """
     kernel = jnp.asarray(kernel)
     if not 3 <= kernel.ndim <= 5:
-        raise InputError(f"flip_kernel: kernel is {describe(kernel)}, and must have {_KERNEL_AXES}")
+        raise InputError(f"flip_kernel: kernel is {describe(kernel)}, and must have {KERNEL_AXES}")
     return jnp.flip(kernel, range(kernel.ndim - 2))
 
 
@@ -215,17 +149,15 @@ def conv_output_size(n: int, window: int, *, stride: int = 1, padding: Any = "VA
     return output_sizes(op, (n,), windows, strides, dilations, padded)[0]
 
 
-_KERNEL_AXES = "three, four or five axes, (*window, in, out)"
-
-
 def _geometry(op, x, kernel, strides, padding, dilation, groups, precision):
-    window, strides, dilation = _windows(op, kernel, strides, dilation)
+    window, strides, dilation = windows_of(op, kernel, strides, dilation)
     sizes = spatial_sizes(op, x, len(window))
     padded = pads(op, padding, sizes, window, strides, dilation)
     positions = output_sizes(op, sizes, window, strides, dilation, padded)
     return Geometry(sizes, positions, window, strides, padded, dilation, groups, precision)
 
 
+<<<<<<< HEAD
 def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
     op = "conv_transpose"
     window, strides, dilation = _windows(op, kernel, strides, dilation)
@@ -261,9 +193,11 @@ def _windows(op, kernel, strides, dilation):
     return window, per_axis(op, "strides", strides, rank), per_axis(op, "dilation", dilation, rank)
 
 
+=======
+>>>>>>> w-conv
 @conv.def_check
 def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
-    _check_arrays("conv", x, kernel, bias, groups)
+    check_arrays("conv", x, kernel, bias, groups)
     _geometry("conv", x, kernel, strides, padding, dilation, groups, None)
     inputs, outputs = kernel.shape[-2:]
     if x.shape[-1] != inputs * groups:
@@ -274,47 +208,16 @@ def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
         )
     if outputs % groups:
         raise InputError(f"conv: kernel is {describe(kernel)}, and groups={groups} must divide its {outputs} outputs")
-    _check_bias("conv", bias, outputs)
-
-
-@conv_transpose.def_check
-def _conv_transpose_check(x, kernel, bias, *, strides, padding, output_padding, dilation, groups):
-    op = "conv_transpose"
-    _check_arrays(op, x, kernel, bias, groups)
-    _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, None)
-    inputs, outputs = kernel.shape[-2:]
-    if x.shape[-1] != inputs:
-        hint = "; pass kernel.swapaxes(-1, -2)" if x.shape[-1] == outputs else ""
-        raise InputError(
-            f"{op}: x is {describe(x)} and kernel is {describe(kernel)}: the last axis of x must have {inputs} "
-            f"channels, those of the kernel (*window, C_in, C_out/groups){hint}"
-        )
-    if inputs % groups:
-        raise InputError(f"{op}: kernel is {describe(kernel)}, and groups={groups} must divide its {inputs} inputs")
-    _check_bias(op, bias, outputs * groups)
-
-
-def _check_arrays(op, x, kernel, bias, groups):
-    for name, value in (("x", x), ("kernel", kernel), ("bias", bias)):
-        if name != "bias" or value is not None:
-            require_float(op, name, value)
-    if not 3 <= kernel.ndim <= 5 or 0 in kernel.shape[:-2]:
-        raise InputError(f"{op}: kernel is {describe(kernel)}, and must have {_KERNEL_AXES}, and no empty window")
-    per_axis(op, "groups", groups, 1)
-
-
-def _check_bias(op, bias, outputs):
-    if bias is not None and bias.shape != (outputs,):
-        raise InputError(f"{op}: bias is {describe(bias)}, and must have the shape [{outputs}], one for each output")
+    check_bias("conv", bias, outputs)
 
 
 @conv.def_forward
 def _conv_forward(x, kernel, bias, *, strides, padding, dilation, groups, precision):
     g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
-    dtype, residuals = _saved(x, kernel, bias)
+    dtype, residuals = saved(x, kernel, bias)
     images, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype)
     y = maps(g, x.shape[-1], images, k).correlate(images, k)
-    return _with_bias(y, bias, x, dtype), residuals
+    return with_bias(y, bias, x, dtype), residuals
 
 
 @conv.def_backward
@@ -327,43 +230,4 @@ def _conv_backward(residuals, dy, *, strides, padding, dilation, groups, precisi
     rules = maps(g, x.shape[-1], images, k)
     dx = like(unflatten(rules.spread(dy, k), x), jax.typeof(x))
     dk = like(rules.kernel_gradient(images, dy), jax.typeof(kernel))
-    return dx, dk, _bias_gradient(dy, bias_kind)
-
-
-# Transposed, x and the output change places, and so do the channels of the kernel.
-
-
-@conv_transpose.def_forward
-def _conv_transpose_forward(x, kernel, bias, *, strides, padding, output_padding, dilation, groups, precision):
-    g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
-    dtype, residuals = _saved(x, kernel, bias)
-    entries, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype).swapaxes(-1, -2)
-    y = maps(g, k.shape[-2] * groups, entries, k).spread(entries, k)
-    return _with_bias(y, bias, x, dtype), residuals
-
-
-@conv_transpose.def_backward
-def _conv_transpose_backward(residuals, dy, *, strides, padding, output_padding, dilation, groups, precision):
-    x, kernel, static = residuals
-    dtype, bias_kind = static.value
-    g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
-    entries, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype).swapaxes(-1, -2)
-    dy = flatten(dy, len(g.window))
-    rules = maps(g, k.shape[-2] * groups, entries, k)
-    dx = like(unflatten(rules.correlate(dy, k), x), jax.typeof(x))
-    dk = like(rules.kernel_gradient(dy, entries).swapaxes(-1, -2), jax.typeof(kernel))
-    return dx, dk, _bias_gradient(dy, bias_kind)
-
-
-def _saved(x, kernel, bias):
-    dtype = jnp.result_type(x, kernel, *([] if bias is None else [bias]))
-    return dtype, (x, kernel, Static((dtype, None if bias is None else jax.typeof(bias))))
-
-
-def _with_bias(y, bias, x, dtype):
-    y = y if bias is None else y + bias.astype(y.dtype)
-    return unflatten(y.astype(dtype), x)
-
-
-def _bias_gradient(dy, kind):
-    return None if kind is None else like(jnp.sum(dy, axis=range(dy.ndim - 1), dtype=sum_dtype(dy.dtype)), kind)
+    return dx, dk, bias_gradient(dy, bias_kind)

@@ -1,0 +1,97 @@
+"""Convolution: sizes, its relation to strict convolution and to JAX's, and its layers."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import dlfn
+from dlfn import nn, ops
+
+KEY = jax.random.key(0)
+
+
+def random(*shape):
+    return jax.random.normal(KEY, shape)
+
+
+def test_output_sizes_are_those_of_the_op():
+    for n, k, s, d, p in itertools.product((5, 8), (1, 2, 3), (1, 2, 3), (1, 2), ("VALID", "SAME", 1, (2, 0))):
+        pads = (p,) if isinstance(p, tuple) else p
+        x, kernel = jax.ShapeDtypeStruct((n, 1), jnp.float32), jax.ShapeDtypeStruct((k, 1, 1), jnp.float32)
+        y = jax.eval_shape(lambda x, k: ops.conv(x, k, strides=s, dilation=d, padding=pads), x, kernel)  # noqa: B023
+        assert y.shape[0] == ops.conv_output_size(n, k, stride=s, dilation=d, padding=p)
+
+
+def test_a_flipped_kernel_makes_it_convolution_in_the_strict_sense():
+    x, kernel = random(9), random(4)
+    y = ops.conv(x[:, None], ops.flip_kernel(kernel[:, None, None]))[:, 0]
+    np.testing.assert_allclose(y, np.convolve(x, kernel, "valid"), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("window", "strides"), [(4, 2), (3, 2), (5, 3), (2, 3), (1, 2)])
+def test_same_transposed_convolution_is_that_of_jax(window, strides):
+    x, kernel = random(2, 5, 6, 3), random(window, window, 3, 4)
+    layout = ("NHWC", "HWIO", "NHWC")
+    expected = lax.conv_transpose(x, ops.flip_kernel(kernel), (strides,) * 2, "SAME", dimension_numbers=layout)
+    np.testing.assert_allclose(
+        ops.conv_transpose(x, kernel, strides=strides, padding="SAME"), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids=["dense", "depthwise"])
+def test_shared_and_separate_kernels_under_vmap(groups, x64):
+    x, kernel = random(3, 2, 5, 4, 4), random(3, 3, 2, 4 // groups, 4)
+    loss = lambda x, k: jnp.sum(ops.conv(x, k, groups=groups, padding=1) ** 3)  # noqa: E731
+    for axes, k in (((0, 0), kernel), ((0, None), kernel[0])):
+        got = jax.vmap(jax.grad(loss, (0, 1)), axes)(x, k)
+        expected = jax.vmap(jax.grad(dlfn.autodiff(loss), (0, 1)), axes)(x, k)
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+LAYERS = {
+    "conv": (nn.Conv(6, (3, 3), strides=2, padding="SAME"), (2, 7, 6, 4), (2, 4, 3, 6), 2 * 9 * 4 * 144),
+    "grouped": (nn.Conv(6, (3,), groups=2, bias=False), (2, 7, 4), (2, 5, 6), 2 * 3 * 2 * 60),
+    "depthwise": (nn.DepthwiseConv((3, 2), multiplier=2), (2, 5, 5, 4), (2, 3, 4, 8), 2 * 6 * 192),
+    "transposed": (nn.ConvTranspose(6, (4, 4), strides=2, padding=1), (2, 3, 3, 4), (2, 6, 6, 6), 2 * 16 * 6 * 72),
+}
+
+
+@pytest.mark.parametrize(("layer", "inputs", "outputs", "flops"), LAYERS.values(), ids=LAYERS)
+def test_layers(layer, inputs, outputs, flops):
+    params, state = layer.init(KEY, jax.ShapeDtypeStruct(inputs, jnp.float32))
+    y, new_state = jax.jit(layer.apply)(params, state, jnp.ones(inputs))
+    assert (y.shape, new_state, ("bias" in params)) == (outputs, (), layer.bias)
+    assert layer.flops(jnp.ones(inputs), y) == flops
+    assert isinstance(hash(layer), int)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "parts"),
+    [
+        (lambda: ops.conv(random(5, 5), random(3, 3, 1, 2)), ["spatial axes", "x[..., None]"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 3, 1, 4)), ["last axis of x", "groups=4"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 3, 2, 3), groups=2), ["groups=2 must divide its 3"]),
+        (lambda: ops.conv(random(2, 2, 4), random(3, 3, 4, 3)), ["does not fit"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 4)), ["kernel is float32[3,4]", "(*window, in, out)"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 3, 4, 2), random(3)), ["bias", "[2]"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 3, 4, 2), strides=0), ["strides is 0"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 3, 4, 2), padding="same"), ["'same'", "'SAME'"]),
+        (lambda: ops.conv_transpose(random(5, 5, 4), random(3, 3, 2, 4)), ["swapaxes"]),
+        (lambda: ops.conv_transpose(random(5, 4), random(3, 4, 2), output_padding=1), ["below the stride"]),
+        (lambda: ops.conv_transpose(random(1, 4), random(2, 4, 2), padding=1), ["crops 2"]),
+        (lambda: nn.Conv(3, 3), ["window is 3", "(3, 3)"]),  # pyright: ignore[reportArgumentType]
+        (lambda: nn.Conv(4, (3, 3)).init(KEY, random(5, 5)), ["2 spatial axes", "(5, 5)"]),
+    ],
+)
+def test_mistakes_are_named_with_their_fix(mistake, parts):
+    with pytest.raises(dlfn.InputError) as caught:
+        mistake()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
