@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._class_ids import are_ids, check_smoothing, class_ids, class_losses, cut, logits_gradient, reduce_valid
+from dlfn.ops._class_ids import (
+    are_ids,
+    check_smoothing,
+    class_ids,
+    class_losses,
+    cut,
+    entry,
+    logits_gradient,
+    reduce_valid,
+)
 from dlfn.ops._common import (
     check_reduction,
     describe,
@@ -122,7 +131,7 @@ def _softmax_cross_entropy_backward(residuals, dy, *, reduction, label_smoothing
 def _ids_forward(logits, labels, reduction, label_smoothing, ignore_label):
     z = upcast(logits)
     index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
-    losses, statistics = class_losses(z, index, wrong, label_smoothing)
+    losses, statistics = class_losses(z, entry(z, index), index, wrong, label_smoothing)
     y, n = reduce_valid(losses, valid, reduction)
     return y.astype(logits.dtype), (logits, labels, statistics, n)
 
