@@ -15,6 +15,7 @@ from dlfn.nn.activations import (
 )
 from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.combinators import Residual, Serial
+from dlfn.nn.embedding import Embedding
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.summary import count_parameters, summary
@@ -24,6 +25,7 @@ __all__ = [
     "GELU",
     "Activation",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Layer",
     "Linear",

@@ -23,7 +23,6 @@ __all__ = [
     "class_ids",
     "class_losses",
     "cut",
-    "entry",
     "logits_gradient",
     "reduce_valid",
 ]
@@ -89,12 +88,12 @@ def cut(z):
     return jnp.clip(z, -big, big)
 
 
-def class_losses(z, z_k, index, wrong, label_smoothing):
-    """The loss of every row, given the logit of its class, and what :func:`logits_gradient` needs to know of it."""
+def class_losses(z, index, wrong, label_smoothing):
+    """The loss of every row, and what :func:`logits_gradient` needs to know of it."""
     top = jnp.max(z, axis=-1)
     m = cut(top)
     others = jnp.minimum(jnp.sum(_exp_of_others(z, index, m), axis=-1), INFINITE)
-    z_k = jnp.where(wrong, jnp.nan, z_k)
+    z_k = jnp.where(wrong, jnp.nan, _entry(z, index))
     e_k = jnp.exp(cut(z_k) - m)
     s = jnp.minimum(others + e_k, INFINITE)
     s = jnp.where(s == 0, jnp.ones_like(s), s)
@@ -127,7 +126,7 @@ def _exp_of_others(z, index, m):
 # the mask fuses with its neighbours, and sharded classes allow nothing else.
 
 
-def entry(z, index):
+def _entry(z, index):
     if _one_by_one(z):
         return jnp.take_along_axis(z, index[..., None], axis=-1, mode="promise_in_bounds")[..., 0]
     return jnp.sum(jnp.where(_is_class(index, z), z, jnp.zeros_like(z)), axis=-1)

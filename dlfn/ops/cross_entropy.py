@@ -131,7 +131,7 @@ def _softmax_cross_entropy_backward(residuals, dy, *, reduction, label_smoothing
 def _ids_forward(logits, labels, reduction, label_smoothing, ignore_label):
     z = upcast(logits)
     index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
-    losses, statistics = class_losses(z, entry(z, index), index, wrong, label_smoothing)
+    losses, statistics = class_losses(z, index, wrong, label_smoothing)
     y, n = reduce_valid(losses, valid, reduction)
     return y.astype(logits.dtype), (logits, labels, statistics, n)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._class_ids import check_ids, class_ids, class_losses, entry, logits_gradient, reduce_valid
+from dlfn.ops._class_ids import check_ids, class_ids, class_losses, logits_gradient, reduce_valid
 from dlfn.ops._common import describe, power, require_float, require_focus, require_rank, upcast
 
 __all__ = ["softmax_focal_loss"]
@@ -63,7 +63,7 @@ def _check(logits, labels, *, gamma, reduction, ignore_label):
 def _forward(logits, labels, *, gamma, reduction, ignore_label):
     z = upcast(logits)
     index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
-    losses, statistics = class_losses(z, entry(z, index), index, wrong, 0.0)
+    losses, statistics = class_losses(z, index, wrong, 0.0)
     r = statistics.others * statistics.inverse
     focus = power(r, gamma)
     # Where r is 0 so is the loss, and where p_k is 0 the loss may be inf.

@@ -12,7 +12,6 @@ from dlfn.ops._class_ids import (
     check_smoothing,
     class_ids,
     class_losses,
-    entry,
     logits_gradient,
     reduce_valid,
 )
@@ -139,12 +138,9 @@ class _Head:
         self.classes_first, self.precision = classes_first, precision
         self.classes = w.shape[0 if classes_first else 1]
 
-    def logits(self, x, index):
-        """The logits, and of each row that of its class: read first, so that what follows may overwrite the logits."""
+    def logits(self, x):
         z = dot(x, self.w, ((x.ndim - 1,), (1 if self.classes_first else 0,)), self.precision)
-        if self.b is not None:
-            z = z + self.b.astype(z.dtype)
-        return lax.optimization_barrier((z, entry(z, index)))
+        return z if self.b is None else z + self.b.astype(z.dtype)
 
     def totals(self):
         """Zeros for the gradients of w and b; of the arguments' own, which under shard_map know their axes."""
@@ -234,13 +230,12 @@ def _forward(x, w, labels, b, *, classes_first, reduction, label_smoothing, igno
 
     def of_losses(carry, rows):
         x, index, _, wrong = rows
-        z, z_k = head.logits(x, index)
-        return carry, class_losses(z, z_k, index, wrong, label_smoothing)
+        return carry, class_losses(head.logits(x), index, wrong, label_smoothing)
 
     def with_gradients(totals, rows):
         x, index, valid, wrong = rows
-        z, z_k = head.logits(x, index)
-        losses, statistics = class_losses(z, z_k, index, wrong, label_smoothing)
+        z = head.logits(x)
+        losses, statistics = class_losses(z, index, wrong, label_smoothing)
         g = logits_gradient(z, index, statistics, valid.astype(z.dtype), label_smoothing)
         totals, dx = head.backward(totals, x, g)
         return totals, (losses, dx)
@@ -268,7 +263,7 @@ def _backward(residuals, dy, *, classes_first, reduction, label_smoothing, ignor
 
     def step(totals, rows):
         x, index, statistics, dy = rows
-        g = logits_gradient(head.logits(x, index)[0], index, statistics, dy, label_smoothing)
+        g = logits_gradient(head.logits(x), index, statistics, dy, label_smoothing)
         return head.backward(totals, x, g)
 
     (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
