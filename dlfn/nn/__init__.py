@@ -26,11 +26,12 @@ from dlfn.nn.activations import (
     Tanh,
 )
 from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
-from dlfn.nn.basic import Flatten, Linear
+from dlfn.nn.basic import Dropout, Flatten, Linear
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from dlfn.nn.dropout import DropConnect, Dropout, SpatialDropout
+from dlfn.nn.embedding import Embedding
 from dlfn.nn.gated import GEGLU, GLU, Gated, PReLU, SwiGLU
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
@@ -66,6 +67,7 @@ __all__ = [
     "DepthwiseConv",
     "DropConnect",
     "Dropout",
+    "Embedding",
     "FeedForward",
     "Flatten",
     "GRUCell",

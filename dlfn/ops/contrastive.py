@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._class_ids import class_losses, logits_gradient
 from dlfn.ops._common import (
     check_reduction,
     describe,
@@ -89,25 +88,26 @@ def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
     dtype = jnp.result_type(queries, keys)
     q, k, tau = _wide(queries, keys, temperature)
     similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
-    pairs = jnp.sum(q * k, axis=-1) / tau
-    directions = _directions(similarities, symmetric)
-    found = [class_losses(s, _own(s), False, 0.0) for s in directions]
-    losses = sum(losses for losses, _ in found) / len(found)
-    statistics = [statistics for _, statistics in found]
-    return reduce(losses, reduction).astype(dtype), (queries, keys, temperature, similarities, pairs, statistics)
+    own = jnp.sum(jnp.where(_diagonal(similarities), similarities, jnp.zeros_like(similarities)), axis=-1)
+    found = [_losses(similarities, own, axis) for axis in _axes(symmetric)]
+    losses = sum(losses for losses, *_ in found) / len(found)
+    rows = [(m, others, inverse) for _, m, others, inverse in found]
+    return reduce(losses, reduction).astype(dtype), (queries, keys, temperature, similarities, own, rows)
 
 
 @info_nce.def_backward
 def _backward(residuals, dy, *, symmetric, reduction, precision):
-    queries, keys, temperature, similarities, pairs, statistics = residuals
+    queries, keys, temperature, similarities, own, rows = residuals
     q, k, tau = _wide(queries, keys, temperature)
-    dy = jnp.broadcast_to(weight_of_each(dy, reduction, pairs.shape, q.dtype), pairs.shape) / len(statistics)
-    directions = _directions(similarities, symmetric)
-    gs = [logits_gradient(s, _own(s), known, dy, 0.0) for s, known in zip(directions, statistics)]
-    dtau = -sum(jnp.sum(g * (s - pairs[..., None])) for g, s in zip(gs, directions)) / tau
-    g = (gs[0] + jnp.swapaxes(gs[1], -1, -2) if symmetric else gs[0]) / tau
-    dq = jnp.matmul(g, k, precision=precision)
-    dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision)
+    dy = jnp.broadcast_to(weight_of_each(dy, reduction, own.shape, q.dtype), own.shape) / len(rows)
+    g, dtau = jnp.zeros_like(similarities), jnp.zeros_like(tau)
+    for axis, (m, others, inverse) in zip(_axes(symmetric), rows):
+        per_row = dy * inverse
+        e = jnp.exp(similarities - jnp.expand_dims(m, axis)) * jnp.expand_dims(per_row, axis)
+        part = jnp.where(_diagonal(similarities), jnp.expand_dims(-others * per_row, axis), e)
+        g, dtau = g + part, dtau - jnp.sum(part * (similarities - jnp.expand_dims(own, axis))) / tau
+    dq = jnp.matmul(g, k, precision=precision) / tau
+    dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision) / tau
     kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
     return like(dq, kinds[0]), like(dk, kinds[1]), like(dtau, kinds[2])
 
@@ -117,10 +117,22 @@ def _wide(queries, keys, temperature):
     return queries.astype(dtype), keys.astype(dtype), temperature.astype(dtype)
 
 
-def _directions(similarities, symmetric):
-    return (similarities, jnp.swapaxes(similarities, -1, -2)) if symmetric else (similarities,)
+def _axes(symmetric):
+    """Along keys, and along queries."""
+    return (-1, -2) if symmetric else (-1,)
 
 
-def _own(similarities):
-    """The class of every row: its own number."""
-    return jnp.zeros_like(similarities[..., 0], dtype=jnp.int32) + jnp.arange(similarities.shape[-1], dtype=jnp.int32)
+def _diagonal(similarities):
+    n = jnp.arange(similarities.shape[-1])
+    return n[:, None] == n
+
+
+def _losses(similarities, own, axis):
+    """The losses of one direction; the largest similarity, and with e = exp of the difference to it the sum of the
+    others' e and 1 / that of all."""
+    m = jnp.max(similarities, axis=axis)
+    e = jnp.exp(similarities - jnp.expand_dims(m, axis))
+    others = jnp.sum(jnp.where(_diagonal(similarities), jnp.zeros_like(e), e), axis=axis)
+    total = others + jnp.exp(own - m)
+    losses = jnp.where(own == m, jnp.log1p(others), (m - own) + jnp.log(total))
+    return losses, m, others, 1 / total

@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._class_ids import are_ids, check_smoothing, class_ids, class_losses, cut, logits_gradient, reduce_valid
+from dlfn.ops._class_ids import (
+    are_ids,
+    check_smoothing,
+    class_ids,
+    class_losses,
+    cut,
+    entry,
+    logits_gradient,
+    reduce_valid,
+)
 from dlfn.ops._common import (
     check_reduction,
     describe,

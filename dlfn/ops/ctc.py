@@ -1,6 +1,5 @@
 r"""Connectionist temporal classification: the loss of a sequence of labels whose alignment in time is unknown."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -160,9 +159,14 @@ def _out_of(state, frame, jumps):
     return _log_sum(blanks, after), _log_sum(labels, blanks[..., 1:], to_label)
 
 
-def _log_sum(*terms):
-    m = lax.stop_gradient(functools.reduce(jnp.maximum, terms))
-    return m + jnp.log(functools.reduce(jnp.add, [jnp.exp(term - m) for term in terms]))
+def _log_sum(a, b, c=None):
+    """log(exp(a) + exp(b) + exp(c)), all finite."""
+    low, high = jnp.minimum(a, b), jnp.maximum(a, b)
+    if c is None:
+        return high + jnp.log(1 + jnp.exp(low - high))
+    middle = jnp.maximum(low, jnp.minimum(high, c))
+    low, high = jnp.minimum(low, c), jnp.maximum(high, c)
+    return high + jnp.log(1 + jnp.exp(middle - high) + jnp.exp(low - high))
 
 
 def _exponentials(state):
@@ -202,25 +206,26 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     start = tuple(jnp.where(at, zero, _NEVER) for at in (slot == 0, slot[:-1] < 0))
     ends = tuple(jnp.where(at, zero, _NEVER) for at in (slot == last, slot[:-1] == last - 1))
 
-    def forwards(carry, frame):
-        state, total = carry
-        state, scale = _normalised(_into(state, frame, jumps), state, frame.counts)
-        return (state, total + scale), state
+    def step(carry, frames):
+        alpha, total, beta = carry
+        forwards, backwards = frames
+        alpha, scale = _normalised(_into(alpha, forwards, jumps), alpha, forwards.counts)
+        before, _ = _normalised(_out_of(beta, backwards, jumps), beta, backwards.counts)
+        return (alpha, total + scale, before), (alpha, beta)
 
-    def backwards(state, step):
-        frame, alpha = step
-        paths, total, _ = _exponentials([a + b for a, b in zip(alpha, state)])
-        blanks, labels = (part / total for part in paths)
-        state, _ = _normalised(_out_of(state, frame, jumps), state, frame.counts)
-        return state, jnp.concatenate([labels, jnp.sum(blanks, axis=-1, keepdims=True)], axis=-1)
+    def mirrored(arrays):
+        return jax.tree.map(lambda a: jnp.flip(a, 0), arrays)
 
-    (state, total), alphas = lax.scan(forwards, (start, zero), frames)
-    _, paths, largest = _exponentials([a + b for a, b in zip(state, ends)])
+    # Both recursions step together: alpha from the first frame on, beta from the last one back.
+    (alpha, total, _), (alphas, betas) = lax.scan(step, (start, zero, ends), (frames, mirrored(frames)))
+    _, paths, largest = _exponentials([a + b for a, b in zip(alpha, ends)])
     log_likelihood = (total + largest + jnp.log(paths))[..., 0]
     possible = log_likelihood > _NEVER / 2
     losses = jnp.where(wrong, jnp.nan, jnp.where(possible, -log_likelihood, jnp.inf))
 
-    gamma = jnp.moveaxis(lax.scan(backwards, ends, (frames, alphas), reverse=True)[1], 0, -2)
+    (blanks, at_labels), paths, _ = _exponentials([a + b for a, b in zip(alphas, mirrored(betas))])
+    gamma = jnp.concatenate([at_labels, jnp.sum(blanks, axis=-1, keepdims=True)], axis=-1) / paths
+    gamma = jnp.moveaxis(gamma, 0, -2)
     p = e / s
     dz = _scatter_add(p, classes, -gamma)
     # At a class of more than half the probability: minus the rest of the row.

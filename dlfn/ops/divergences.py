@@ -21,7 +21,7 @@ from dlfn.ops._common import (
 __all__ = ["kl_divergence"]
 
 # Terms of the series of (exp(t) - 1 - t) / t² that are enough up to |t| = 1/2, by the size of the dtype.
-_TERMS = {4: 8, 8: 15}
+_TERMS = {4: 7, 8: 14}
 
 
 @Op
@@ -82,59 +82,58 @@ def _check(logits, target_logits, *, reduction):
 @kl_divergence.def_forward
 def _forward(logits, target_logits, *, reduction):
     z, target = upcast_alike(logits, target_logits)
-    p, difference, t = _compared(z, target)
-    losses = jnp.sum(_terms(p, difference, t), axis=-1)
-    return reduce(losses, reduction).astype(jnp.result_type(logits, target_logits)), (logits, target_logits, losses)
+    m_q, m_p = _largest(z), _largest(target)
+    e_q, e_p = jnp.exp(z - m_q), jnp.exp(target - m_p)
+    per_q, per_p = (1 / _or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_q, e_p))
+    # The change of the normaliser, of which log1p keeps the digits where it is small.
+    gap = _gap(z, target) - (m_q - m_p)
+    change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
+    change = jnp.where(jnp.abs(change) < 0.5, jnp.log1p(jnp.maximum(change, -0.5)), jnp.log(per_p / per_q))
+    p, q, t = e_p * per_p, e_q * per_q, gap - change
+    small, s, series = _series(t)
+    far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
+    losses = jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1)
+    y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
+    return y, (logits, target_logits, (m_q, m_p, per_q, per_p, (m_q - m_p) + change, losses))
 
 
 @kl_divergence.def_backward
 def _backward(residuals, dy, *, reduction):
-    logits, target_logits, losses = residuals
+    logits, target_logits, (m_q, m_p, per_q, per_p, offset, losses) = residuals
     z, target = upcast_alike(logits, target_logits)
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, losses.shape, z.dtype), losses.shape)[..., None]
-    p, difference, t = _compared(z, target)
+    p, q = jnp.exp(target - m_p) * per_p, jnp.exp(z - m_q) * per_q
+    t = _gap(z, target) - offset
     dtarget = jnp.where(p == 0, jnp.zeros_like(p), p * (t + losses[..., None]))
-    return like(dy * difference, jax.typeof(logits)), like(-dy * dtarget, jax.typeof(target_logits))
+    return like(dy * _change(p, q, t), jax.typeof(logits)), like(-dy * dtarget, jax.typeof(target_logits))
 
 
-def _compared(z, target):
-    """p, q - p, and t = log(q / p)."""
-    b, m_b = _shifted(z)
-    a, m_a = _shifted(target)
-    e_a, e_b = jnp.exp(a), jnp.exp(b)
-    per_a, per_b = (1 / _or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_a, e_b))
-    # Differences first: that of two close logits is exact.
-    gap = jnp.where((a == -jnp.inf) & (b == -jnp.inf), jnp.zeros_like(z), z - target) - (m_b - m_a)
-    t = gap - jnp.log1p(jnp.sum(_difference(e_a, e_b, gap), axis=-1, keepdims=True) * per_a)
-    p = e_a * per_a
-    return p, _difference(p, e_b * per_b, t), t
-
-
-def _shifted(z):
-    """z - max z and max z, cut to the finite range."""
-    z = jnp.minimum(z, jnp.finfo(z.dtype).max)
-    m = lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf))
-    m = jnp.where(m == -jnp.inf, jnp.zeros_like(m), m)
-    return z - m, m
+def _largest(z):
+    """max z, cut to the finite range."""
+    big = jnp.finfo(z.dtype).max
+    return lax.stop_gradient(jnp.clip(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf), -big, big))
 
 
 def _or_one(s):
     return jnp.where(s == 0, jnp.ones_like(s), s)
 
 
-def _difference(p, q, t):
+def _gap(z, target):
+    """The difference of the logits, which is exact where they are close."""
+    return jnp.where((z == -jnp.inf) & (target == -jnp.inf), jnp.zeros_like(z), z - target)
+
+
+def _change(p, q, t):
     """q - p, given t = log(q / p)."""
-    # Not of -|t|, whose derivative at 0 is 0.
-    relative = jnp.expm1(jnp.where(t > 0, -t, t))
-    return jnp.where(t > 0, -q * relative, p * relative)
+    small, s, series = _series(t)
+    return jnp.where(small, p * (s + s * s * series), q - p)
 
 
-def _terms(p, difference, t):
-    """p (e^t - 1 - t), which is 0 or more."""
+def _series(t):
+    """Where t is small, t there, and (exp(t) - 1 - t) / t²."""
     small = jnp.abs(t) < 0.5
     s = jnp.where(small, t, jnp.zeros_like(t))
     series = jnp.zeros_like(t)
     for k in reversed(range(_TERMS[t.dtype.itemsize])):
         series = series * s + 1 / math.factorial(k + 2)
-    far = difference - jnp.where(p == 0, jnp.zeros_like(t), p * t)
-    return jnp.where(small, p * (s * s * series), far)
+    return small, s, series

@@ -163,10 +163,10 @@ class _Head:
         def product(g):
             return dot(*((g, x) if self.classes_first else (x, g)), (rows, rows), self.precision, sharding)
 
-        blocks = dw.size // _BLOCK
+        size = max(_BLOCK // x.shape[-1], 128) // 128 * 128
+        blocks = self.classes // size
         if blocks < 2 or jax.default_backend() != "cpu" or sharding is not None:
             return dw + product(g)
-        size = self.classes // blocks
 
         def add(dw, start, size):
             part = lax.dynamic_slice_in_dim(g, start, size, g.ndim - 1)

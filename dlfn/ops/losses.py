@@ -52,7 +52,7 @@ def _of_difference(
 
         def backward(residuals, dy, *, reduction, **static):
             difference, kinds = residuals
-            dx = slope(difference, **static) * weight_of_each(dy, reduction, difference.shape, difference.dtype)
+            dx = weight_of_each(dy, reduction, difference.shape, difference.dtype) * slope(difference, **static)
             return like(dx, kinds.value[0]), like(-dx, kinds.value[1])
 
         return Op(definition, forward, backward, check=check)

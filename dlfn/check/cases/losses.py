@@ -50,7 +50,7 @@ _OTHERS = (
      Trap("slope 0 at 0", ([1.0, 3.0], [1.0, 1.0]), {0: [0.0, 0.5], 1: [0.0, -0.5]}, value=1.0)),
     (ops.huber, {"delta": 0.5},
      lambda torch, a, b, reduction, delta: torch.nn.functional.huber_loss(a, b, reduction=reduction, delta=delta),
-     lambda a, b, *, delta: jnp.mean(optax.huber_loss(a, b, delta)), "optax",
+     lambda a, b, *, delta: jnp.mean(optax.huber_loss(a, b, delta=delta)), "optax",
      Trap("at infinity", ([INF, -INF, 1e30], [0.0, 0.0, 0.0]), {0: [1.0, -1.0, 1.0]}, value=[INF, INF, 1e30],
           static={"reduction": "none"})),
     (ops.log_cosh, {},

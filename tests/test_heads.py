@@ -1,0 +1,64 @@
+"""Embeddings and heads: what the sweeps cannot see."""
+
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dlfn
+from dlfn import nn, ops
+
+KEY = jax.random.key(0)
+
+
+def dots(f, *args):
+    """How many matrix products the compiled program has; a loop's body counts once."""
+    return len(re.findall(r" dot\(", jax.jit(f).lower(*args).compile().as_text()))
+
+
+def test_gradients_are_left_out_where_only_the_value_is_wanted():
+    x, w, labels = jnp.ones((8, 16)), jnp.ones((16, 32)), jnp.zeros(8, int)
+
+    def loss(x, w):
+        return ops.linear_cross_entropy(x, w, labels, chunk=2)
+
+    def in_a_loop(x, w):
+        return jax.lax.scan(lambda total, _: (total + loss(x, w), None), 0.0, None, length=3)[0]
+
+    assert dots(loss, x, w) == dots(in_a_loop, x, w) == 1
+    assert dots(jax.grad(loss), x, w) == dots(jax.grad(loss, 1), x, w) == 2
+    assert dots(jax.grad(loss, (0, 1)), x, w) == 3
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("classes_first", [False, True])
+def test_weight_gradients_by_blocks_of_classes(monkeypatch, reduction, classes_first):
+    """Blocks only form in large heads: here of 128 classes, with some left over."""
+    module = sys.modules["dlfn.ops.linear_cross_entropy"]
+    monkeypatch.setattr(module, "_BLOCK", 1)
+    x, w = jax.random.normal(KEY, (7, 3)), jax.random.normal(KEY, (300, 3) if classes_first else (3, 300))
+    labels = jnp.arange(7) * 40
+
+    def loss(x, w, f):
+        return jnp.sum(jnp.sin(f(x, w, labels, classes_first=classes_first, reduction=reduction, chunk=3)))
+
+    ours = jax.grad(loss, (0, 1))(x, w, ops.linear_cross_entropy)
+    expected = jax.grad(loss, (0, 1))(x, w, ops.linear_cross_entropy.definition)
+    for a, b in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_tied_head_is_the_table():
+    layer = nn.Embedding(11, 4)
+    ids = jnp.array([[1, 2], [3, 10]])
+    params, state = layer.init(KEY, ids)
+    x, _ = layer.apply(params, state, ids)
+    np.testing.assert_array_equal(x, params["table"][ids])
+    np.testing.assert_allclose(layer.logits(params, x), x @ params["table"].T, rtol=1e-6)
+    expected = ops.softmax_cross_entropy(layer.logits(params, x), ids, label_smoothing=0.1)
+    np.testing.assert_allclose(layer.loss(params, x, ids, label_smoothing=0.1), expected, rtol=1e-6)
+    with pytest.raises(dlfn.InputError, match=r"Embedding\(vocabulary=11, features=4\) takes integers"):
+        layer.apply(params, state, x)
