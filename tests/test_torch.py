@@ -92,8 +92,9 @@ LAYERS = {
 }  # fmt: skip
 PLAIN = {  # activations without parameters
     "Sigmoid": F.Sigmoid, "Tanh": F.Tanh, "ReLU": F.ReLU, "SiLU": F.SiLU, "GELU": F.GELU, "ELU": F.ELU, "SELU": F.SELU,
-    "CELU": F.CELU, "Mish": F.Mish, "HardSwish": F.Hardswish, "HardTanh": F.Hardtanh, "HardSigmoid": lambda: _HardSigmoid(),
-    "Softsign": F.Softsign, "LogSigmoid": F.LogSigmoid, "ReLU6": F.ReLU6, "LeakyReLU": F.LeakyReLU,
+    "CELU": F.CELU, "Mish": F.Mish, "HardSwish": F.Hardswish, "HardTanh": F.Hardtanh,
+    "HardSigmoid": lambda: _HardSigmoid(), "Softsign": F.Softsign, "LogSigmoid": F.LogSigmoid,
+    "ReLU6": F.ReLU6, "LeakyReLU": F.LeakyReLU,
     "Softmax": lambda: F.Softmax(-1), "LogSoftmax": lambda: F.LogSoftmax(-1),
 }  # fmt: skip
 LAYERS |= {name: (getattr(nn, name)(), ROW, make, False) for name, make in PLAIN.items()}

@@ -26,7 +26,7 @@ from dlfn.nn.activations import (
     Tanh,
 )
 from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
-from dlfn.nn.basic import Dropout, Flatten, Linear
+from dlfn.nn.basic import Flatten, Linear
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
@@ -46,27 +46,30 @@ from dlfn.nn.zoneout import Zoneout
 
 __all__ = [
     "ACTIVATIONS",
+    "CELU",
+    "ELU",
+    "GEGLU",
+    "GELU",
+    "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SELU",
     "Activation",
     "AdaptiveAvgPool",
     "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
     "Bidirectional",
-    "CELU",
     "Cell",
     "Conv",
     "ConvTranspose",
     "DepthwiseConv",
     "DropConnect",
     "Dropout",
-    "ELU",
     "Embedding",
     "FeedForward",
     "Flatten",
-    "GEGLU",
-    "GELU",
-    "GLU",
-    "GRU",
     "GRUCell",
     "Gated",
     "GlobalAvgPool",
@@ -75,7 +78,6 @@ __all__ = [
     "HardSwish",
     "HardTanh",
     "InstanceNorm",
-    "LSTM",
     "LSTMCell",
     "Layer",
     "LayerNorm",
@@ -90,14 +92,12 @@ __all__ = [
     "PReLU",
     "Parallel",
     "RMSNorm",
-    "RNN",
     "RNNCell",
     "ReLU",
     "ReLU6",
     "Recurrent",
     "Repeat",
     "Residual",
-    "SELU",
     "Sequence",
     "Serial",
     "SiLU",

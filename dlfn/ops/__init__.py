@@ -7,7 +7,7 @@ from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
 from dlfn.ops.binary_losses import binary_cross_entropy, binary_focal_loss, hinge
 from dlfn.ops.channel_norm import group_norm, instance_norm
 from dlfn.ops.contrastive import info_nce
-from dlfn.ops.conv import conv, conv_output_size, conv_transpose, flip_kernel
+from dlfn.ops.conv import conv, conv_output_size, flip_kernel
 from dlfn.ops.conv_transpose import conv_transpose
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.ctc import ctc_loss

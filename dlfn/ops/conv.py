@@ -8,16 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-<<<<<<< HEAD
-from dlfn.ops._common import Static, describe, like, require_float
-from dlfn.ops._correlation import Geometry, flatten, maps, sum_dtype, unflatten
-from dlfn.ops._windows import output_sizes, pads, per_axis, span, spatial_sizes
-=======
 from dlfn.ops._common import describe, like
 from dlfn.ops._convolving import KERNEL_AXES, bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops._correlation import Geometry, flatten, maps, unflatten
 from dlfn.ops._windows import output_sizes, pads, per_axis, spatial_sizes
->>>>>>> w-conv
 
 __all__ = ["conv", "conv_output_size", "flip_kernel"]
 
@@ -157,44 +151,6 @@ def _geometry(op, x, kernel, strides, padding, dilation, groups, precision):
     return Geometry(sizes, positions, window, strides, padded, dilation, groups, precision)
 
 
-<<<<<<< HEAD
-def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
-    op = "conv_transpose"
-    window, strides, dilation = _windows(op, kernel, strides, dilation)
-    positions = spatial_sizes(op, x, len(window))
-    same = tuple(m * s for m, s in zip(positions, strides, strict=True))
-    padded = pads(op, padding, same, window, strides, dilation)
-    more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
-    if len(more) != len(window) or not all(
-        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
-    ):
-        raise InputError(
-            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each axis, "
-            f"and strides is {strides}"
-        )
-    if padding == "SAME":
-        if any(more):
-            raise InputError(f"{op}: output_padding is {output_padding!r}, and must be 0 where padding is 'SAME'")
-        return Geometry(same, positions, window, strides, padded, dilation, groups, precision)
-    sizes = []
-    for m, k, s, d, pad, o in zip(positions, window, strides, dilation, padded, more, strict=True):
-        full = span(m, s) + span(k, d) - 1
-        sizes.append(full - sum(pad) + o)
-        if sizes[-1] < 1:
-            raise InputError(
-                f"{op}: padding crops {sum(pad)} entries from an axis that has {full + o} without; crop less"
-            )
-    return Geometry(tuple(sizes), positions, window, strides, padded, dilation, groups, precision)
-
-
-def _windows(op, kernel, strides, dilation):
-    window = kernel.shape[:-2]
-    rank = len(window)
-    return window, per_axis(op, "strides", strides, rank), per_axis(op, "dilation", dilation, rank)
-
-
-=======
->>>>>>> w-conv
 @conv.def_check
 def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
     check_arrays("conv", x, kernel, bias, groups)

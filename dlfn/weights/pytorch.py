@@ -97,10 +97,12 @@ def multi_head_attention(inputs: Sequence[str] = ("q", "k", "v"), output: str = 
 
 
 def _recurrent(layer: nn.Recurrent, number: int = 0) -> Names:
-    of = {nn.RNNCell: rnn, nn.LSTMCell: lstm, nn.GRUCell: gru}.get(type(layer.cell))
-    if of is None or (of is gru and not layer.cell.reset_after):
-        raise InputError(f"torch_names: PyTorch has no module for {layer.cell}; a GRU needs reset_after=True")
-    return of(number, reverse=layer.reverse, bias=layer.cell.bias)
+    match layer.cell:
+        case nn.GRUCell(reset_after=True, bias=bias):
+            return gru(number, reverse=layer.reverse, bias=bias)
+        case nn.RNNCell(bias=bias) | nn.LSTMCell(bias=bias):
+            return rnn(number, reverse=layer.reverse, bias=bias)
+    raise InputError(f"torch_names: PyTorch has no module for {layer.cell}; a GRU needs reset_after=True")
 
 
 def _bidirectional(layer: nn.Bidirectional, number: int = 0) -> Names:
@@ -132,6 +134,7 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.BatchNorm: lambda layer: batch_norm(affine=layer.scale),
     nn.MultiHeadAttention: lambda layer: multi_head_attention(bias=layer.bias),
     nn.PReLU: lambda layer: {"weight": "alpha"},
+    nn.Embedding: lambda layer: embedding(),
     nn.Recurrent: _recurrent,
     nn.Bidirectional: _bidirectional,
     nn.Stacked: _stacked,
