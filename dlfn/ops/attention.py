@@ -155,7 +155,7 @@ def _put(x, rows, start):
     return rows if rows.shape == x.shape else lax.dynamic_update_slice_in_dim(x, rows, start, axis=-2)
 
 
-def _first(x, keys):
+def _first(x, keys) -> Any:
     """The first keys of what broadcasts to scores."""
     return x if x is None or x.shape[-1] == 1 else x[..., :keys]
 
