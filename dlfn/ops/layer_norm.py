@@ -169,8 +169,9 @@ def _rms_norm_forward(x, scale, *, eps):
 def _rms_norm_backward(residuals, dy):
     x, r, scale = residuals
     z, dy = (array.astype(r.dtype) for array in upcast_alike(x, dy))
-    normal = z * r
     g = affine(dy, scale, None)
-    dx = r * (g + -(normal * jnp.mean(g * normal, -1, keepdims=True)))
-    dscale = None if scale is None else like(jnp.sum(dy * normal, tuple(range(x.ndim - 1))), jax.typeof(scale))
+    # Sums of products with x itself, not with x̂: XLA on CPU then holds one array less.
+    tilt = r * jnp.mean(g * z, -1, keepdims=True)
+    dx = r * (g + -((z * r) * tilt))
+    dscale = None if scale is None else like(jnp.sum((dy * r) * z, tuple(range(x.ndim - 1))), jax.typeof(scale))
     return like(dx, jax.typeof(x)), dscale
