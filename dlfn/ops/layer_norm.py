@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, like, require_float, require_rank, upcast_alike
+from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
 
 __all__ = ["layer_norm", "rms_norm"]
@@ -169,8 +169,19 @@ def _rms_norm_forward(x, scale, *, eps):
 def _rms_norm_backward(residuals, dy):
     x, r, scale = residuals
     z, dy = (array.astype(r.dtype) for array in upcast_alike(x, dy))
-    normal = z * r
-    g = affine(dy, scale, None)
-    dx = r * (g + -(normal * jnp.mean(g * normal, -1, keepdims=True)))
-    dscale = None if scale is None else like(jnp.sum(dy * normal, tuple(range(x.ndim - 1))), jax.typeof(scale))
-    return like(dx, jax.typeof(x)), dscale
+    products = dy * z
+    along, dscale = _weighted(products, r, scale)
+    dx = r * (affine(dy, scale, None) + -((z * r) * (r * (along / x.shape[-1]))))
+    return like(dx, jax.typeof(x)), None if scale is None else like(dscale, jax.typeof(scale))
+
+
+def _weighted(products, r, scale):
+    """The products weighted by scale and summed over features, and weighted by r and summed over examples."""
+    if scale is None:
+        return jnp.sum(products, -1, keepdims=True), None
+    scale = scale.astype(r.dtype)
+    if is_explicit(products):  # a contraction over sharded axes would need to be told its sharding
+        return jnp.sum(products * scale, -1, keepdims=True), jnp.sum(products * r, tuple(range(r.ndim - 1)))
+    # As matrix products, since XLA on CPU writes every weighted array to memory before it sums it.
+    along = jnp.matmul(products, scale, precision="highest")[..., None]
+    return along, jnp.tensordot(r[..., 0], products, r.ndim - 1, precision="highest")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import describe, like, require_float, require_rank, upcast_alike
-from dlfn.ops._moments import check_eps, dtypes
+from dlfn.ops._common import describe, is_explicit, like, require_float, require_rank, upcast_alike
+from dlfn.ops._moments import check_eps, dtypes, inverse_root
 
 __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 
@@ -21,8 +21,8 @@ def weight_norm(v, g, *, axis=-1):
         \frac{\partial L}{\partial g} = \bar w \cdot u, \qquad
         \frac{\partial L}{\partial v} = \frac g{\|v\|} \big( \bar w - u\, (\bar w \cdot u) \big)
 
-    with the products :math:`\cdot` over the axes of the norm. Squares are taken of v divided by its largest entry, so
-    that they neither overflow nor vanish. Where v = 0 there is no direction: w and all gradients are 0, by convention.
+    with the products :math:`\cdot` over the axes of the norm. Where v = 0 there is no direction: w and all gradients
+    are 0, by convention. So they are where the squares of v are out of float32's range, beyond 1e19 and below 1e-19.
 
     Args:
         v: (..., out), a weight; for kernels H W I O.
@@ -65,35 +65,23 @@ def _weight_norm_check(v, g, *, axis):
         )
 
 
-def _inverse(x):
-    zero = x == 0
-    return jnp.where(zero, jnp.zeros_like(x), 1 / jnp.where(zero, jnp.ones_like(x), x))
-
-
 @weight_norm.def_forward
 def _weight_norm_forward(v, g, *, axis):
     dtype, wide = dtypes(v, g)
     over = _others(v, axis)
     z = v.astype(wide)
-    # The result does not depend on it.
-    largest = lax.stop_gradient(jnp.max(jnp.abs(z), over, keepdims=True, initial=0))
-    z = z * _inverse(largest)
-    squares = jnp.sum(z * z, over, keepdims=True)
-    zero = squares == 0
-    length = largest * jnp.where(zero, squares, jnp.sqrt(jnp.where(zero, jnp.ones_like(squares), squares)))
-    w = v.astype(wide) * (jnp.expand_dims(g.astype(wide), over) * _inverse(length))
-    return w.astype(dtype), (v, g, length)
+    inverse = inverse_root(jnp.sum(z * z, over, keepdims=True))
+    w = z * (jnp.expand_dims(g.astype(wide), over) * inverse)
+    return w.astype(dtype), (v, g, inverse)
 
 
 @weight_norm.def_backward
 def _weight_norm_backward(residuals, dw, *, axis):
-    v, g, length = residuals
+    v, g, inverse = residuals
     over = _others(v, axis)
-    z, dw = (array.astype(length.dtype) for array in upcast_alike(v, dw))
-    inverse = _inverse(length)
-    u = z * inverse
-    along = jnp.sum(dw * u, over, keepdims=True)
-    dv = (jnp.expand_dims(g.astype(length.dtype), over) * inverse) * (dw - u * along)
+    z, dw = (array.astype(inverse.dtype) for array in upcast_alike(v, dw))
+    along = jnp.sum(dw * z, over, keepdims=True) * inverse
+    dv = (jnp.expand_dims(g.astype(inverse.dtype), over) * inverse) * (dw - z * (along * inverse))
     return like(dv, jax.typeof(v)), like(jnp.squeeze(along, over), jax.typeof(g))
 
 
@@ -149,21 +137,34 @@ def _spectral_quotient_check(w, u, v):
 def _spectral_quotient_forward(w, u, v):
     wide = dtypes(w, u, v)[1]
     z = w.astype(wide)
-    inverse = _inverse(jnp.sum(v.astype(wide) * jnp.sum(z * u.astype(wide), -1)))
-    return (z * inverse).astype(w.dtype), (w, u, v, inverse)
+    image = _times(z, u.astype(wide))
+    sigma = jnp.sum(v.astype(wide) * image)
+    zero = sigma == 0
+    inverse = jnp.where(zero, jnp.zeros_like(sigma), 1 / jnp.where(zero, jnp.ones_like(sigma), sigma))
+    return (z * inverse).astype(w.dtype), (w, u, v, image, inverse)
 
 
 @spectral_quotient.def_backward
 def _spectral_quotient_backward(residuals, dy):
-    w, u, v, inverse = residuals
+    w, u, v, image, inverse = residuals
     z, dy = (array.astype(inverse.dtype) for array in upcast_alike(w, dy))
-    right, left = u.astype(inverse.dtype), v.astype(inverse.dtype)[..., None]
-    slope = -jnp.sum(dy * (z * inverse)) * inverse
+    right, left = u.astype(inverse.dtype), v.astype(inverse.dtype)
+    slope = -jnp.sum(dy * z) * inverse * inverse
     return (
-        like(dy * inverse + left * (slope * right), jax.typeof(w)),
-        like(slope * jnp.sum(left * z, tuple(range(w.ndim - 1))), jax.typeof(u)),
-        like(slope * jnp.sum(z * right, -1), jax.typeof(v)),
+        like(dy * inverse + left[..., None] * (slope * right), jax.typeof(w)),
+        like(slope * _transposed_times(z, left), jax.typeof(u)),
+        like(slope * image, jax.typeof(v)),
     )
+
+
+def _times(w, u):
+    return jnp.matmul(w, u, precision="highest")
+
+
+def _transposed_times(w, v):
+    if is_explicit(w, v):  # a contraction over sharded axes would need to be told its sharding
+        return jnp.sum(w * v[..., None], tuple(range(v.ndim)))
+    return jnp.tensordot(v, w, v.ndim, precision="highest")
 
 
 def spectral_norm(w, u, *, iterations=1, eps=1e-12):
@@ -207,15 +208,11 @@ def spectral_norm(w, u, *, iterations=1, eps=1e-12):
     check_eps("spectral_norm", eps)
     wide = dtypes(w, u)[1]
     matrix, right = lax.stop_gradient((w.astype(wide), u.astype(wide)))
-    left = _direction(_rows_times(matrix, right), eps)
+    left = _direction(_times(matrix, right), eps)
     for i in range(iterations):
-        left = left if i == 0 else _direction(_rows_times(matrix, right), eps)
-        right = _direction(jnp.tensordot(left, matrix, left.ndim, precision="highest"), eps)
+        left = left if i == 0 else _direction(_times(matrix, right), eps)
+        right = _direction(_transposed_times(matrix, left), eps)
     return spectral_quotient(w, right, left), right.astype(u.dtype)
-
-
-def _rows_times(matrix, u):
-    return jnp.matmul(matrix, u, precision="highest")
 
 
 def _direction(x, eps):
