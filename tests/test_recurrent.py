@@ -128,8 +128,8 @@ def test_no_state_on_meshes(name, x64):
     expected = gradient(x, w_x, w_h)
     mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
-        spread = jax.device_put(x, NamedSharding(mesh, P("i")))
-        for got, exact in zip(jax.jit(gradient)(spread, w_x, w_h), expected, strict=True):
+        placed = [jax.device_put(a, NamedSharding(mesh, p)) for a, p in zip((x, w_x, w_h), (P("i"), P(), P()))]
+        for got, exact in zip(jax.jit(gradient)(*placed), expected, strict=True):
             np.testing.assert_allclose(got, exact, rtol=1e-10, atol=1e-12)
     mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
     total = lambda f: lambda *args: lax.psum(f(*args), "i")  # noqa: E731

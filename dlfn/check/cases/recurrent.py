@@ -130,6 +130,12 @@ def _plain_gru(x, h0, w_x, w_h, b, b_h=None, *, reset_after=False):
     return _scanned(step)(x, (h0,), w_x, b)
 
 
+def _plain_gru_step(x, h, w_x, w_h, b):
+    a, at = x @ w_x + b, 2 * h.shape[-1]
+    z, r = jnp.split(jax.nn.sigmoid(a[:, :at] + h @ w_h[:, :at]), 2, axis=-1)
+    return (1 - z) * h + z * jnp.tanh(a[:, at:] + (r * h) @ w_h[:, at:])
+
+
 def _flax(cell, variables):
     from flax import linen
 
@@ -259,6 +265,7 @@ register(
                  _torch_gru_step, lambda x, *_: max(IN + H, _rows(x)))
             for name, static, more in (("default", {}, ()), ("reset after", _AFTER, (normal(H),)))
         ),
+        benches=(_step_bench(3, 1, _plain_gru_step),),
     )
 )  # fmt: skip
 
