@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn import ops
+from dlfn.check.cases._transformer import BENCHES as TRANSFORMERS
 from dlfn.check.registry import Bench, Case, Entry, Trap, absent, normal, register
 
 INF = np.inf
@@ -116,6 +117,7 @@ register(
             _bench("(2, 512, 8, 64)", _arrays(2, 512, 8), False),
             _bench("masked (2, 512, 8, 64)", (*_arrays(2, 512, 8), absent, _mask(2, 1, 1, 512)), False),
             _bench("causal (8, 256, 8, 32)", tuple(normal(8, 256, 8, 32) for _ in range(3)), True),
+            *TRANSFORMERS,
         ),
     )
 )  # fmt: skip
