@@ -15,7 +15,7 @@ import dlfn
 from dlfn import nn
 from dlfn.check.measures import norm, projected
 
-CHANNELS = 4
+CHANNELS, IDS = 4, 7
 SHAPES = {"row": (3, CHANNELS), "image": (2, 5, 6, CHANNELS), "sequence": (2, 5, CHANNELS)}
 
 # Layers by the input that they take. All but those of ENDS keep the sizes of the axes before the last one.
@@ -28,7 +28,7 @@ ANYWHERE = {
     "BatchNorm": lambda: nn.BatchNorm(),
     "WeightNorm": lambda: nn.WeightNorm(nn.Linear(3)),
     "SpectralNorm": lambda: nn.SpectralNorm(nn.Linear(3)),
-    "DropConnect": lambda: nn.DropConnect(5, keep_prob=0.7),
+    "DropConnect": lambda: nn.DropConnect(nn.Linear(5), 0.7),
     "PReLU": lambda: nn.PReLU(),
     "GLU": lambda: nn.Serial(nn.Linear(8), nn.GLU()),
     "GEGLU": lambda: nn.Serial(nn.Linear(8), nn.GEGLU()),
@@ -57,12 +57,14 @@ BY_KIND = {
         "GRU, reset after": lambda: nn.GRU(3, reset_after=True),
         "Bidirectional": lambda: nn.Bidirectional(nn.LSTM(2)),
         "Stacked": lambda: nn.Stacked(nn.GRU(2), nn.RNN(3), keep_prob=0.8),
-        "Recurrent": lambda: nn.Recurrent(nn.LSTMCell(3)),
-        "MultiHeadAttention": lambda: nn.MultiHeadAttention(2, causal=True),
-        "Grouped queries": lambda: nn.MultiHeadAttention(4, kv_heads=2, rope=True, head_dim=2),
-        "TransformerBlock": lambda: nn.TransformerBlock(2, causal=True),
-        "TransformerBlock, post-norm": lambda: nn.TransformerBlock(2, norm="post", keep_prob=0.8),
+        "Zoneout": lambda: nn.Recurrent(nn.Zoneout(nn.LSTMCell(3))),
+        "MultiHeadAttention": lambda: nn.MultiHeadAttention(2, head_dim=3, causal=True),
+        "grouped queries, rope": lambda: nn.MultiHeadAttention(4, kv_heads=2, positions="rope", head_dim=2),
+        "ALiBi": lambda: nn.MultiHeadAttention(2, positions="alibi", head_dim=2, bias=False),
+        "TransformerBlock": lambda: nn.TransformerBlock(2, head_dim=2, causal=True),
+        "TransformerBlock, post-norm": lambda: nn.TransformerBlock(2, head_dim=2, norm="post", keep_prob=0.8),
         "LearnedPositions": lambda: nn.LearnedPositions(8),
+        "SinusoidalPositions": lambda: nn.Serial(nn.Linear(4), nn.SinusoidalPositions()),
         "Conv in time": lambda: nn.Conv(3, (3,), padding="SAME"),
     },
 }
@@ -114,16 +116,20 @@ def keepers(kind, depth):
 def networks(draw):
     kind = draw(st.sampled_from(list(SHAPES)))
     layers = [draw(keepers(kind, 1)) for _ in range(draw(st.integers(1, 3)))]
+    of_ids = kind == "sequence" and draw(st.booleans())
+    if of_ids:
+        layers.insert(0, nn.Embedding(IDS, CHANNELS))
     if ENDS[kind] and draw(st.booleans()):
         layers.append(draw(st.sampled_from(list(ENDS[kind].values())))())
-    return nn.Serial(*layers), SHAPES[kind]
+    return nn.Serial(*layers), SHAPES[kind], of_ids
 
 
 def check(network, seed):
-    model, shape = network
+    model, shape, of_ids = network
     with jax.enable_x64(True):
         key, x_key, params_key = jax.random.split(jax.random.key(seed), 3)
         x = jax.random.normal(x_key, shape, "float64")
+        x = jax.random.randint(x_key, shape[:-1], 0, IDS) if of_ids else x
         params, state = model.init(params_key, x)
         # Off the points at which a bias of 0 or a scale of 1 hides a term.
         params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)
@@ -132,7 +138,7 @@ def check(network, seed):
             return model.apply(params, state, x, key=key, train=True)[0]
 
         loss = projected(outputs, jax.eval_shape(outputs, params, x), seed)
-        at = (0, 1)
+        at = (0,) if of_ids else (0, 1)
         gradients = {"hand": jax.grad(loss, at), "backprop": dlfn.backprop(loss, at)}
         expected = jax.jit(jax.grad(dlfn.autodiff(loss), at))(params, x)
         largest = max(norm(leaf) for leaf in jax.tree.leaves(expected))
@@ -168,16 +174,13 @@ def test_every_layer_is_among_them():
     used = set()
 
     def visit(layer):
-        used.add(type(layer).__name__)
-        for child in layer.children().values():
+        used.add(type(layer))
+        cell = {"cell": layer.cell} if hasattr(layer, "cell") else {}
+        for child in (layer.children() | cell).values():
             visit(child)
 
     for make in MAKERS.values():
         visit(make())
-    combinators = {"Serial", "Residual", "Parallel", "Repeat"}
-    layers = {
-        name
-        for name in nn.__all__
-        if isinstance(getattr(nn, name), type) and issubclass(getattr(nn, name), nn.Layer) and name != "Layer"
-    }
-    assert layers - used - combinators == set()
+    combined = {nn.Serial, nn.Residual, nn.Parallel, nn.Repeat, nn.Embedding}
+    layers = {layer for layer in vars(nn).values() if isinstance(layer, type) and issubclass(layer, nn.Layer)}
+    assert layers - used - combined == {nn.Layer, nn.Cell}
