@@ -172,7 +172,7 @@ def _rms_norm_backward(residuals, dy):
     products = dy * z
     along, dscale = _weighted(products, r, scale)
     dx = r * (affine(dy, scale, None) + -((z * r) * (r * (along / x.shape[-1]))))
-    return like(dx, jax.typeof(x)), None if scale is None else like(dscale, jax.typeof(scale))
+    return like(dx, jax.typeof(x)), None if dscale is None else like(dscale, jax.typeof(scale))
 
 
 def _weighted(products, r, scale):
