@@ -1,7 +1,6 @@
 """The registry's entries, by family of ops: importing them registers them."""
 
 from dlfn.check.cases import (
-    _elementwise,
     activations,
     attention,
     contrastive,
@@ -24,7 +23,6 @@ from dlfn.check.cases import (
 )
 
 __all__ = [
-    "_elementwise",
     "activations",
     "attention",
     "contrastive",
