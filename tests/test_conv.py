@@ -77,7 +77,7 @@ def test_layers(layer, inputs, outputs, flops):
         (lambda: ops.conv(random(5, 5, 4), random(3, 3, 1, 4)), ["last axis of x", "groups=4"]),
         (lambda: ops.conv(random(5, 5, 4), random(3, 3, 2, 3), groups=2), ["groups=2 must divide its 3"]),
         (lambda: ops.conv(random(2, 2, 4), random(3, 3, 4, 3)), ["does not fit"]),
-        (lambda: ops.conv(random(5, 5, 4), random(3, 4)), ["kernel is float32[3,4]", "(*window, in, out)"]),
+        (lambda: ops.conv(random(5, 5, 4), random(3, 4)), ["kernel is float32[3, 4]", "(*window, in, out)"]),
         (lambda: ops.conv(random(5, 5, 4), random(3, 3, 4, 2), random(3)), ["bias", "[2]"]),
         (lambda: ops.conv(random(5, 5, 4), random(3, 3, 4, 2), strides=0), ["strides is 0"]),
         (lambda: ops.conv(random(5, 5, 4), random(3, 3, 4, 2), padding="same"), ["'same'", "'SAME'"]),
