@@ -1,7 +1,6 @@
 """Embedding, whose table can be the output head as well."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,8 +14,8 @@ from dlfn.nn.layer import Layer
 __all__ = ["Embedding"]
 
 
-def _normal(key, shape, dtype, *, deviation):
-    return jax.random.normal(key, shape, dtype) * jnp.asarray(deviation, dtype)
+def _small(key, shape, dtype):
+    return jax.random.normal(key, shape, dtype) * jnp.asarray(0.02, dtype)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Embedding(Layer):
 
     vocabulary: int
     features: int
-    table_init: Initializer = partial(_normal, deviation=0.02)
+    table_init: Initializer = _small
     dtype: Any = None
 
     def init(self, key, x):

@@ -10,7 +10,6 @@ from dlfn.ops._class_ids import (
     class_ids,
     class_losses,
     cut,
-    entry,
     logits_gradient,
     reduce_valid,
 )
