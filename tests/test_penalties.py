@@ -30,7 +30,8 @@ def test_only_chosen_paths_count(op, where, value, slope):
         return op(params, strength=1.0, where=where)
 
     np.testing.assert_allclose(loss(PARAMS), value)
-    for gradient in (jax.grad(loss, allow_int=True)(PARAMS), dlfn.autodiff(jax.grad(loss, allow_int=True))(PARAMS)):
+    for f in (loss, dlfn.autodiff(loss)):
+        gradient = jax.grad(f, allow_int=True)(PARAMS)
         for name, leaf in (("hidden", PARAMS["hidden"][0]), ("logits", PARAMS["logits"])):
             got = gradient["hidden"][0] if name == "hidden" else gradient["logits"]
             assert jnp.array_equal(got["w"], slope(leaf["w"]))

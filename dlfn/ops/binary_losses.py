@@ -139,7 +139,7 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
     >>> import jax, jax.numpy as jnp
     >>> logits, labels = jnp.array([0.0, 4.0, -90.0]), jnp.ones(3)
     >>> print(binary_focal_loss(logits, labels, reduction="none"))
-    [1.7328680e-01 5.8723225e-06 9.0000000e+01]
+    [1.732868e-01 5.871570e-06 9.000000e+01]
     >>> print(jax.grad(binary_focal_loss)(logits, labels, reduction="sum"))
     [-2.9828680e-01 -1.7353886e-05 -1.0000000e+00]
     """
@@ -220,7 +220,7 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
     >>> import jax, jax.numpy as jnp
     >>> logits, labels = jnp.array([0.5, 3.0, 1.0]), jnp.array([1.0, 1.0, -1.0])
     >>> print(hinge(logits, labels, reduction="none"), jax.grad(hinge)(logits, labels, reduction="sum"))
-    [0.5 0.  2. ] [-1. -0.  1.]
+    [0.5 0.  2. ] [-1.  0.  1.]
     """
     losses = jnp.maximum(0, 1 - labels * logits)
     return reduce(losses**2 if squared else losses, reduction)

@@ -72,8 +72,9 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.zeros((1, 2, 3))  # of the nine paths in two frames three spell "1": 11, 1_ and _1
-    >>> print(jnp.exp(-ctc_loss(logits, jnp.array([2]), jnp.array([[1]]), jnp.array([1]))))
-    0.33333334
+    >>> loss = ctc_loss(logits, jnp.array([2]), jnp.array([[1]]), jnp.array([1]))
+    >>> print(f"{jnp.exp(-loss):.6f}")
+    0.333333
     """
     p = jax.nn.softmax(logits, axis=-1)
     length, classes = logits.shape[-2:]
