@@ -2,7 +2,7 @@
 
 One shape per op. To be quick, what is elementwise is represented by the first such op, which all are made like, and the
 transformations that are hardly an op's own doing are tried on a few ops of different making. ``pytest -m exhaustive``
-tries the rest. This file also runs on the newest jax (scripts/test_newest_jax.sh).
+tries the rest. The few ops are also tried on the newest jax (scripts/test_newest_jax.sh).
 """
 
 import functools
@@ -18,13 +18,16 @@ from jax.sharding import PartitionSpec as P
 from dlfn.check.registry import entries
 
 ENTRIES = {entry.op.name: entry for entry in entries()}
-ELEMENTWISE = [name for name, entry in ENTRIES.items() if all(case.slope for case in entry.cases)]
+ELEMENTWISE = [name for name, entry in ENTRIES.items() if entry.elementwise]
 # Elementwise; with a key; with ids; a matrix product; a loop with several outputs.
 TYPICAL = {ELEMENTWISE[0], "dropout", "softmax_cross_entropy", "linear", "lstm"}
 
 
 def subjects(names):
-    return [pytest.param(name, marks=() if name in names else pytest.mark.exhaustive) for name in ENTRIES]
+    def marks(name):
+        return [pytest.mark.typical] * (name in TYPICAL) + [pytest.mark.exhaustive] * (name not in names)
+
+    return [pytest.param(name, marks=marks(name)) for name in ENTRIES]
 
 
 DEVICES = 8

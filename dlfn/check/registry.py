@@ -154,6 +154,11 @@ class Entry:
     traps: tuple[Trap, ...] = ()
     benches: tuple[Bench, ...] = ()
 
+    @property
+    def elementwise(self) -> bool:
+        """Whether the op has a closed form of its slope. Such ops are all made by one function."""
+        return all(case.slope for case in self.cases)
+
 
 _ENTRIES: dict[str, Entry] = {}
 
