@@ -97,8 +97,8 @@ def _chosen(op, params, where):
     return [leaf if taken else None for (_, leaf), taken in zip(found, chosen)]
 
 
-def _register(op, value, slope):
-    """The rules of the penalty that sums ``value(w)``, and has ``slope(w)``."""
+def _register(op, factor, value, slope):
+    """The rules of the penalty ``factor`` times the sum of ``value(w)``, which has ``slope(w)``."""
 
     def check(params, *, strength, where):
         if not (isinstance(strength, int | float) and 0 <= strength < math.inf):
@@ -113,7 +113,7 @@ def _register(op, value, slope):
     def forward(params, *, strength, where):
         chosen = [leaf for leaf in _chosen(op.name, params, where) if leaf is not None]
         wide = upcast(*chosen) if len(chosen) > 1 else (upcast(*chosen),)
-        total = strength * sum(jnp.sum(value(leaf)) for leaf in wide)
+        total = factor * strength * sum(jnp.sum(value(leaf)) for leaf in wide)
         return total.astype(jnp.result_type(*chosen)), params
 
     def backward(params, dy, *, strength, where):
@@ -129,5 +129,5 @@ def _register(op, value, slope):
     op.def_backward(backward)
 
 
-_register(l2_penalty, lambda w: 0.5 * (w * w), lambda w: w)
-_register(l1_penalty, jnp.abs, jnp.sign)
+_register(l2_penalty, 0.5, lambda w: w * w, lambda w: w)
+_register(l1_penalty, 1.0, jnp.abs, jnp.sign)
