@@ -39,6 +39,29 @@ def test_decoding_equals_the_full_pass(options, steps):
     np.testing.assert_allclose(jnp.concatenate(ys, 1), full, atol=1e-5)
 
 
+def test_rotary_decoding_far_out_equals_the_full_pass():
+    """Angles of large positions keep their digits."""
+    x = jax.random.normal(KEY, (1, 4097, 8))
+    full = ops.rope(x[:, :, None])[:, 4000:]
+    np.testing.assert_allclose(ops.rope(x[:, 4000:, None], jnp.arange(4000, 4097)), full, atol=2e-6)
+    with jax.enable_x64(True):
+        positions = np.array([-3, 0, 65537, 2**24 + 1])
+        wide = np.asarray(x[:, :4, None], "float64")
+        exact = ops.rope.definition(jnp.asarray(wide), jnp.asarray(positions))
+    narrow = ops.rope(x[:, :4, None], jnp.asarray(positions))
+    np.testing.assert_allclose(narrow, exact, atol=2e-6)
+
+
+def test_alibi_counts_far_keys_apart_in_half_precision():
+    x = jax.random.normal(KEY, (1, 600, 8), jnp.bfloat16)
+    layer = nn.MultiHeadAttention(2, causal=True, positions="alibi")
+    params, _ = layer.init(KEY, x)
+    y, _ = layer.apply(params, (), x)
+    exact, _ = layer.apply(jax.tree.map(lambda p: p.astype(jnp.float32), params), (), x.astype(jnp.float32))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=0.03)
+
+
 def test_decoding_past_the_cache_is_an_error_and_nan_inside_jit():
     layer = nn.MultiHeadAttention(2, causal=True, cache=3)
     x = jnp.ones((1, 2, 4))
@@ -84,11 +107,27 @@ def test_alibi_falls_off_with_distance_by_head():
     np.testing.assert_allclose(ops.alibi_slopes(6), [0.25, 0.0625, 2**-6, 2**-8, 0.5, 0.125])
 
 
+def _masked(shape):
+    x = jnp.ones((2, 5, 4))
+    layer = nn.MultiHeadAttention(2)
+    layer.apply(layer.init(KEY, x)[0], (), (x, x, jnp.ones(shape, bool)))
+
+
+def _other_batch():
+    layer = nn.MultiHeadAttention(2, causal=True, cache=4)
+    layer.apply(*layer.init(KEY, jnp.ones((2, 1, 4))), jnp.ones((3, 1, 4)))
+
+
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
         (lambda: nn.MultiHeadAttention(4, kv_heads=3), ["kv_heads is 3", "divide heads"]),
         (lambda: nn.MultiHeadAttention(4, cache=8), ["causal=True"]),
+        (lambda: nn.MultiHeadAttention(0), ["heads is 0", "positive integer"]),
+        (lambda: nn.MultiHeadAttention(2, causal=True, cache=-2), ["cache is -2"]),
+        (lambda: nn.TransformerBlock(2, keep_prob=1.5), ["keep_prob", "1.5"]),
+        (lambda: _masked((2, 5, 5)), ["mask has shape [2, 5, 5]", "mask[..., None, :, :]"]),
+        (lambda: _other_batch(), ["batch of [2]", "x has [3]"]),
         (lambda: nn.MultiHeadAttention(4, positions="rotary"), ["'rotary'", "'rope'"]),
         (lambda: nn.MultiHeadAttention(3).init(KEY, jnp.ones((2, 5, 8))), ["8 features", "3 heads", "head_dim"]),
         (lambda: nn.MultiHeadAttention(2).init(KEY, jnp.ones(8)), ["(..., time, features)"]),

@@ -37,6 +37,10 @@ LAYERS = {
         nn.DepthwiseConv((3, 3), multiplier=2, padding=1), IMAGE, lambda: F.Conv2d(4, 8, 3, padding=1, groups=4), True,
     ),
     "ConvTranspose1d": (nn.ConvTranspose(3, (3,), strides=2), SERIES, lambda: F.ConvTranspose1d(4, 3, 3, 2), True),
+    "ConvTranspose3d": (
+        nn.ConvTranspose(4, (2, 3, 2), strides=2, groups=2), VOLUME,
+        lambda: F.ConvTranspose3d(4, 4, (2, 3, 2), 2, groups=2), True,
+    ),
     "ConvTranspose2d": (
         nn.ConvTranspose(3, (4, 4), strides=2, padding=1, output_padding=1), IMAGE,
         lambda: F.ConvTranspose2d(4, 3, 4, 2, 1, output_padding=1), True,
@@ -50,7 +54,10 @@ LAYERS = {
     "GroupNorm": (nn.GroupNorm(2), IMAGE, lambda: F.GroupNorm(2, 4), True),
     "GroupNorm, no space": (nn.GroupNorm(2), ROW, lambda: F.GroupNorm(2, 4), True),
     "BatchNorm1d": (nn.BatchNorm(), ROW, lambda: F.BatchNorm1d(4), True),
+    "BatchNorm3d": (nn.BatchNorm(), VOLUME, lambda: F.BatchNorm3d(4), True),
     "BatchNorm2d": (nn.BatchNorm(0.3, 1e-3), IMAGE, lambda: F.BatchNorm2d(4, 1e-3, momentum=0.3), True),
+    "MaxPool1d": (nn.MaxPool((3,), strides=2), SERIES, lambda: F.MaxPool1d(3, 2), True),
+    "AvgPool3d": (nn.AvgPool((2, 2, 2), strides=1), VOLUME, lambda: F.AvgPool3d(2, 1), True),
     "MaxPool2d": (nn.MaxPool(3, strides=2, padding=1), IMAGE, lambda: F.MaxPool2d(3, 2, 1), True),
     "AvgPool2d": (
         nn.AvgPool((3, 2), padding=1, count_padding=False), IMAGE,
@@ -95,7 +102,8 @@ PLAIN = {  # activations without parameters
     "CELU": F.CELU, "Mish": F.Mish, "HardSwish": F.Hardswish, "HardTanh": F.Hardtanh,
     "HardSigmoid": lambda: _HardSigmoid(), "Softsign": F.Softsign, "LogSigmoid": F.LogSigmoid,
     "ReLU6": F.ReLU6, "LeakyReLU": F.LeakyReLU,
-    "Softmax": lambda: F.Softmax(-1), "LogSoftmax": lambda: F.LogSoftmax(-1),
+    "Softplus": lambda: F.Softplus(threshold=1000), "Softmax": lambda: F.Softmax(-1),
+    "LogSoftmax": lambda: F.LogSoftmax(-1),
 }  # fmt: skip
 LAYERS |= {name: (getattr(nn, name)(), ROW, make, False) for name, make in PLAIN.items()}
 
@@ -217,3 +225,43 @@ def test_the_transformer_block_is_that_of_pytorch(norm, x64):
     jax.tree.map(close, dparams, expected)
     exported = weights.export_state(params, (), names)
     assert all(np.array_equal(exported[name], array) for name, array in arrays(theirs).items())
+
+
+def test_embedding_is_that_of_pytorch(x64):
+    theirs = F.Embedding(7, 4).double()
+    layer, ids = nn.Embedding(7, 4), np.array([[0, 3, 3], [6, 3, 1]])
+    names = weights.torch_names(layer)
+    like = layer.init(jax.random.key(0), jnp.asarray(ids))
+    params, _ = weights.import_state(arrays(theirs), *like, names)
+    y, back = jax.vjp(lambda params: layer.apply(params, (), jnp.asarray(ids))[0], params)
+    outputs = theirs(torch.tensor(ids))
+    outputs.backward(torch.tensor(np.cos(np.asarray(y))))
+    close(y, outputs.detach().numpy())
+    close(back(jnp.cos(y))[0]["table"], theirs.weight.grad.numpy())
+
+
+def test_cross_attention_with_a_mask_is_that_of_pytorch(x64):
+    theirs = F.MultiheadAttention(4, 2, batch_first=True).double()
+    layer, rng = nn.MultiHeadAttention(2), np.random.default_rng(0)
+    x, context = rng.normal(size=(3, 5, 4)), rng.normal(size=(3, 7, 4))
+    padding = np.arange(7) >= np.array([7, 4, 2])[:, None]
+    given = jnp.asarray(x), jnp.asarray(context), jnp.asarray(~padding)[:, None, None, :]
+    params, _ = weights.import_state(arrays(theirs), *layer.init(jax.random.key(0), given), weights.torch_names(layer))
+    y, back = jax.vjp(lambda x, context: layer.apply(params, (), (x, context, given[2]))[0], *given[:2])
+    queries, keys = (torch.tensor(a, requires_grad=True) for a in (x, context))
+    outputs, _ = theirs(queries, keys, keys, key_padding_mask=torch.tensor(padding), need_weights=False)
+    outputs.backward(torch.tensor(np.cos(np.asarray(y))))
+    close(y, outputs.detach().numpy())
+    for ours, inputs in zip(back(jnp.cos(y)), (queries, keys), strict=True):
+        close(ours, inputs.grad.numpy())
+
+
+def test_the_names_of_a_whole_transformer():
+    block = nn.TransformerBlock(2, causal=True)
+    model = nn.Serial(embed=nn.Embedding(11, 8), at=nn.LearnedPositions(6), h=nn.Repeat(block, 3), head=nn.Linear(11))
+    params, state = model.init(jax.random.key(0), jnp.zeros((2, 6), jnp.int32))
+    names = weights.torch_names(model)
+    found = weights.export_state(params, state, names)
+    assert found["h.2.mlp.mlp.up.weight"].shape == (32, 8)
+    again, _ = weights.import_state(found, params, state, names)
+    jax.tree.map(np.testing.assert_array_equal, again, params)

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
+from dlfn.nn.initializers import Initializer, small_normal, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
 
 __all__ = ["LearnedPositions", "MultiHeadAttention", "SinusoidalPositions"]
@@ -23,8 +23,8 @@ class MultiHeadAttention(Layer):
     :math:`\mathrm{head}_i = \mathrm{Attention}(X W_i^Q, C W_i^K, C W_i^V)`.
 
     The input is x, (..., time, features), for self-attention; a pair (x, context) for cross-attention; or a triple
-    (x, context, mask), whose boolean mask, True where a query sees a key, broadcasts to (..., heads, time, keys). For
-    self-attention with a mask pass (x, x, mask).
+    (x, context, mask), whose boolean mask, True where a query sees a key, is (time, keys) or (..., heads, time, keys)
+    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask).
 
     Args:
         heads: how many.
@@ -32,19 +32,20 @@ class MultiHeadAttention(Layer):
         head_dim: features of a head; None for features / heads.
         causal: whether time i sees no later time.
         bias: whether the four linear maps have one.
-        positions: ``"rope"`` turns queries and keys by their positions, ``"alibi"`` adds a bias by distance.
+        positions: ``"rope"`` turns queries and keys by their positions, ``"alibi"`` adds a bias by distance. That bias
+            is an array (heads, time, keys): memory is quadratic in time then, and linear without it.
         cache: decoding. With a number, ``init`` returns a state that holds the keys and values of as many times, and
             ``apply`` takes the next times only, one or several; see below.
 
     Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``.
 
     Decoding: a layer with ``cache`` takes the params of the same layer without. Each ``apply`` appends the keys and
-    values of its input to the state, and attends to all so far; so do models with such layers in them. Outside ``jit``
-    going past the end of the cache is an error, inside it gives nan.
+    values of its input to the state, and attends to all so far; so do models with such layers in them. Going past the
+    end of the cache is an error where its length is a concrete number; under ``jit`` and in a loop it gives nan.
 
     Raises:
         InputError: when heads, kv_heads and features do not divide; when a cache is asked of attention that is not
-            causal or has a context; when it is full.
+            causal or has a context; when it is full, or was made for another batch; on a mask of another rank.
 
     Source: 002 sections 8.2 and 8.3.
 
@@ -77,6 +78,10 @@ class MultiHeadAttention(Layer):
             raise InputError(
                 f"MultiHeadAttention: positions is {self.positions!r}, and must be 'rope', 'alibi' or None"
             )
+        for name in ("heads", "kv_heads", "head_dim", "cache"):
+            value = getattr(self, name)
+            if (value is not None or name == "heads") and (not isinstance(value, int) or value < 1):
+                raise InputError(f"MultiHeadAttention: {name} is {value!r}, and must be a positive integer")
         if self.heads % (self.kv_heads or self.heads):
             raise InputError(
                 f"MultiHeadAttention: kv_heads is {self.kv_heads}, and must divide heads, which is {self.heads}"
@@ -127,9 +132,11 @@ class MultiHeadAttention(Layer):
             mask = jnp.arange(keys) <= here[:, None]
         bias = None
         if self.positions == "alibi":
-            bias = ops.alibi_bias(self.heads, here if self.cache else x.shape[-2], keys, dtype=x.dtype)
+            # Not in a half type, in which distances from 257 on are rounded.
+            wide = jnp.promote_types(x.dtype, jnp.float32)
+            bias = ops.alibi_bias(self.heads, here if self.cache else x.shape[-2], keys, dtype=wide)
         causal = self.causal and not self.cache
-        y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision)
+        y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], -1))
         return (jnp.where(state["length"] <= self.cache, y, jnp.nan) if self.cache else y), state
 
@@ -148,7 +155,13 @@ class MultiHeadAttention(Layer):
             return x, x, None
         if len(x) not in (2, 3):
             raise InputError(f"{self}: the input is a tuple of {len(x)}, and must be x, (x, context) or with a mask")
-        return (*x, None) if len(x) == 2 else x
+        x, context, mask = (*x, None) if len(x) == 2 else x
+        if mask is not None and mask.ndim not in (2, x.ndim + 1):
+            raise InputError(
+                f"{self}: the mask has shape {list(mask.shape)}, and must be (time, keys) or (..., heads, time, keys) "
+                f"with {x.ndim + 1} axes, as x has {x.ndim}; pass mask[..., None, :, :] for all heads"
+            )
+        return x, context, mask
 
     def _linear(self, params: Any, x: Any) -> Any:
         if x.shape[-1] != params["w"].shape[0]:
@@ -164,6 +177,12 @@ class MultiHeadAttention(Layer):
 
     def _appended(self, state: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
         length, more = state["length"], k.shape[-3]
+        if k.shape[:-3] != state["k"].shape[:-3]:
+            raise InputError(
+                f"{self}: the cache is for a batch of {list(state['k'].shape[:-3])} and x has {list(k.shape[:-3])}; "
+                "call init with an example of this batch"
+            )
+        k, v = k.astype(state["k"].dtype), v.astype(state["v"].dtype)
         if not isinstance(length, Tracer) and int(length) + more > self.cache:
             raise InputError(f"{self}: the cache holds {self.cache} times, and {int(length)} + {more} are asked of it")
         k, v = (
@@ -188,10 +207,10 @@ class LearnedPositions(Layer):
 
     length: int
     decoding: bool = False
-    init_scale: float = 0.02
+    table_init: Initializer = small_normal
 
     def init(self, key, x):
-        table = self.init_scale * jax.random.normal(key, (self.length, x.shape[-1]), jnp.result_type(x.dtype, float))
+        table = self.table_init(key, (self.length, x.shape[-1]), jnp.result_type(x.dtype, float))
         return {"table": table}, _start(self.decoding)
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -222,6 +241,8 @@ class SinusoidalPositions(Layer):
         return (), _start(self.decoding)
 
     def apply(self, params, state, x, *, key=None, train=False):
+        if x.ndim < 2:
+            raise InputError(f"{self} needs (..., time, features), got {list(x.shape)}")
         length = x.shape[-2] if self.length is None else self.length
         table = ops.sinusoidal_positions(length, x.shape[-1], base=self.base, dtype=x.dtype)
         table, state = _rows(self, table, state, x)
@@ -234,7 +255,11 @@ def _start(decoding: bool) -> Any:
 
 def _rows(layer: Any, table: Any, state: Any, x: Any) -> tuple[Any, Any]:
     """The rows of the table for the times of x, and the state after them."""
+    if x.ndim < 2:
+        raise InputError(f"{layer} needs (..., time, features), got {list(x.shape)}")
     times, length = x.shape[-2], table.shape[0]
+    if times > length:
+        raise InputError(f"{layer} has {length} positions, and {times} are asked of it")
     start = state["length"] if layer.decoding else 0
     if not isinstance(start, Tracer) and int(start) + times > length:
         raise InputError(f"{layer} has {length} positions, and {int(start) + times} are asked of it")

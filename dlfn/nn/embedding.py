@@ -3,19 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.nn.initializers import Initializer
+from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
 
 __all__ = ["Embedding"]
-
-
-def _small(key, shape, dtype):
-    return jax.random.normal(key, shape, dtype) * jnp.asarray(0.02, dtype)
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class Embedding(Layer):
 
     vocabulary: int
     features: int
-    table_init: Initializer = _small
+    table_init: Initializer = small_normal
     dtype: Any = None
 
     def init(self, key, x):

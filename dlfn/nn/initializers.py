@@ -30,7 +30,7 @@ from dlfn.core import InputError
 
 __all__ = [
     "Initializer", "constant", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
-    "truncated_normal", "xavier_normal", "xavier_uniform", "zeros",
+    "small_normal", "truncated_normal", "xavier_normal", "xavier_uniform", "zeros",
 ]  # fmt: skip
 
 Initializer = Callable[[jax.Array, Sequence[int], Any], jax.Array]
@@ -120,6 +120,11 @@ def constant(key: jax.Array, shape: Sequence[int], dtype: Any = float, *, value:
     """All ``value``, whatever the key: ``functools.partial(constant, value=0.1)``."""
     del key
     return jnp.full(shape, value, dtype)
+
+
+def small_normal(key: jax.Array, shape: Sequence[int], dtype: Any = float) -> jax.Array:
+    """Normal with standard deviation 0.02, whatever the shape: for tables of embeddings, as in GPT-2."""
+    return _normal(key, shape, dtype, 0.02**2)
 
 
 def zeros(key: jax.Array, shape: Sequence[int], dtype: Any = float) -> jax.Array:

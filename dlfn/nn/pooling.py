@@ -58,7 +58,10 @@ class AvgPool(Layer):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Layer):
-    """``(..., *spatial, channels)`` to ``(..., channels)``, by the mean over ``spatial`` axes."""
+    """``(..., *spatial, channels)`` to ``(..., channels)``, by the mean over ``spatial`` axes.
+
+    For the largest entries instead, ``Serial(AdaptiveMaxPool((1, 1)), Flatten())``.
+    """
 
     spatial: int = 2
 

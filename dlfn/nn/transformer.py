@@ -50,6 +50,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     norm: str = "pre",
     normalisation: Layer = LayerNorm(),  # noqa: B008  a frozen dataclass
     activation: str = "gelu",
+    bias: bool = True,
     keep_prob: float = 1.0,
     **attention: Any,
 ) -> Serial:
@@ -66,10 +67,11 @@ def TransformerBlock(  # a layer made of layers, and named like one
         ratio: the width of the MLP in multiples of the features.
         normalisation: a layer, such as ``RMSNorm()``.
         activation: of the MLP, by name.
+        bias: whether the linear maps of attention and MLP have one.
         keep_prob: of the dropout before each sum.
 
     Returns:
-        A ``Serial``.
+        A ``Serial``. Its input is x alone: for a context or a mask build the block of its parts, which are public.
 
     Source: 002 section 9; the other order is that of Vaswani et al. 2017.
 
@@ -91,11 +93,11 @@ def TransformerBlock(  # a layer made of layers, and named like one
     """
     if norm not in ("pre", "post"):
         raise InputError(f"TransformerBlock: norm is {norm!r}, and must be 'pre' or 'post'")
-    dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob < 1 else {}
+    dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
     parts: dict[str, Layer] = {
-        "attention": MultiHeadAttention(heads, **attention),
-        "mlp": FeedForward(ratio, activation),
+        "attention": MultiHeadAttention(heads, bias=bias, **attention),
+        "mlp": FeedForward(ratio, activation, bias),
     }
     layers: dict[str, Layer] = {}
     for name, part in parts.items():

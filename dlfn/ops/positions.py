@@ -1,10 +1,12 @@
 r"""Positions for attention, which by itself sees a set: sinusoidal tables, rotary embeddings, linear biases."""
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import describe, require_float, upcast
@@ -50,8 +52,8 @@ def rope(x, positions=None, *, base=10000.0, interleaved=False):
 
     Args:
         x: (..., time, heads, dim), dim even.
-        positions: integers that broadcast to (..., time); None for 0, 1, …, whose angles are computed in float64. Those
-            of given positions are computed in the dtype of x, or in float32 where that is a half type.
+        positions: integers that broadcast to (..., time); None for 0, 1, …. Angles are exact to a rounding of a turn,
+            however large the position: in float32 that of position 4095 would be off by 3e-4.
         base: b.
         interleaved: whether pairs are neighbours, (0, 1), (2, 3), …, as in the paper; by default they are
             (0, d/2), (1, d/2 + 1), …, as most models have it.
@@ -120,13 +122,25 @@ def _rotated(x, positions, base, interleaved, direction):
         angles = np.arange(x.shape[-3])[:, None, None] * frequencies
         cos, sin = (jnp.asarray(f(angles), x.dtype) for f in (np.cos, np.sin))
     else:
-        angles = positions[..., None, None].astype(x.dtype) * jnp.asarray(frequencies, x.dtype)
+        angles = _angles(positions[..., None, None], frequencies, x.dtype)
         cos, sin = jnp.cos(angles), jnp.sin(angles)
     pairs = x.reshape(*x.shape[:-1], dim // 2, 2) if interleaved else x.reshape(*x.shape[:-1], 2, dim // 2)
     axis = -1 if interleaved else -2
     a, b = jnp.split(pairs, 2, axis=axis)
     cos, sin = jnp.expand_dims(cos, axis), direction * jnp.expand_dims(sin, axis)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(dtype)
+
+
+def _angles(positions, frequencies, dtype):
+    """positions * frequencies up to whole turns. The leading 32 bits of a frequency, in turns, multiply in integers,
+    whose overflow drops just the whole turns."""
+    turns = frequencies / (2 * np.pi)
+    turns -= np.round(turns)
+    leading = np.round(turns * 2**32)
+    rest = jnp.asarray(turns - leading / 2**32, dtype)
+    product = positions.astype(jnp.uint32) * jnp.asarray(leading.astype(np.int64) % 2**32, jnp.uint32)
+    part = lax.bitcast_convert_type(product, jnp.int32).astype(dtype) * 2.0**-32
+    return (part + positions.astype(dtype) * rest) * (2 * np.pi)
 
 
 def alibi_slopes(heads: int) -> np.ndarray:
@@ -139,7 +153,7 @@ def alibi_slopes(heads: int) -> np.ndarray:
     >>> print(alibi_slopes(4))
     [0.25       0.0625     0.015625   0.00390625]
     """
-    if heads < 1:
+    if not isinstance(heads, numbers.Integral) or heads < 1:
         raise InputError(f"alibi_slopes: heads is {heads!r}, and must be a positive integer")
     below = 2 ** math.floor(math.log2(heads))
     slopes = [2.0 ** (-8 * (i + 1) / below) for i in range(below)]
@@ -163,7 +177,7 @@ def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Arra
     [[-1. -0. -1.]
      [-2. -1. -0.]]
     """
-    i = keys - queries + jnp.arange(queries) if isinstance(queries, int) else queries
+    i = keys - queries + jnp.arange(queries) if isinstance(queries, numbers.Integral) else queries
     distance = jnp.abs(i[:, None] - jnp.arange(keys)).astype(dtype)
     return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance
 

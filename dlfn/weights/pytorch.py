@@ -44,11 +44,11 @@ def norm(*, scale: bool = True, bias: bool = True) -> Names:
     return {**({"weight": "scale"} if scale else {}), **({"bias": "bias"} if bias else {})}
 
 
-def batch_norm(*, affine: bool = True) -> Names:
+def batch_norm(*, scale: bool = True, bias: bool = True) -> Names:
     """``torch.nn.BatchNorm1d``, ``2d`` and ``3d``: running mean and variance are state; the count of batches, which
     PyTorch uses with ``momentum=None`` alone, is ignored."""
     return {
-        **(norm() if affine else {}),
+        **norm(scale=scale, bias=bias),
         "running_mean": To("mean", tree="state"),
         "running_var": To("var", tree="state"),
         "num_batches_tracked": ignored,
@@ -121,6 +121,15 @@ def _stacked(layer: nn.Stacked) -> Names:
     return found
 
 
+def _attention(layer: nn.MultiHeadAttention) -> Names:
+    if layer.kv_heads not in (None, layer.heads) or layer.head_dim is not None:
+        raise InputError(
+            f"torch_names: torch.nn.MultiheadAttention has as many key heads as heads, of features / heads each, and "
+            f"{layer} has not; map its parameters by name"
+        )
+    return multi_head_attention(bias=layer.bias)
+
+
 # The names of a layer's own parameters, by its type; the layers of a combinator have their own.
 LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.Linear: lambda layer: linear(bias=layer.bias),
@@ -131,8 +140,13 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.GroupNorm: lambda layer: norm(scale=layer.scale, bias=layer.bias),
     nn.InstanceNorm: lambda layer: norm(scale=layer.scale, bias=layer.bias),
     nn.RMSNorm: lambda layer: norm(scale=layer.scale, bias=False),
-    nn.BatchNorm: lambda layer: batch_norm(affine=layer.scale),
-    nn.MultiHeadAttention: lambda layer: multi_head_attention(bias=layer.bias),
+    nn.BatchNorm: lambda layer: batch_norm(scale=layer.scale, bias=layer.bias),
+    nn.MultiHeadAttention: _attention,
+    nn.FeedForward: lambda layer: {
+        **under(linear(bias=layer.bias), "up.", "up"),
+        **under(linear(bias=layer.bias), "down.", "down"),
+    },
+    nn.LearnedPositions: lambda layer: embedding(),
     nn.PReLU: lambda layer: {"weight": "alpha"},
     nn.Embedding: lambda layer: embedding(),
     nn.Recurrent: _recurrent,
