@@ -46,7 +46,8 @@ register(
     entry(
         ops.celu,
         ("activation.peers",),
-        lambda torch, x, alpha: torch.nn.functional.celu(x, alpha),
+        # Its own celu rounds 1 / alpha to float32.
+        lambda torch, x, alpha: alpha * torch.nn.functional.elu(x / alpha),
         jax.nn.celu,
         lambda x, *, alpha: single(np.where(x > 0, 1, _exp(x / np.longdouble(alpha)))),
         [
