@@ -123,12 +123,12 @@ def test_no_state_and_no_steps(name):
 @every_op
 def test_no_state_on_meshes(name, x64):
     x, *states, w_x, w_h, b = arguments(name, (8,), 4, 2, 4, "float64")
-    f = lambda x, w_x, w_h: loss_of(OPS[name])(x, *[None] * len(states), w_x, w_h, b)  # noqa: E731
-    gradient = jax.grad(f, (0, 1, 2))
-    expected = gradient(x, w_x, w_h)
+    f = lambda x, *weights: loss_of(OPS[name])(x, *[None] * len(states), *weights)  # noqa: E731
+    gradient = jax.grad(f, (0, 1, 2, 3))
+    expected = gradient(x, w_x, w_h, b)
     mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
-        placed = [jax.device_put(a, NamedSharding(mesh, p)) for a, p in zip((x, w_x, w_h), (P("i"), P(), P()))]
+        placed = [jax.device_put(a, NamedSharding(mesh, p)) for a, p in zip((x, w_x, w_h, b), (P("i"), P(), P(), P()))]
         for got, exact in zip(jax.jit(gradient)(*placed), expected, strict=True):
             np.testing.assert_allclose(got, exact, rtol=1e-10, atol=1e-12)
     mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
