@@ -139,7 +139,7 @@ def _angles(positions, frequencies, dtype):
     leading = np.round(turns * 2**32)
     rest = jnp.asarray(turns - leading / 2**32, dtype)
     product = positions.astype(jnp.uint32) * jnp.asarray(leading.astype(np.int64) % 2**32, jnp.uint32)
-    part = lax.bitcast_convert_type(product, jnp.int32).astype(dtype) * 2.0**-32
+    part = jnp.asarray(lax.bitcast_convert_type(product, jnp.int32)).astype(dtype) * 2.0**-32
     return (part + positions.astype(dtype) * rest) * (2 * np.pi)
 
 
