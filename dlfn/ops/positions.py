@@ -177,7 +177,7 @@ def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Arra
     [[-1. -0. -1.]
      [-2. -1. -0.]]
     """
-    i = keys - queries + jnp.arange(queries) if isinstance(queries, numbers.Integral) else queries
+    i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else queries
     distance = jnp.abs(i[:, None] - jnp.arange(keys)).astype(dtype)
     return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance
 
