@@ -18,7 +18,7 @@ FINITE_DIFFERENCE_TOLERANCE = 1e-6
 def projected(f: Callable[..., Any], shapes: Any, seed: int) -> Callable[..., jax.Array]:
     """``f`` times a seeded random cotangent, summed: a scalar function whose gradient is a vjp of ``f``. The cotangent
     is rounded to the dtypes of ``shapes``, to be the same numbers when ``f`` is then called in a wider one."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 1))  # not the numbers that arguments are made of from the same seed
     cotangents = [
         jnp.asarray(rng.normal(size=s.shape), s.dtype) if jnp.issubdtype(s.dtype, jnp.floating) else None
         for s in jax.tree.leaves(shapes)

@@ -90,7 +90,7 @@ def _lax_conv_transpose(x, kernel, bias, *, strides, padding):
 
 def _flax_conv(strides=1, padding="VALID", groups=1):
     def make():
-        from flax import linen
+        from flax import linen  # pyright: ignore[reportMissingImports]
 
         def conv(x, kernel, bias):
             layer = linen.Conv(
@@ -105,7 +105,7 @@ def _flax_conv(strides=1, padding="VALID", groups=1):
 
 def _flax_conv_transpose(strides, padding):
     def make():
-        from flax import linen
+        from flax import linen  # pyright: ignore[reportMissingImports]
 
         def conv_transpose(x, kernel, bias):
             layer = linen.ConvTranspose(kernel.shape[-1], kernel.shape[:-2], (strides,) * (kernel.ndim - 2), padding)

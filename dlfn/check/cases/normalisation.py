@@ -48,7 +48,7 @@ def _flax(name, **settings):
 
     def maker(**form):
         def make():
-            from flax import linen
+            from flax import linen  # pyright: ignore[reportMissingImports]
 
             layer = getattr(linen, name)(**settings, **form)
 
@@ -68,7 +68,7 @@ def _flax(name, **settings):
 
 def _equinox_layer(name):
     def make():
-        import equinox
+        import equinox  # pyright: ignore[reportMissingImports]
 
         def call(x, *params):
             layer = getattr(equinox.nn, name)(x.shape[-1], use_bias=len(params) > 1)
@@ -81,7 +81,7 @@ def _equinox_layer(name):
 
 
 def _equinox_group():
-    import equinox
+    import equinox  # pyright: ignore[reportMissingImports]
 
     def call(x, scale, bias):
         layer = equinox.nn.GroupNorm(8, x.shape[-1])

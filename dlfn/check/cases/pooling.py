@@ -62,7 +62,7 @@ def _windows(operation, initial):
 
 def _flax(kind, window, strides):
     def make():
-        import flax.linen
+        import flax.linen  # pyright: ignore[reportMissingImports]
 
         pool = getattr(flax.linen, f"{kind}_pool")
         return lambda x: pool(x, (window, window), (strides, strides))

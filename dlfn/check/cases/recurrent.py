@@ -137,7 +137,7 @@ def _plain_gru_step(x, h, w_x, w_h, b):
 
 
 def _flax(cell, variables):
-    from flax import linen
+    from flax import linen  # pyright: ignore[reportMissingImports]
 
     layer = linen.RNN(getattr(linen, cell)(WIDE), return_carry=True)
 
