@@ -1,6 +1,8 @@
 import jax
 import pytest
 
+import dlfn
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 
@@ -9,3 +11,18 @@ def x64():
     """Float64 for the duration of a test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def refused():
+    """Checks that a mistake is refused in one line, which says all of the parts."""
+
+    def check(mistake, parts):
+        with pytest.raises(dlfn.InputError) as caught:
+            mistake()
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in parts:
+            assert part in message
+
+    return check

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measure import residual_bytes
 from dlfn.check.registry import entries
@@ -39,11 +38,8 @@ def test_the_backward_pass_keeps_no_more_than_the_arguments(name):
         (lambda x: nn.PReLU(per_channel=True).apply({"alpha": x[0, :2]}, (), x), ["2 channels", "(4, 3)"]),
     ],
 )
-def test_mistakes_are_named_with_their_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake(jnp.ones((4, 3)))
-    assert "\n" not in str(caught.value)
-    assert all(part in str(caught.value) for part in parts)
+def test_mistakes_are_named_with_their_fix(mistake, parts, refused):
+    refused(lambda: mistake(jnp.ones((4, 3))), parts)
 
 
 @pytest.mark.parametrize("per_channel", [False, True])

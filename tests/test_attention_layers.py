@@ -137,8 +137,5 @@ def _other_batch():
         (lambda: ops.rope(jnp.ones((2, 1, 4)), jnp.arange(3)), ["positions", "broadcast to [2]"]),
     ],
 )
-def test_mistakes(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    for part in parts:
-        assert part in str(caught.value)
+def test_mistakes(mistake, parts, refused):
+    refused(mistake, parts)

@@ -200,13 +200,8 @@ def test_repetitions_and_branches_are_counted():
         ),
     ],
 )
-def test_mistakes_are_named_with_their_place_and_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message
+def test_mistakes_are_named_with_their_place_and_fix(mistake, parts, refused):
+    refused(mistake, parts)
 
 
 def _apply(model):

@@ -88,10 +88,5 @@ def test_layers(layer, inputs, outputs, flops):
         (lambda: nn.Conv(4, (3, 3)).init(KEY, random(5, 5)), ["2 spatial axes", "(5, 5)"]),
     ],
 )
-def test_mistakes_are_named_with_their_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message
+def test_mistakes_are_named_with_their_fix(mistake, parts, refused):
+    refused(mistake, parts)

@@ -69,7 +69,5 @@ def test_drop_connect_drops_weights_and_only_in_training():
         (lambda: nn.DropConnect(nn.Linear(2), 0.5).apply({"w": X[0, 0]}, (), X[0, 0], train=True), ["needs a key"]),
     ],
 )
-def test_mistakes_are_named_with_their_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    assert all(part in str(caught.value) for part in parts)
+def test_mistakes_are_named_with_their_fix(mistake, parts, refused):
+    refused(mistake, parts)

@@ -125,13 +125,8 @@ def _apply(model, x, **kwargs):
         (lambda: initializers.truncated_normal(KEY, (3,), bound=0.0), ["bound is 0.0", "positive"]),
     ],
 )
-def test_mistakes_are_named_with_their_place_and_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message
+def test_mistakes_are_named_with_their_place_and_fix(mistake, parts, refused):
+    refused(mistake, parts)
 
 
 @pytest.mark.parametrize(

@@ -237,9 +237,5 @@ X = jnp.ones((2, 4))
         (lambda: nn.SpectralNorm(nn.Serial(nn.Linear(2)), "0").init(KEY, X), ["'0'", "one array"]),
     ],
 )
-def test_mistakes_are_named_with_their_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
+def test_mistakes_are_named_with_their_fix(mistake, parts, refused):
+    refused(mistake, parts)

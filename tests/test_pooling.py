@@ -164,10 +164,5 @@ IMAGE = jnp.zeros((2, 8, 8, 3))
         (lambda: ops.adaptive_max_pool(jnp.zeros((2, 0, 3, 1)), output_size=1), ["no entries"]),
     ],
 )
-def test_mistakes_name_the_argument_and_the_fix(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message
+def test_mistakes_name_the_argument_and_the_fix(mistake, parts, refused):
+    refused(mistake, parts)

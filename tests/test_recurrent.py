@@ -341,12 +341,8 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
         (nn.Stacked, ["at least one layer"]),
     ],
 )
-def test_mistakes_are_named(mistake, parts):
-    with pytest.raises(dlfn.InputError) as caught:
-        mistake()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value)
+def test_mistakes_are_named(mistake, parts, refused):
+    refused(mistake, parts)
 
 
 def _train(layer):
