@@ -110,8 +110,8 @@ def test_eager_derivatives(typical):
     s.check(lambda f: [DERIVATIVES[name](s.scalar(f), s.moving)(*s.args) for name in ("grad", "jacfwd")])
 
 
-def test_values_jvp_and_vjp(subject):
-    s = subject()
+def test_values_jvp_and_vjp(typical):
+    s = typical()
 
     def transform(f):
         def of_moving(*moving):
