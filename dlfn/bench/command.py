@@ -68,7 +68,8 @@ def _line(row: dict[str, Any], bench: Any) -> str:
     if not row["baseline"].endswith("checkpoint"):
         if row["speedup"] < bench.floor:
             missed += f"  BELOW {bench.floor:g}×"
-        if bench.memory is not None and row["temp_bytes"] > bench.memory * row["baseline_temp_bytes"]:
+        bounded = bench.memory is not None and row["baseline"] in bench.baselines
+        if bounded and row["temp_bytes"] > bench.memory * row["baseline_temp_bytes"]:
             missed += f"  MORE THAN {bench.memory:.3g}× THE MEMORY"
     return (
         f"{row['op']:21} {row['case']:29} {row['baseline']:20} {row['speedup']:5.2f}× "

@@ -123,7 +123,7 @@ class Bench:
         peers: makers of more baselines, by the name of the package of the bench extra that they import.
         ours: None for the op itself.
         floor: the speedup that is asked of it; lower for single activations, whose exactness has a price.
-        memory: the temporary memory that it may take, in multiples of each baseline's; None for no bound.
+        memory: the temporary memory that it may take, in multiples of each baseline's (not of peers'); None for no bound.
     """
 
     name: str
@@ -132,7 +132,7 @@ class Bench:
     ours: Callable[..., Any] | None = None
     static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     floor: float = 0.97
-    memory: float | None = None
+    memory: float | None = 1.05
     peers: Mapping[str, Callable[[], Callable[..., Any]]] = dataclasses.field(default_factory=dict)
 
 
