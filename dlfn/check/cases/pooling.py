@@ -169,7 +169,7 @@ register(
         ),
         (
             _bench("avg", lax.add, 0.0, 2, 2, 0.97, 1.05),
-            # Over its memory: the outputs with a border of zeros take 1.15 times as much as without, and a third of the time.
+            # Over its memory by a border of zeros around the outputs, in a third of the time.
             _bench("avg", lax.add, 0.0, 3, 2, 0.97, 1.05),
         ),
     )
