@@ -123,7 +123,7 @@ class Bench:
         peers: makers of more baselines, by the name of the package of the bench extra that they import.
         ours: None for the op itself.
         floor: the speedup that is asked of it; lower for single activations, whose exactness has a price.
-        memory: the temporary memory that it may take, in multiples of a baseline's (not of a peer's); None for no bound.
+        memory: the temporary memory that it may take, in multiples of a baseline's, not a peer's; None for no bound.
     """
 
     name: str
