@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import dlfn
 from dlfn import ops
 from dlfn.check.gradients import DTYPES, PATHS, check_case, tolerance
-from dlfn.check.registry import Entry, entries
+from dlfn.check.registry import Entry, as_argument, entries
 
 ENTRIES = list(entries())
 
@@ -173,7 +173,7 @@ def test_a_mutated_backward_is_caught(entry, case):
 @pytest.mark.parametrize(("entry", "trap"), TRAPS)
 def test_traps(entry, trap):
     """Where autodiff of the textbook formula fails: the value and the gradients, by hand rule and by backprop."""
-    args = [jnp.asarray(a, trap.dtype if np.asarray(a).dtype.kind == "f" else None) for a in trap.args]
+    args = [None if a is None else as_argument(np.asarray(a), trap.dtype) for a in trap.args]
     at = tuple(trap.gradients)
 
     def of_moving(*moving):

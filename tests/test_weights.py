@@ -227,7 +227,7 @@ def test_attention_projections(x64):
     module, arrays = state_dict(torch.nn.MultiheadAttention(6, 2, batch_first=True))
     linear = {"w": jax.ShapeDtypeStruct((6, 6), jnp.float64), "b": jax.ShapeDtypeStruct((6,), jnp.float64)}
     like = dict.fromkeys(("query", "key", "value", "output"), linear)
-    names = pytorch.multi_head_attention()
+    names = pytorch.multi_head_attention(("query", "key", "value"), "output")
     params, _ = import_state(arrays, like, (), names)
     x = RNG.normal(size=(2, 5, 6))
     q, k, v = (ops.linear(x, *map(params[name].get, "wb")).reshape(2, 5, 2, 3) for name in ("query", "key", "value"))

@@ -129,7 +129,8 @@ def _sample(slope: Slope, static: Static) -> np.ndarray:
     at = np.flatnonzero(np.any([np.diff(np.sign(mark)) != 0 for mark in marks], axis=0))
     x64 = x.astype(np.float64)
     # A step around ±20 has 1000 numbers, so that nearly all of those next to the point are in.
-    near = [np.linspace(x64[max(i - 1, 0)], x64[min(i + 2, len(x) - 1)], 4001) for i in at if np.isfinite(x[i])]
+    inside = np.clip(x64, *np.finfo(np.float32).max * np.array([-1.0, 1.0]))
+    near = [np.linspace(inside[max(i - 1, 0)], inside[min(i + 2, len(x) - 1)], 4001) for i in at if np.isfinite(x[i])]
     far = [x64[i] * np.linspace(0.97, 1.03, 2001) for i in at]
     with np.errstate(all="ignore"):
         return np.concatenate([x, *(points.astype(np.float32) for points in near + far)])

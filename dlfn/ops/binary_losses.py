@@ -140,8 +140,8 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
     >>> logits, labels = jnp.array([0.0, 4.0, -90.0]), jnp.ones(3)
     >>> print(binary_focal_loss(logits, labels, reduction="none"))
     [1.732868e-01 5.871570e-06 9.000000e+01]
-    >>> print(jax.grad(binary_focal_loss)(logits, labels, reduction="sum"))
-    [-2.9828680e-01 -1.7353886e-05 -1.0000000e+00]
+    >>> print(jax.grad(binary_focal_loss)(logits, labels, reduction="sum").round(4))
+    [-0.2983 -0.     -1.    ]
     """
     p = 1 / (1 + jnp.exp(-logits))
     losses = -labels * jnp.log(p) - (1 - labels) * jnp.log(1 - p)

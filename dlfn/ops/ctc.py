@@ -123,7 +123,7 @@ def _wrong(logits, logit_lengths, labels, label_lengths, blank):
     """Which sequences have labels or lengths out of range."""
     frames, classes = logits.shape[-2:]
     slots = labels.shape[-1]
-    counts = jnp.arange(slots) < label_lengths[..., None]
+    counts = jnp.arange(slots, dtype=label_lengths.dtype) < label_lengths[..., None]
     wrong = jnp.any(counts & ((labels < 0) | (labels >= classes) | (labels == blank)), axis=-1)
     wrong |= (logit_lengths < 0) | (logit_lengths > frames)
     return wrong | (label_lengths < 0) | (label_lengths > slots)
@@ -199,11 +199,15 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     s = jnp.sum(e, axis=-1, keepdims=True)
     s = jnp.where(s == 0, jnp.ones_like(s), s)
     log_p = jnp.maximum(_gather(z, classes) - m - jnp.log(s), _NEVER)
-    counts = (jnp.arange(z.shape[-2]) < logit_lengths[..., None])[..., None]
+    counts = (jnp.arange(z.shape[-2], dtype=logit_lengths.dtype) < logit_lengths[..., None])[..., None]
     frames = _Frame(*(jnp.moveaxis(a, -2, 0) for a in (log_p[..., -1:], log_p[..., :-1], counts)))
 
     jumps = jnp.concatenate([jnp.zeros_like(labels[..., :1], dtype=bool), labels[..., 1:] != labels[..., :-1]], axis=-1)
-    zero, slot, last = jnp.zeros_like(z[..., 0, :1]), jnp.arange(labels.shape[-1] + 1), label_lengths[..., None]
+    zero, slot, last = (
+        jnp.zeros_like(z[..., 0, :1]),
+        jnp.arange(labels.shape[-1] + 1, dtype=label_lengths.dtype),
+        label_lengths[..., None],
+    )
     start = tuple(jnp.where(at, zero, _NEVER) for at in (slot == 0, slot[:-1] < 0))
     ends = tuple(jnp.where(at, zero, _NEVER) for at in (slot == last, slot[:-1] == last - 1))
 
@@ -248,7 +252,7 @@ def _backward(residuals, dy, *, reduction):
 def _gather(z, classes):
     """(..., T, K) at (..., n) classes: (..., T, n)."""
     if is_explicit(z):
-        chosen = classes[..., None, :, None] == jnp.arange(z.shape[-1])
+        chosen = classes[..., None, :, None] == jnp.arange(z.shape[-1], dtype=classes.dtype)
         return jnp.sum(jnp.where(chosen, z[..., None, :], jnp.zeros_like(z[..., None, :])), axis=-1)
     return jnp.take_along_axis(z, classes[..., None, :], axis=-1, mode="promise_in_bounds")
 
@@ -257,7 +261,7 @@ def _scatter_add(z, classes, values):
     """Adds (..., T, n) values at (..., n) classes to (..., T, K)."""
     classes = jnp.broadcast_to(classes[..., None, :], values.shape)
     if is_explicit(z):
-        chosen = classes[..., None] == jnp.arange(z.shape[-1])
+        chosen = classes[..., None] == jnp.arange(z.shape[-1], dtype=classes.dtype)
         return z + jnp.sum(jnp.where(chosen, values[..., None], jnp.zeros_like(values[..., None])), axis=-2)
     batch = tuple(range(z.ndim - 1))
     numbers = lax.ScatterDimensionNumbers((), (z.ndim - 1,), (z.ndim - 1,), batch, batch)

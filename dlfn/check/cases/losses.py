@@ -199,7 +199,7 @@ register(
             Trap("a sure prediction", ([20.0, 0.0], 0), {0: [-2.0611537e-9, 2.0611537e-9]}, value=2.0611537e-9),
             Trap("a sure prediction, one-hot", ([20.0, 0.0], [1.0, 0.0]), {0: [-2.0611537e-9, 2.0611537e-9]},
                  value=2.0611537e-9),
-            Trap("a sure prediction, label smoothing", ([0.0, -1e30], 0), {0: [-0.05, 0.05]},
+            Trap("a sure prediction, label smoothing", ([0.0, -1e30], 0), {0: [0.05, -0.05]},
                  static={"label_smoothing": 0.1}),
             Trap("−∞ at a class of probability 0", ([0.0, -INF], [1.0, 0.0]), {0: [0.0, 0.0]}, value=0.0),
         ),
