@@ -155,8 +155,8 @@ def test_control_flow(typical):
     s.check(transform)
 
 
-def test_nested_vmap(subject):
-    s = subject((2, 3, 4))
+def test_nested_vmap(typical):
+    s = typical((2, 3, 4))
     axes = [0 if batched else None for batched in s.batched]
     assert 0 in axes
 
