@@ -237,7 +237,8 @@ def _hinge_check(logits, labels, *, squared, reduction):
 def _hinge_forward(logits, labels, *, squared, reduction):
     dtype = jnp.result_type(logits, labels)
     z, y = upcast_alike(logits, labels)
-    losses = jnp.maximum(1 - y * z, 0)
+    margin = 1 - y * z
+    losses = jnp.where(margin <= 0, jnp.zeros_like(margin), margin)  # XLA on CPU writes out what a maximum compares
     return reduce(losses * losses if squared else losses, reduction).astype(dtype), (logits, labels)
 
 
