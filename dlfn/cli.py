@@ -18,13 +18,14 @@ _COMMANDS = {
     "train": ("dlfn.train.command", "train a model from a TOML file"),
     "check": ("dlfn.check.command", "check gradients against autodiff and finite differences"),
     "bench": ("dlfn.bench.command", "time ops against plain JAX"),
+    "formulas": ("dlfn.catalogue.command", "print and check the formulas of the documents"),
 }
 
 _USAGE = "\n".join(
     [
         "usage: dlfn COMMAND [-h] ...",
         "",
-        *(f"  {name:<8}{purpose}" for name, (_, purpose) in _COMMANDS.items()),
+        *(f"  {name:<10}{purpose}" for name, (_, purpose) in _COMMANDS.items()),
         "",
         "dlfn COMMAND --help describes a command, for example: dlfn train --help",
         "",

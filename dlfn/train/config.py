@@ -44,11 +44,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Train:
+    """``clip_norm`` bounds the norm of the gradient of all parameters together; 0 leaves it as it is."""
+
     steps: int = _key(1000, at_least=1)
     batch_size: int = _key(64, at_least=1)
     steps_per_dispatch: int = _key(50, at_least=1)
     log_every: int = _key(100, at_least=1)
     eval_every: int = _key(500, at_least=1)
+    clip_norm: float = _key(0.0, at_least=0)
     compare: bool = True
 
 

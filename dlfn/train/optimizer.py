@@ -21,7 +21,8 @@ _NAMES = (
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
-    """The optimiser that ``optimizer.name`` names, with the other keys of ``optimizer`` as its arguments.
+    """The optimiser that ``optimizer.name`` names, with the other keys of ``optimizer`` as its arguments, after the
+    clipping of ``train.clip_norm``.
 
     Raises:
         InputError: on an unknown name, a key that the optimiser does not take, and a value that is no number.
@@ -40,7 +41,9 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     if not 0 < rate < math.inf:
         raise InputError(f"optimizer.learning_rate = {rate!r}: must be above 0 and finite")
     settings["learning_rate"] = make_schedule(config.schedule, settings["learning_rate"], config.train.steps)
-    return getattr(optax, name)(**settings)
+    optimizer = getattr(optax, name)(**settings)
+    clip = config.train.clip_norm
+    return optax.chain(optax.clip_by_global_norm(clip), optimizer) if clip else optimizer
 
 
 def _parameters(function: Any) -> Mapping[str, type]:

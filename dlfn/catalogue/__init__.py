@@ -1,0 +1,35 @@
+"""The catalogue: every formula of the source documents, what implements it, and what checks it.
+
+>>> from dlfn import catalogue
+>>> row = catalogue.find("activation.softplus")
+>>> print(row.where, row.latex)
+002 section 2.8 \\log(1 + e^z), \\quad \\sigma(z)
+>>> catalogue.implemented_by(row)
+['dlfn.nn.Softplus', 'dlfn.ops.softplus']
+>>> [check.name for check in catalogue.checks(row)]
+['gradients of dlfn.ops.softplus against autodiff and finite differences']
+
+``dlfn formulas`` prints it, and ``dlfn formulas --check`` runs the checks.
+"""
+
+from dlfn._suggest import suggestion
+from dlfn.catalogue import foundations, layers, training
+from dlfn.catalogue.checks import Check, checks, implemented_by, resolve
+from dlfn.catalogue.row import Row
+from dlfn.core import InputError
+
+__all__ = ["ROWS", "Check", "Row", "checks", "find", "implemented_by", "resolve"]
+
+ROWS = foundations.ROWS + layers.ROWS + training.ROWS
+
+
+def find(id: str) -> Row:
+    """The row of an id.
+
+    Raises:
+        InputError: on an id that is none, with the nearest one.
+    """
+    for row in ROWS:
+        if row.id == id:
+            return row
+    raise InputError(f"unknown formula {id!r}; {suggestion(id, [row.id for row in ROWS])}")

@@ -1,0 +1,28 @@
+"""How a module lists its oracles."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+__all__ = ["Table", "agree", "normal"]
+
+
+class Table(dict[str, tuple[str, Callable[[], None]]]):
+    """Comparisons by the id of the row. One that does not hold raises; ``run`` is called with float64 on."""
+
+    def add(self, id: str, against: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+        def decorate(run: Callable[[], None]) -> Callable[[], None]:
+            self[id] = against, run
+            return run
+
+        return decorate
+
+
+def agree(got: Any, expected: Any, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=rtol, atol=atol)
+
+
+def normal(*shape: int, seed: int = 0) -> Any:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
