@@ -11,8 +11,10 @@ from dlfn.ops.conv import conv, conv_output_size, flip_kernel
 from dlfn.ops.conv_transpose import conv_transpose
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.ctc import ctc_loss
+from dlfn.ops.descriptive import covariance, mean, std, variance
 from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
+from dlfn.ops.elementary import atan2, hypot, power, sqrt, xlogy
 from dlfn.ops.embedding import embedding
 from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
@@ -24,6 +26,7 @@ from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
+from dlfn.ops.norms import cosine_similarity, global_norm, norm
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
@@ -36,6 +39,7 @@ __all__ = [
     "adaptive_max_pool",
     "alibi_bias",
     "alibi_slopes",
+    "atan2",
     "attention",
     "avg_pool",
     "batch_norm",
@@ -46,6 +50,8 @@ __all__ = [
     "conv",
     "conv_output_size",
     "conv_transpose",
+    "cosine_similarity",
+    "covariance",
     "ctc_loss",
     "dropout",
     "elu",
@@ -54,6 +60,7 @@ __all__ = [
     "geglu",
     "gelu",
     "global_avg_pool",
+    "global_norm",
     "glu",
     "group_norm",
     "gru",
@@ -63,6 +70,7 @@ __all__ = [
     "hard_tanh",
     "hinge",
     "huber",
+    "hypot",
     "info_nce",
     "instance_norm",
     "kl_divergence",
@@ -80,8 +88,11 @@ __all__ = [
     "lstm_step",
     "mae",
     "max_pool",
+    "mean",
     "mish",
     "mse",
+    "norm",
+    "power",
     "prelu",
     "relu",
     "relu6",
@@ -101,8 +112,12 @@ __all__ = [
     "softsign",
     "spectral_norm",
     "spectral_quotient",
+    "sqrt",
     "squareplus",
+    "std",
     "swiglu",
     "tanh",
+    "variance",
     "weight_norm",
+    "xlogy",
 ]

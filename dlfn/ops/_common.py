@@ -13,6 +13,7 @@ from dlfn.core import InputError
 
 __all__ = [
     "Static",
+    "axes_of",
     "check_reduction",
     "describe",
     "dot",
@@ -22,6 +23,7 @@ __all__ = [
     "like",
     "power",
     "reduce",
+    "require_axes",
     "require_distribution",
     "require_float",
     "require_focus",
@@ -111,6 +113,23 @@ def require_rank(op: str, name: str, x: jax.Array, axis: str) -> None:
         raise InputError(
             f"{op}: {name} is the scalar {describe(x)}, and must have {axis}; pass {name}[None] for a row of one"
         )
+
+
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+    """What ``axis`` means: an int, a tuple of them, or None for all axes."""
+    if axis is None:
+        return tuple(range(ndim))
+    return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def require_axes(op: str, x: jax.Array, axis: Any) -> None:
+    for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+        if not isinstance(a, int) or not -x.ndim <= a < x.ndim:
+            raise InputError(
+                f"{op}: axis is {a!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
+            )
+    if len(set(axes_of(axis, x.ndim))) != len(axes_of(axis, x.ndim)):
+        raise InputError(f"{op}: axis is {axis!r}, and must not name an axis twice, as x is {describe(x)}")
 
 
 def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other: jax.Array) -> None:
