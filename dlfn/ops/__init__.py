@@ -20,6 +20,14 @@ from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
 from dlfn.ops.gated import geglu, glu, swiglu
 from dlfn.ops.gru import gru, gru_step
+from dlfn.ops.information import (
+    conditional_entropy,
+    cross_entropy,
+    entropy,
+    entropy_from_logits,
+    mutual_information,
+    relative_entropy,
+)
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
@@ -47,15 +55,19 @@ __all__ = [
     "binary_cross_entropy",
     "binary_focal_loss",
     "celu",
+    "conditional_entropy",
     "conv",
     "conv_output_size",
     "conv_transpose",
     "cosine_similarity",
     "covariance",
+    "cross_entropy",
     "ctc_loss",
     "dropout",
     "elu",
     "embedding",
+    "entropy",
+    "entropy_from_logits",
     "flip_kernel",
     "geglu",
     "gelu",
@@ -91,9 +103,11 @@ __all__ = [
     "mean",
     "mish",
     "mse",
+    "mutual_information",
     "norm",
     "power",
     "prelu",
+    "relative_entropy",
     "relu",
     "relu6",
     "rms_norm",

@@ -54,8 +54,8 @@ def moments(x: jax.Array, cells: Cells, pivot: jax.Array | None = None) -> tuple
     p is the mean as it is rounded. With c = x - p the rest is :math:`d = \mathrm E\,c`, and
     :math:`\sigma^2 = \mathrm E\,c^2 - d^2`. Where :math:`|\mu| \gg \sigma`, x - p is exact, and :math:`(x - p) - d` has
     the digits that :math:`x - p` alone has lost to the rounding of p. As d is no larger than that rounding, the
-    difference of squares loses nothing, and the two sums of c take one pass. Another number that near to the mean may be
-    given as the pivot.
+    difference of squares loses nothing, and the two sums of c take one pass. Another number as near to the mean may
+    be given as the pivot.
     """
     # Whatever p is, p + d is the mean: so p may count as a constant in derivatives.
     pivot = lax.stop_gradient(cells.average(x) if pivot is None else pivot)

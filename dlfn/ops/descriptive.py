@@ -128,7 +128,8 @@ def variance(x, *, axis=None, ddof=0, keepdims=False):
 def std(x, *, axis=None, ddof=0, keepdims=False):
     r"""Standard deviation, :math:`\sigma = \sqrt{\frac1n \sum_i (x_i - \mu)^2}`, with n - ddof for n.
 
-    .. math:: \frac{\partial L}{\partial x_i} = \frac{\bar \sigma}{n \sigma} (x_i - \mu), \qquad 0 \text{ where } \sigma = 0.
+    .. math::
+        \frac{\partial L}{\partial x_i} = \frac{\bar \sigma}{n \sigma} (x_i - \mu), \qquad 0 \text{ where } \sigma = 0.
 
     Where squares over- or underflow, the entries are first divided by a power of two.
 

@@ -63,7 +63,8 @@ for op, name, trap in (
             (
                 Trap("4: constant data", ([0.1] * 7,), {0: [0.0] * 7}, value=0.0),
                 Trap("constant data, large", ([3e38] * 7,), {0: [0.0] * 7}, value=0.0),
-                Trap("mean 1e4", ([1e4 + 1, 1e4 + 3],), {0: [-1.0, 1.0] if op is ops.variance else [-0.5, 0.5]}, value=1.0),
+                Trap("mean 1e4", ([1e4 + 1, 1e4 + 3],), {0: [-1.0, 1.0] if op is ops.variance else [-0.5, 0.5]},
+                     value=1.0),
                 trap,
             ),
             (Bench("rows of (1024, 1024)", (_SQUARE,), {"jnp": getattr(jnp, name)}, static={"axis": -1}),),
@@ -92,7 +93,8 @@ register(
         ),
         (
             Trap("4: constant data", ([0.1] * 4, [3e38] * 4), {0: [0.0] * 4, 1: [0.0] * 4}, value=0.0),
-            Trap("large and small", ([1e25, -1e25], [1e-30, -1e-30]), {0: [5e-31, -5e-31], 1: [5e24, -5e24]}, value=1e-5),
+            Trap("large and small", ([1e25, -1e25], [1e-30, -1e-30]), {0: [5e-31, -5e-31], 1: [5e24, -5e24]},
+                 value=1e-5),
         ),
         (Bench("rows of (1024, 1024)", (_SQUARE, _SQUARE), {"plain": _plain_covariance}, static={"axis": -1}),),
     )

@@ -36,8 +36,8 @@ register(
         SAFE,
         (
             Case(_pair, oracle=lambda torch, x, y: torch.hypot(x, y)),
-            Case(lambda lead: (normal(*lead, 5), normal(5)), name="broadcast", oracle=lambda torch, x, y: torch.hypot(x, y),
-                 terms=lambda x, _: x.size),
+            Case(lambda lead: (normal(*lead, 5), normal(5)), name="broadcast",
+                 oracle=lambda torch, x, y: torch.hypot(x, y), terms=lambda x, _: x.size),
         ),
         (
             Trap("5: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[0.0]),
@@ -80,8 +80,8 @@ register(
         ),
         (
             Trap("21: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[1.0]),
-            Trap("21: a base of 0", ([0.0] * 4, [2.0, 1.0, 0.5, -1.0]), {0: [0.0, 1.0, INF, -INF], 1: [0.0, 0.0, 0.0, -INF]},
-                 value=[0.0, 0.0, 0.0, INF]),
+            Trap("21: a base of 0", ([0.0] * 4, [2.0, 1.0, 0.5, -1.0]),
+                 {0: [0.0, 1.0, INF, -INF], 1: [0.0, 0.0, 0.0, -INF]}, value=[0.0, 0.0, 0.0, INF]),
             Trap("a base below 0", ([-2.0] * 3, [3.0, 0.0, -1.0]), {0: [12.0, 0.0, -0.25]}, value=[-8.0, 1.0, -0.5]),
             Trap("a base of 0, integer exponents", ([0.0] * 3, [0, 1, 2]), {0: [0.0, 1.0, 0.0]}, value=[1.0, 0.0, 0.0]),
         ),
@@ -93,7 +93,10 @@ register(
     Entry(
         ops.xlogy,
         SAFE,
-        (Case(lambda lead: (normal(*lead, 5), uniform(0.1, 2.0, *lead, 5)), oracle=lambda torch, x, y: torch.xlogy(x, y)),),
+        (
+            Case(lambda lead: (normal(*lead, 5), uniform(0.1, 2.0, *lead, 5)),
+                 oracle=lambda torch, x, y: torch.xlogy(x, y)),
+        ),
         (
             Trap("20: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[0.0]),
             Trap("at y = 0", ([2.0], [0.0]), {0: [-INF], 1: [INF]}, value=[-INF]),
@@ -158,6 +161,10 @@ register(
 )  # fmt: skip
 
 
+def _plain_cosine(x, y):
+    return jnp.sum(x * y, -1) / (jnp.linalg.norm(x, axis=-1) * jnp.linalg.norm(y, axis=-1))
+
+
 def _torch_cosine(torch, x, y, axis=-1):
     return torch.nn.functional.cosine_similarity(x, y, dim=axis)
 
@@ -175,8 +182,7 @@ register(
         ),
         (
             Bench("(1024, 1024)", (_SQUARE, _SQUARE),
-                  {"plain": lambda x, y: jnp.sum(x * y, -1) / (jnp.linalg.norm(x, axis=-1) * jnp.linalg.norm(y, axis=-1)),
-                   "optax": optax.cosine_similarity}),
+                  {"plain": _plain_cosine, "optax": optax.cosine_similarity}),
         ),
     )
 )  # fmt: skip
