@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["direction", "finite", "in_range", "lengths", "power_of_two", "root", "root_or_one"]
+__all__ = ["direction", "finite", "in_range", "inverse", "lengths", "power_of_two", "root", "root_or_one"]
 
 
 def root_or_one(x: jax.Array) -> jax.Array:
@@ -31,6 +31,11 @@ def power_of_two(x: jax.Array, axes: Any) -> jax.Array:
     return lax.reduce_precision(
         jnp.clip(top, low, 1 / low), exponent_bits=8 if info.bits == 32 else 11, mantissa_bits=0
     )
+
+
+def inverse(m: jax.Array) -> jax.Array:
+    """1/m of a power of two, as a constant: 1/m², in its derivative, may overflow."""
+    return 1 / lax.stop_gradient(m)
 
 
 def finite(x: jax.Array) -> jax.Array:
@@ -64,7 +69,7 @@ def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[
     def scaled():
         tops = [power_of_two(x, axes) for x in arrays]
         m = tops[0] if keep else functools.reduce(jnp.maximum, [top.reshape(()) for top in tops])
-        r = root(total([(finite(x) * (1 / m)) ** 2 for x in arrays]))
+        r = root(total([(finite(x) * inverse(m)) ** 2 for x in arrays]))
         infinite = total([jnp.isinf(x).astype(x.dtype) for x in arrays]) > 0
         return jnp.where(infinite, jnp.inf, m * r), m, r
 
@@ -75,4 +80,5 @@ def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[
 
 def direction(x: jax.Array, m: jax.Array, r: jax.Array) -> jax.Array:
     """x divided by its norm m r, and 0 where that is 0."""
-    return finite(x) * (1 / m) * (1 / jnp.where(r == 0, jnp.ones_like(r), r))
+    none = r == 0
+    return finite(x) * inverse(m) * jnp.where(none, jnp.zeros_like(r), 1 / jnp.where(none, jnp.ones_like(r), r))

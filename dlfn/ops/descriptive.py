@@ -28,7 +28,7 @@ from dlfn.ops._common import (
     upcast_alike,
 )
 from dlfn.ops._moments import Cells, moments
-from dlfn.ops._scaled import in_range, power_of_two, root
+from dlfn.ops._scaled import in_range, inverse, power_of_two, root
 
 __all__ = ["covariance", "mean", "std", "variance"]
 
@@ -58,7 +58,7 @@ def mean(x, *, axis=None, keepdims=False):
     >>> print(mean(jnp.array([1.0, 5.0])), mean(jnp.array([3e38, 3e38])), jax.grad(mean)(jnp.array([1.0, 5.0])))
     3.0 3e+38 [0.5 0.5]
     """
-    return jnp.sum(x, axis, keepdims=keepdims) / _count(x, axes_of(axis, x.ndim))
+    return jnp.mean(x, axis, keepdims=keepdims)
 
 
 @mean.def_check
@@ -76,7 +76,7 @@ def _mean_forward(x, *, axis, keepdims):
 
     def scaled():
         m = power_of_two(z, axes)
-        return average(z * (1 / m)) * m
+        return average(z * inverse(m)) * m
 
     usual = average(z)
     y = lax.cond(jnp.all(jnp.isfinite(usual)), lambda: usual, scaled).astype(x.dtype)
@@ -121,7 +121,7 @@ def variance(x, *, axis=None, ddof=0, keepdims=False):
     """
     axes = axes_of(axis, x.ndim)
     squares = (x - jnp.mean(x, axes, keepdims=True)) ** 2
-    return jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof)
+    return jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)
 
 
 @Op
@@ -153,7 +153,7 @@ def std(x, *, axis=None, ddof=0, keepdims=False):
     """
     axes = axes_of(axis, x.ndim)
     squares = (x - jnp.mean(x, axes, keepdims=True)) ** 2
-    return jnp.sqrt(jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof))
+    return jnp.sqrt(jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype))
 
 
 def _pivot(x, axes):
@@ -173,14 +173,14 @@ def _spread(x, axes):
 
     def scaled():
         m = power_of_two(x, axes)
-        return m, *of(x * (1 / m))
+        return m, *of(x * inverse(m))
 
     usual = of(x)
     return lax.cond(jnp.all(in_range(usual[-1])), lambda: (jnp.ones_like(usual[0]), *usual), scaled)
 
 
 def _centred(x, m, pivot, shift):
-    return (x * (1 / m) - pivot) - shift
+    return (x * inverse(m) - pivot) - shift
 
 
 def _of_spread(op, value, slope):
@@ -250,7 +250,7 @@ def covariance(x, y, *, axis=None, ddof=0, keepdims=False):
     """
     axes = axes_of(axis, x.ndim)
     products = (x - jnp.mean(x, axes, keepdims=True)) * (y - jnp.mean(y, axes, keepdims=True))
-    return jnp.sum(products, axes, keepdims=keepdims) / (_count(x, axes) - ddof)
+    return jnp.sum(products, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)
 
 
 @covariance.def_check
@@ -274,7 +274,7 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
 
     def scaled():
         m, n = power_of_two(u, axes), power_of_two(v, axes)
-        return m, n, *of(u * (1 / m), v * (1 / n))
+        return m, n, *of(u * inverse(m), v * inverse(n))
 
     usual = of(u, v)
     one = jnp.ones_like(usual[0])

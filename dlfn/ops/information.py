@@ -119,7 +119,7 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
     >>> print(entropy_from_logits(jnp.array([5.0, 5.0, -jnp.inf]), base=2))
     1.0
     >>> print(jax.grad(entropy_from_logits)(jnp.array([1.0, 0.0, -jnp.inf])))
-    [-0.19661193  0.19661194 -0.        ]
+    [-0.19661194  0.19661194  0.        ]
     """
     log_p = logits - jax.nn.logsumexp(logits, axis, keepdims=True)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis) * _per_nat(base)
@@ -138,7 +138,7 @@ def _entropy_from_logits_forward(logits, *, axis, base):
     z = upcast(logits)
     m = lax.stop_gradient(finite(jnp.max(z, axis, keepdims=True, initial=-jnp.inf)))
     t, e = _below(z, m)
-    largest = t == 0
+    largest = e == 1
     s = jnp.sum(e, axis, keepdims=True)
     per_s = 1 / jnp.where(s == 0, jnp.ones_like(s), s)
     a = -jnp.sum(e * t, axis, keepdims=True) * per_s
@@ -157,10 +157,9 @@ def _entropy_from_logits_backward(residuals, dy, *, axis, base):
 
 
 def _below(z, m):
-    """t and exp(t), of which t is 1 and its exponential 0 for logits of -inf."""
-    none = z == -jnp.inf
-    t = jnp.where(none, jnp.ones_like(z), finite(z) - m)
-    return t, jnp.where(none, jnp.zeros_like(z), jnp.exp(jnp.where(none, jnp.zeros_like(z), t)))
+    """t, finite, and its exponential, which is 0 for logits of -inf whatever m."""
+    t = finite(finite(z) - m)
+    return t, jnp.where(z == -jnp.inf, jnp.zeros_like(z), jnp.exp(t))
 
 
 @Op
@@ -225,7 +224,7 @@ def _ratio(p, q):
 
 @Op
 def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
-    r"""Relative entropy of two distributions, :math:`\operatorname{KL}(p \,\|\, q) = \sum_j p_j \log (p_j / q_j) \ge 0`.
+    r"""Relative entropy of two distributions, :math:`\operatorname{KL}(p \| q) = \sum_j p_j \log (p_j / q_j) \ge 0`.
 
     .. math::
         \frac{\partial L}{\partial p_j} = \log \frac{p_j}{q_j} + 1, \qquad

@@ -20,7 +20,7 @@ from dlfn.ops._common import (
     upcast,
     upcast_alike,
 )
-from dlfn.ops._scaled import direction, finite, in_range, lengths, power_of_two, root
+from dlfn.ops._scaled import direction, finite, in_range, inverse, lengths, power_of_two, root
 
 __all__ = ["cosine_similarity", "global_norm", "norm"]
 
@@ -190,7 +190,7 @@ def _cosine_similarity_forward(x, y, *, axis):
 
     def scaled():
         m, n = power_of_two(u, axes), power_of_two(v, axes)
-        return m, n, *products(finite(u) * (1 / m), finite(v) * (1 / n))
+        return m, n, *products(finite(u) * inverse(m), finite(v) * inverse(n))
 
     first, second, both = products(u, v)
     usually = in_range(first, x.size) & in_range(second, x.size)
@@ -209,6 +209,6 @@ def _cosine_similarity_backward(residuals, dc, *, axis):
     dc = jnp.expand_dims(dc.astype(c.dtype), axes_of(axis, x.ndim))
     none = (r == 0) | (s == 0)
     dc = jnp.where(none, jnp.zeros_like(c), dc)
-    dx = dc * (v - c * u) / jnp.where(none, jnp.ones_like(r), r) * (1 / m)
-    dy = dc * (u - c * v) / jnp.where(none, jnp.ones_like(s), s) * (1 / n)
+    dx = dc * (v - c * u) / jnp.where(none, jnp.ones_like(r), r) * inverse(m)
+    dy = dc * (u - c * v) / jnp.where(none, jnp.ones_like(s), s) * inverse(n)
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))

@@ -123,7 +123,8 @@ register(
                  value=[0.0, INF, 0.0], static={"reduction": "none"}),
             Trap("22: an outcome of probability 0", ([1.0, 0.0], [0.5, 0.5]), {0: [1.6931472, -INF], 1: [-2.0, 0.0]},
                  value=np.log(2)),
-            Trap("nearly equal", ([0.5 + 2.0**-12, 0.5 - 2.0**-12], [0.5, 0.5]), {}, value=1.1920930e-07, rtol=1e-4),
+            Trap("nearly equal", ([0.5 + 2.0**-12, 0.5 - 2.0**-12], [0.5, 0.5]),
+                 {0: [1.00048816, 0.99951160], 1: [-1.00048828, -0.99951172]}, value=1.1920930e-07, rtol=1e-4),
         ),
         (
             Bench("(1024, 1000)", (probabilities(1024, 1000), probabilities(1024, 1000)),
