@@ -48,17 +48,16 @@ class Cells(NamedTuple):
         return jnp.asarray(math.prod(x.shape[axis] for axis in self.axes), dtype)
 
 
-def moments(x: jax.Array, cells: Cells, pivot: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array]:
+def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""Each cell's mean as a sum of two numbers p + d, and its variance.
 
     p is the mean as it is rounded. With c = x - p the rest is :math:`d = \mathrm E\,c`, and
     :math:`\sigma^2 = \mathrm E\,c^2 - d^2`. Where :math:`|\mu| \gg \sigma`, x - p is exact, and :math:`(x - p) - d` has
     the digits that :math:`x - p` alone has lost to the rounding of p. As d is no larger than that rounding, the
-    difference of squares loses nothing, and the two sums of c take one pass. Another number as near to the mean may
-    be given as the pivot.
+    difference of squares loses nothing, and the two sums of c take one pass.
     """
     # Whatever p is, p + d is the mean: so p may count as a constant in derivatives.
-    pivot = lax.stop_gradient(cells.average(x) if pivot is None else pivot)
+    pivot = lax.stop_gradient(cells.average(x))
     c = x - cells.spread(pivot, x)
     shift = cells.average(c)
     variance = cells.average(c * c) - shift * shift

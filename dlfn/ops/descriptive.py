@@ -1,8 +1,8 @@
 r"""Mean, variance, standard deviation and covariance of data, along any axes.
 
-Data are re-centred: the mean is subtracted as it is rounded, and then the mean of what is left. So a mean that is large
-beside the deviation costs no digits; and constant data, whose mean is found by their differences, have a deviation of
-exactly 0 and gradients of 0. Half types are summed in float32.
+Data are re-centred: an entry is subtracted, and then the mean of the differences. So a mean that is large beside the
+deviation costs no digits; and constant data have a deviation of exactly 0 and gradients of 0. Half types are summed in
+float32.
 
 ``ddof`` is subtracted from the number n of entries that a variance is divided by: 0 as in document 004 and in numpy, 1
 for the unbiased estimate, which is PyTorch's default.
@@ -27,8 +27,8 @@ from dlfn.ops._common import (
     upcast,
     upcast_alike,
 )
-from dlfn.ops._moments import Cells, moments
-from dlfn.ops._scaled import in_range, inverse, power_of_two, root
+from dlfn.ops._moments import inverse_root
+from dlfn.ops._scaled import finite, in_range, largest, root, scale
 
 __all__ = ["covariance", "mean", "std", "variance"]
 
@@ -75,8 +75,8 @@ def _mean_forward(x, *, axis, keepdims):
         return jnp.sum(z, axes, keepdims=True) / _count(z, axes)
 
     def scaled():
-        m = power_of_two(z, axes)
-        return average(z * inverse(m)) * m
+        k = scale(finite(largest(z, axes)))
+        return average(z * k) * scale(k)
 
     usual = average(z)
     y = lax.cond(jnp.all(jnp.isfinite(usual)), lambda: usual, scaled).astype(x.dtype)
@@ -156,35 +156,37 @@ def std(x, *, axis=None, ddof=0, keepdims=False):
     return jnp.sqrt(jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype))
 
 
-def _pivot(x, axes):
-    """The mean as it is rounded, but of constant data exactly their number."""
+def _center(x, axes):
+    """The mean as a sum of two numbers, one of which is an entry: exact to the deviation's digits, not the mean's."""
     if is_explicit(x):  # of an axis that is sharded in its type no part can be taken
         entry = jnp.max(x, axes, keepdims=True)
     else:
         entry = x[tuple(slice(0, 1) if i in axes else slice(None) for i in range(x.ndim))]
-    return lax.stop_gradient(entry + jnp.mean(x - entry, axes, keepdims=True))
+    entry = lax.stop_gradient(entry)  # whatever it is, the sum is the mean
+    return entry, jnp.mean(x - entry, axes, keepdims=True)
+
+
+def _centred(x, entry, rest):
+    return (x - entry) - rest
 
 
 def _spread(x, axes):
-    """m, a power of two, and the :func:`moments` of x / m."""
+    """k, a power of two, and of k x the center and the variance."""
 
     def of(x):
-        return moments(x, Cells(axes), _pivot(x, axes))
+        center = _center(x, axes)
+        return *center, jnp.mean(jnp.square(_centred(x, *center)), axes, keepdims=True)
 
     def scaled():
-        m = power_of_two(x, axes)
-        return m, *of(x * inverse(m))
+        k = scale(finite(largest(x, axes)))
+        return k, *of(x * k)
 
     usual = of(x)
     return lax.cond(jnp.all(in_range(usual[-1])), lambda: (jnp.ones_like(usual[0]), *usual), scaled)
 
 
-def _centred(x, m, pivot, shift):
-    return (x * inverse(m) - pivot) - shift
-
-
 def _of_spread(op, value, slope):
-    """The rules of an op that is ``value(s) m`` or, of degree 2, ``value(s) m²`` for s the variance of x / m."""
+    """The rules of an op that is ``value(s, k)``, for s the variance of k x."""
 
     def check(x, *, axis, ddof):
         _check(op.name, x, axis, ddof)
@@ -192,32 +194,27 @@ def _of_spread(op, value, slope):
     def forward(x, *, axis, ddof, keepdims):
         axes = axes_of(axis, x.ndim)
         z = upcast(x)
-        m, pivot, shift, square = _spread(z, axes)
+        k, entry, rest, square = _spread(z, axes)
         n = _count(z, axes)
         square = square * (n / (n - ddof))
-        y = value(square, m).astype(x.dtype)
-        return y if keepdims else jnp.squeeze(y, axes), (x, m, pivot, shift, square)
+        y = value(square, k).astype(x.dtype)
+        return y if keepdims else jnp.squeeze(y, axes), (x, k, entry, rest, square)
 
     def backward(residuals, dy, *, axis, ddof, keepdims):
-        x, m, pivot, shift, square = residuals
+        x, k, entry, rest, square = residuals
         axes = axes_of(axis, x.ndim)
         dy = upcast(dy) if keepdims else jnp.expand_dims(upcast(dy), axes)
         z = upcast(x)
-        weight = dy * slope(square, m) / (_count(z, axes) - ddof)
-        return (like(weight * _centred(z, m, pivot, shift), jax.typeof(x)),)
+        weight = dy * slope(square, k) / (_count(z, axes) - ddof)
+        return (like(weight * _centred(z * k, entry, rest), jax.typeof(x)),)
 
     op.def_check(check)
     op.def_forward(forward)
     op.def_backward(backward)
 
 
-def _inverse_root(square):
-    zero = square == 0
-    return jnp.where(zero, jnp.zeros_like(square), 1 / jnp.sqrt(jnp.where(zero, jnp.ones_like(square), square)))
-
-
-_of_spread(variance, lambda s, m: s * m * m, lambda s, m: 2 * m)
-_of_spread(std, lambda s, m: root(s) * m, lambda s, m: _inverse_root(s))
+_of_spread(variance, lambda s, k: s * scale(k) * scale(k), lambda s, k: 2 * scale(k))
+_of_spread(std, lambda s, k: root(s) * scale(k), lambda s, k: inverse_root(s))
 
 
 @Op
@@ -266,32 +263,30 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
     u, v = upcast_alike(x, y)
 
     def of(u, v):
-        p, q = _pivot(u, axes), _pivot(v, axes)
-        u, v = u - p, v - q
-        # What rounding has left of the means.
-        d, e = jnp.mean(u, axes, keepdims=True), jnp.mean(v, axes, keepdims=True)
-        return p, d, q, e, jnp.mean(u * v, axes, keepdims=True) - d * e
+        p, q = _center(u, axes), _center(v, axes)
+        return *p, *q, jnp.mean(_centred(u, *p) * _centred(v, *q), axes, keepdims=True)
 
     def scaled():
-        m, n = power_of_two(u, axes), power_of_two(v, axes)
-        return m, n, *of(u * inverse(m), v * inverse(n))
+        k, h = scale(finite(largest(u, axes))), scale(finite(largest(v, axes)))
+        return k, h, *of(u * k, v * h)
 
     usual = of(u, v)
     one = jnp.ones_like(usual[0])
-    m, n, *rest, product = lax.cond(jnp.all(in_range(jnp.abs(usual[-1]))), lambda: (one, one, *usual), scaled)
+    k, h, *rest, product = lax.cond(jnp.all(in_range(jnp.abs(usual[-1]))), lambda: (one, one, *usual), scaled)
     count = _count(u, axes)
-    c = (product * (count / (count - ddof)) * m * n).astype(jnp.result_type(x, y))
-    return c if keepdims else jnp.squeeze(c, axes), (x, y, m, n, *rest)
+    c = (product * (count / (count - ddof)) * (scale(k) * scale(h))).astype(jnp.result_type(x, y))
+    return c if keepdims else jnp.squeeze(c, axes), (x, y, k, h, *rest)
 
 
 @covariance.def_backward
 def _covariance_backward(residuals, dc, *, axis, ddof, keepdims):
-    x, y, m, n, p, d, q, e = residuals
+    x, y, k, h, *center = residuals
+    p, q = center[:2], center[2:]
     axes = axes_of(axis, x.ndim)
     u, v = upcast_alike(x, y)
     dc = dc.astype(u.dtype)
     weight = (dc if keepdims else jnp.expand_dims(dc, axes)) / (_count(u, axes) - ddof)
-    dx, dy = weight * n * _centred(v, n, q, e), weight * m * _centred(u, m, p, d)
+    dx, dy = weight * scale(h) * _centred(v * h, *q), weight * scale(k) * _centred(u * k, *p)
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
 
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlfn.core import InputError, Op
-from dlfn.ops._activation import elementwise
-from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, sum_dtype
-from dlfn.ops._scaled import finite, root, root_or_one
+from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, sum_dtype, upcast
+from dlfn.ops._scaled import finite, root, root_or_one, scale
 
 __all__ = ["atan2", "hypot", "power", "sqrt", "xlogy"]
 
@@ -77,12 +75,7 @@ def _common_dtype(a, b):
     return a.dtype if jnp.issubdtype(b.dtype, jnp.integer) else jnp.result_type(a, b)
 
 
-def _sqrt_slope(x):
-    below = x <= 0
-    return jnp.where(below, jnp.zeros_like(x), 0.5 / jnp.sqrt(jnp.where(below, jnp.ones_like(x), x)))
-
-
-@elementwise(jnp.sqrt, _sqrt_slope)
+@Op
 def sqrt(x):
     r"""Square root, whose derivative at 0 is 0 by convention.
 
@@ -104,23 +97,43 @@ def sqrt(x):
     return jnp.sqrt(x)
 
 
+@sqrt.def_check
+def _sqrt_check(x):
+    require_float("sqrt", "x", x)
+
+
+@sqrt.def_forward
+def _sqrt_forward(x):
+    y = jnp.sqrt(upcast(x)).astype(x.dtype)
+    # Rounded to a half type, the root would add that rounding to the derivative's.
+    return y, (y, None) if y.dtype.itemsize >= 4 else (None, x)
+
+
+@sqrt.def_backward
+def _sqrt_backward(residuals, dy):
+    y, x = residuals
+    y = jnp.sqrt(upcast(x)) if y is None else y
+    some = y > 0
+    slope = jnp.where(some, 0.5 / jnp.where(some, y, jnp.ones_like(y)), jnp.zeros_like(y))
+    return ((upcast(dy) * slope).astype(dy.dtype),)
+
+
 def _scaled(a, b):
-    """a and b in multiples of the larger one, and that as a constant: 1 where both are 0, finite where it is not."""
+    """a and b in multiples of a power of two, for the larger to be from 1 to 4, and its inverse."""
     a, b = finite(a), finite(b)
-    top = lax.stop_gradient(jnp.maximum(jnp.abs(a), jnp.abs(b)))
-    top = jnp.where(top == 0, jnp.ones_like(top), top)
-    return a / top, b / top, top
+    k = scale(jnp.maximum(jnp.abs(a), jnp.abs(b)))
+    return a * k, b * k, k
 
 
 def _hypot_value(x, y):
-    u, v, top = _scaled(x, y)
-    return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, top * root(u * u + v * v))
+    u, v, k = _scaled(x, y)
+    return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * scale(k))
 
 
 def _hypot_slopes(x, y):
     u, v, _ = _scaled(x, y)
-    per_length = 1 / root_or_one(u * u + v * v)
-    return u * per_length, v * per_length
+    r = root_or_one(u * u + v * v)
+    return u / r, v / r
 
 
 @_of_two(_hypot_value, _hypot_slopes)
@@ -128,7 +141,7 @@ def hypot(x, y):
     r"""Length of the hypotenuse, :math:`r = \sqrt{x^2 + y^2}`.
 
     Derivatives: :math:`x / r` and :math:`y / r`; at (0, 0), where there are none, 0 by convention. x and y are divided
-    by the larger of them first, so that no square over- or underflows.
+    by a power of two first, so that no square over- or underflows.
 
     Args:
         x: floating point, any shape.
@@ -147,11 +160,10 @@ def hypot(x, y):
 
 
 def _atan2_slopes(y, x):
-    v, u, top = _scaled(y, x)
+    v, u, k = _scaled(y, x)
     square = u * u + v * v
-    per_square = 1 / jnp.where(square == 0, jnp.ones_like(square), square)
-    # A product between the quotients: of two in a row XLA makes one, by the product of the divisors, which underflows.
-    return (u * per_square) / top, -(v * per_square) / top
+    square = jnp.where(square == 0, jnp.ones_like(square), square)
+    return u / square * k, -v / square * k
 
 
 @_of_two(jnp.arctan2, _atan2_slopes)

@@ -20,7 +20,7 @@ from dlfn.ops._common import (
     upcast,
     upcast_alike,
 )
-from dlfn.ops._scaled import direction, finite, in_range, inverse, lengths, power_of_two, root
+from dlfn.ops._scaled import direction, finite, in_range, largest, lengths, root, scale
 
 __all__ = ["cosine_similarity", "global_norm", "norm"]
 
@@ -65,17 +65,17 @@ def _norm_check(x, *, axis):
 @norm.def_forward
 def _norm_forward(x, *, axis, keepdims):
     axes = axes_of(axis, x.ndim)
-    y, m, r = lengths([upcast(x)], axes)
+    y, k, r = lengths([upcast(x)], axes)
     y = y.astype(x.dtype)
-    return y if keepdims else jnp.squeeze(y, axes), (x, m, r)
+    return y if keepdims else jnp.squeeze(y, axes), (x, k, r)
 
 
 @norm.def_backward
 def _norm_backward(residuals, dy, *, axis, keepdims):
-    x, m, r = residuals
+    x, k, r = residuals
     dy = upcast(dy)
     dy = dy if keepdims else jnp.expand_dims(dy, axes_of(axis, x.ndim))
-    return (like(dy * direction(upcast(x), m, r), jax.typeof(x)),)
+    return (like(dy * direction(upcast(x), k, r), jax.typeof(x)),)
 
 
 @Op
@@ -115,16 +115,16 @@ def _global_norm_check(tree):
 @global_norm.def_forward
 def _global_norm_forward(tree):
     leaves = jax.tree.leaves(tree)
-    y, m, r = lengths(_wide(leaves), None)
-    return y.astype(jnp.result_type(*leaves)), (tree, m, r)
+    y, k, r = lengths(_wide(leaves), None)
+    return y.astype(jnp.result_type(*leaves)), (tree, k, r)
 
 
 @global_norm.def_backward
 def _global_norm_backward(residuals, dy):
-    tree, m, r = residuals
+    tree, k, r = residuals
     leaves, structure = jax.tree.flatten(tree)
-    dy = dy.astype(m.dtype)
-    gradients = [like(dy * direction(x, m, r), jax.typeof(leaf)) for x, leaf in zip(_wide(leaves), leaves)]
+    dy = dy.astype(k.dtype)
+    gradients = [like(dy * direction(x, k, r), jax.typeof(leaf)) for x, leaf in zip(_wide(leaves), leaves)]
     return (jax.tree.unflatten(structure, gradients),)
 
 
@@ -189,26 +189,26 @@ def _cosine_similarity_forward(x, y, *, axis):
         return jnp.ones_like(first), jnp.ones_like(first), first, second, both
 
     def scaled():
-        m, n = power_of_two(u, axes), power_of_two(v, axes)
-        return m, n, *products(finite(u) * inverse(m), finite(v) * inverse(n))
+        k, h = scale(finite(largest(u, axes))), scale(finite(largest(v, axes)))
+        return k, h, *products(finite(u) * k, finite(v) * h)
 
     first, second, both = products(u, v)
     usually = in_range(first, x.size) & in_range(second, x.size)
-    m, n, first, second, both = lax.cond(jnp.all(usually), usual, scaled)
+    k, h, first, second, both = lax.cond(jnp.all(usually), usual, scaled)
     r, s = root(first), root(second)
     none = (r == 0) | (s == 0)
     c = jnp.where(none, jnp.zeros_like(both), both / jnp.where(none, 1, r) / jnp.where(none, 1, s))
-    return jnp.squeeze(c, axes).astype(jnp.result_type(x, y)), (x, y, m, n, r, s, c)
+    return jnp.squeeze(c, axes).astype(jnp.result_type(x, y)), (x, y, k, h, r, s, c)
 
 
 @cosine_similarity.def_backward
 def _cosine_similarity_backward(residuals, dc, *, axis):
-    x, y, m, n, r, s, c = residuals
+    x, y, k, h, r, s, c = residuals
     u, v = upcast_alike(x, y)
-    u, v = direction(u, m, r), direction(v, n, s)
+    u, v = direction(u, k, r), direction(v, h, s)
     dc = jnp.expand_dims(dc.astype(c.dtype), axes_of(axis, x.ndim))
     none = (r == 0) | (s == 0)
     dc = jnp.where(none, jnp.zeros_like(c), dc)
-    dx = dc * (v - c * u) / jnp.where(none, jnp.ones_like(r), r) * inverse(m)
-    dy = dc * (u - c * v) / jnp.where(none, jnp.ones_like(s), s) * inverse(n)
+    dx = dc * (v - c * u) / jnp.where(none, jnp.ones_like(r), r) * k
+    dy = dc * (u - c * v) / jnp.where(none, jnp.ones_like(s), s) * h
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
