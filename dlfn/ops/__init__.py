@@ -11,19 +11,30 @@ from dlfn.ops.conv import conv, conv_output_size, flip_kernel
 from dlfn.ops.conv_transpose import conv_transpose
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.ctc import ctc_loss
+from dlfn.ops.descriptive import covariance, mean, std, variance
 from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
+from dlfn.ops.elementary import atan2, hypot, power, sqrt, xlogy
 from dlfn.ops.embedding import embedding
 from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
 from dlfn.ops.gated import geglu, glu, swiglu
 from dlfn.ops.gru import gru, gru_step
+from dlfn.ops.information import (
+    conditional_entropy,
+    cross_entropy,
+    entropy,
+    entropy_from_logits,
+    mutual_information,
+    relative_entropy,
+)
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
+from dlfn.ops.norms import cosine_similarity, global_norm, norm
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
@@ -36,6 +47,7 @@ __all__ = [
     "adaptive_max_pool",
     "alibi_bias",
     "alibi_slopes",
+    "atan2",
     "attention",
     "avg_pool",
     "batch_norm",
@@ -43,17 +55,24 @@ __all__ = [
     "binary_cross_entropy",
     "binary_focal_loss",
     "celu",
+    "conditional_entropy",
     "conv",
     "conv_output_size",
     "conv_transpose",
+    "cosine_similarity",
+    "covariance",
+    "cross_entropy",
     "ctc_loss",
     "dropout",
     "elu",
     "embedding",
+    "entropy",
+    "entropy_from_logits",
     "flip_kernel",
     "geglu",
     "gelu",
     "global_avg_pool",
+    "global_norm",
     "glu",
     "group_norm",
     "gru",
@@ -63,6 +82,7 @@ __all__ = [
     "hard_tanh",
     "hinge",
     "huber",
+    "hypot",
     "info_nce",
     "instance_norm",
     "kl_divergence",
@@ -80,9 +100,14 @@ __all__ = [
     "lstm_step",
     "mae",
     "max_pool",
+    "mean",
     "mish",
     "mse",
+    "mutual_information",
+    "norm",
+    "power",
     "prelu",
+    "relative_entropy",
     "relu",
     "relu6",
     "rms_norm",
@@ -101,8 +126,12 @@ __all__ = [
     "softsign",
     "spectral_norm",
     "spectral_quotient",
+    "sqrt",
     "squareplus",
+    "std",
     "swiglu",
     "tanh",
+    "variance",
     "weight_norm",
+    "xlogy",
 ]

@@ -13,14 +13,18 @@ from dlfn.core import InputError
 
 __all__ = [
     "Static",
+    "axes_of",
     "check_reduction",
     "describe",
     "dot",
+    "holds",
     "in_shape_of",
     "is_explicit",
     "like",
     "power",
     "reduce",
+    "require_axes",
+    "require_distribution",
     "require_float",
     "require_focus",
     "require_rank",
@@ -111,11 +115,53 @@ def require_rank(op: str, name: str, x: jax.Array, axis: str) -> None:
         )
 
 
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+    """What ``axis`` means: an int, a tuple of them, or None for all axes."""
+    if axis is None:
+        return tuple(range(ndim))
+    return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def require_axes(op: str, x: jax.Array, axis: Any) -> None:
+    for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+        if not isinstance(a, int) or not -x.ndim <= a < x.ndim:
+            raise InputError(
+                f"{op}: axis is {a!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
+            )
+    if len(set(axes_of(axis, x.ndim))) != len(axes_of(axis, x.ndim)):
+        raise InputError(f"{op}: axis is {axis!r}, and must not name an axis twice, as x is {describe(x)}")
+
+
 def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other: jax.Array) -> None:
     if x.shape != other.shape:
         raise InputError(
             f"{op}: {name} is {describe(x)} and {other_name} is {describe(other)}, and they must have the same shape, "
             "since broadcasting here would hide mistakes; reshape or jnp.broadcast_to one of them"
+        )
+
+
+def holds(condition: jax.Array) -> bool:
+    """Whether a condition on values holds everywhere, or is not known: under jit and vmap there are no values yet."""
+    try:
+        return bool(jnp.all(condition))
+    except jax.errors.ConcretizationTypeError:
+        return True
+
+
+def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...]) -> None:
+    """Where the values are known, they must not be negative, and sum to 1 up to the root of their dtype's precision."""
+    values = upcast(lax.stop_gradient(p))
+    if not holds(values >= 0):
+        raise InputError(
+            f"{op}: {name} has the entry {float(jnp.min(values)):.6g}, and must be probabilities, which are 0 or more; "
+            f"of logits they are ops.softmax({name})"
+        )
+    total = jnp.sum(values, axes)
+    if not holds(jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5):
+        worst = total.ravel()[jnp.argmax(jnp.abs(total - 1))]
+        raise InputError(
+            f"{op}: {name} is {describe(p)} and sums to {float(worst):.6g}, and probabilities must sum to 1 along axis "
+            f"{axes[0] if len(axes) == 1 else axes}; divide {name} by its sum"
         )
 
 

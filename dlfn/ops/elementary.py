@@ -1,0 +1,265 @@
+r"""Elementary functions of one or two arrays, with gradients that are finite at their corners.
+
+Arguments broadcast against each other. Half types are computed in float32.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.core import InputError, Op
+from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, sum_dtype, upcast
+from dlfn.ops._scaled import finite, root, root_or_one, scale
+
+__all__ = ["atan2", "hypot", "power", "sqrt", "xlogy"]
+
+
+def _of_two(
+    value: Callable[..., Any], slopes: Callable[..., Any], *, integer: bool = False, of_value: bool = False
+) -> Callable[[Callable[..., Any]], Op]:
+    """Makes an Op of a definition f(a, b), by f and its two partial derivatives.
+
+    Args:
+        value: f of a and b in float32 or float64.
+        slopes: both derivatives, of the same a and b.
+        integer: whether b may be an integer array, which has no cotangent.
+        of_value: whether ``slopes`` takes f as well.
+    """
+
+    def decorate(definition: Callable[..., Any]) -> Op:
+        op = definition.__name__
+        names = tuple(inspect.signature(definition).parameters)
+
+        def check(a, b):
+            require_float(op, names[0], a)
+            if not (integer and jnp.issubdtype(b.dtype, jnp.integer)):
+                require_float(op, names[1], b)
+            try:
+                jnp.broadcast_shapes(a.shape, b.shape)
+            except ValueError:
+                raise InputError(
+                    f"{op}: {names[0]} is {describe(a)} and {names[1]} is {describe(b)}, and they must broadcast "
+                    "against each other; add axes of size 1, or transpose one of them"
+                ) from None
+
+        def widened(a, b):
+            dtype = sum_dtype(_common_dtype(a, b))
+            return a.astype(dtype), b if jnp.issubdtype(b.dtype, jnp.integer) else b.astype(dtype)
+
+        def forward(a, b):
+            y = value(*widened(a, b)).astype(_common_dtype(a, b))
+            # Rounded to a half type, it would add that rounding to the derivatives'.
+            kept = [y] * (of_value and y.dtype.itemsize >= 4)
+            return y, (a, b, kept, Static((jax.typeof(a), jax.typeof(b))))
+
+        def backward(residuals, dy):
+            a, b, kept, kinds = residuals
+            wide = widened(a, b)
+            dy = dy.astype(wide[0].dtype)
+            if of_value:
+                wide = *wide, kept[0] if kept else value(*wide)
+            parts = zip(slopes(*wide), kinds.value)
+            return tuple(
+                None if slope is None else like(in_shape_of(dy * slope, kind.shape), kind) for slope, kind in parts
+            )
+
+        return Op(definition, forward, backward, check=check)
+
+    return decorate
+
+
+def _common_dtype(a, b):
+    return a.dtype if jnp.issubdtype(b.dtype, jnp.integer) else jnp.result_type(a, b)
+
+
+@Op
+def sqrt(x):
+    r"""Square root, whose derivative at 0 is 0 by convention.
+
+    Derivative: :math:`1 / (2 \sqrt x)` for x > 0, else 0, so that ``where(x > 0, sqrt(x), 0)`` has a finite gradient:
+    that of :func:`jax.numpy.sqrt` is multiplied there by 0, and 0 times infinity is nan. For x < 0 the value is nan.
+
+    Args:
+        x: floating point, any shape.
+
+    Source: 004 numerical stability.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jnp.array([0.0, 4.0])
+    >>> for root in (sqrt, jnp.sqrt):
+    ...     print(jax.grad(lambda x: jnp.where(x > 0, root(x), 0).sum())(x))
+    [0.   0.25]
+    [ nan 0.25]
+    """
+    return jnp.sqrt(x)
+
+
+@sqrt.def_check
+def _sqrt_check(x):
+    require_float("sqrt", "x", x)
+
+
+@sqrt.def_forward
+def _sqrt_forward(x):
+    y = jnp.sqrt(upcast(x)).astype(x.dtype)
+    # Rounded to a half type, the root would add that rounding to the derivative's.
+    return y, (y, None) if y.dtype.itemsize >= 4 else (None, x)
+
+
+@sqrt.def_backward
+def _sqrt_backward(residuals, dy):
+    y, x = residuals
+    y = jnp.sqrt(upcast(x)) if y is None else y
+    some = y > 0
+    slope = jnp.where(some, 0.5 / jnp.where(some, y, jnp.ones_like(y)), jnp.zeros_like(y))
+    return ((upcast(dy) * slope).astype(dy.dtype),)
+
+
+def _scaled(a, b):
+    """a and b in multiples of a power of two, for the larger to be from 1 to 4, and its inverse."""
+    a, b = finite(a), finite(b)
+    k = scale(jnp.maximum(jnp.abs(a), jnp.abs(b)))
+    return a * k, b * k, k
+
+
+def _hypot_value(x, y):
+    u, v, k = _scaled(x, y)
+    return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * scale(k))
+
+
+def _hypot_slopes(x, y):
+    u, v, _ = _scaled(x, y)
+    r = root_or_one(u * u + v * v)
+    return u / r, v / r
+
+
+@_of_two(_hypot_value, _hypot_slopes)
+def hypot(x, y):
+    r"""Length of the hypotenuse, :math:`r = \sqrt{x^2 + y^2}`.
+
+    Derivatives: :math:`x / r` and :math:`y / r`; at (0, 0), where there are none, 0 by convention. x and y are divided
+    by a power of two first, so that no square over- or underflows.
+
+    Args:
+        x: floating point, any shape.
+        y: floating point; broadcasts against x.
+
+    Raises:
+        InputError: on integers, and shapes that do not broadcast.
+
+    Source: peers.
+
+    >>> import jax
+    >>> print(hypot(3e20, 4e20), *jax.grad(hypot, (0, 1))(3e20, 4e20), *jax.grad(hypot, (0, 1))(0.0, 0.0))
+    5e+20 0.6 0.8 0.0 0.0
+    """
+    return jnp.sqrt(x**2 + y**2)
+
+
+def _atan2_slopes(y, x):
+    v, u, k = _scaled(y, x)
+    square = u * u + v * v
+    square = jnp.where(square == 0, jnp.ones_like(square), square)
+    return u / square * k, -v / square * k
+
+
+@_of_two(jnp.arctan2, _atan2_slopes)
+def atan2(y, x):
+    r"""Angle of the point (x, y) from the x axis, in :math:`[-\pi, \pi]`.
+
+    Derivatives: :math:`x / r^2` in y and :math:`-y / r^2` in x, with :math:`r^2 = x^2 + y^2`; at (0, 0), where there
+    are none, 0 by convention. As in ``hypot``, no square over- or underflows.
+
+    Args:
+        y: floating point, any shape.
+        x: floating point; broadcasts against y.
+
+    Raises:
+        InputError: on integers, and shapes that do not broadcast.
+
+    Source: peers.
+
+    >>> import jax
+    >>> print(f"{atan2(1.0, 1.0):.4f}", jax.grad(atan2)(1.0, 1.0), jax.grad(atan2)(0.0, 0.0))
+    0.7854 0.5 0.0
+    """
+    return jnp.arctan2(y, x)
+
+
+def _power_slopes(base, exponent, y):
+    constant = exponent == 0
+    in_base = exponent * jnp.power(base, jnp.where(constant, jnp.ones_like(exponent), exponent - 1))
+    in_base = jnp.where(constant, jnp.zeros_like(base), in_base)
+    if jnp.issubdtype(exponent.dtype, jnp.integer):
+        return in_base, None
+    flat = (y == 0) | (constant & (base == 0))
+    return in_base, jnp.where(flat, jnp.zeros_like(y), y * jnp.log(jnp.where(flat, jnp.ones_like(base), base)))
+
+
+@_of_two(jnp.power, _power_slopes, integer=True, of_value=True)
+def power(base, exponent):
+    r"""Power, :math:`y = x^n`.
+
+    Derivatives: :math:`n x^{n-1}` in the base and :math:`x^n \log x` in the exponent. At the corners:
+
+    =============  ===========================  ==========================  ============================================
+    base           value                        slope in the base           slope in the exponent
+    =============  ===========================  ==========================  ============================================
+    0, n = 0       1                            0                           0, by convention: 0ⁿ jumps there
+    0, n > 0       0                            0, 1, +∞ for n >, =, < 1    0
+    0, n < 0       +∞                           −∞                          −∞
+    below 0        of a whole n: :math:`x^n`    :math:`n x^{n-1}`           nan: for other n there is no value
+    below 0        of another n: nan            nan                         nan
+    =============  ===========================  ==========================  ============================================
+
+    Args:
+        base: floating point, any shape.
+        exponent: floating point, or integer, for which there is no gradient; broadcasts against base.
+
+    Raises:
+        InputError: on an integer base, and shapes that do not broadcast.
+
+    Source: 000 section 1, 004 calculus; peers.
+
+    >>> import jax
+    >>> print(power(2.0, 3.0), *jax.grad(power, (0, 1))(2.0, 3.0), *jax.grad(power, (0, 1))(0.0, 0.0))
+    8.0 12.0 5.5451775 0.0 0.0
+    """
+    return jnp.power(base, exponent)
+
+
+def _xlogy_value(x, y):
+    none = x == 0
+    return jnp.where(none, jnp.zeros_like(x), x * jnp.log(jnp.where(none, jnp.ones_like(y), y)))
+
+
+def _xlogy_slopes(x, y):
+    corner = (x == 0) & (y == 0)
+    y = jnp.where(corner, jnp.ones_like(y), y)
+    return jnp.log(y), x / y
+
+
+@_of_two(_xlogy_value, _xlogy_slopes)
+def xlogy(x, y):
+    r"""The product :math:`x \log y`, which is 0 where x is, even at y = 0.
+
+    Derivatives: :math:`\log y` and :math:`x / y`; at (0, 0), where there are no limits, 0 by convention. Elsewhere at
+    y = 0 they are infinite, as is the value.
+
+    Args:
+        x: floating point, any shape.
+        y: floating point, 0 or more; broadcasts against x. Below 0 it gives nan, unless x is 0.
+
+    Raises:
+        InputError: on integers, and shapes that do not broadcast.
+
+    Source: 004 information theory; peers.
+
+    >>> import jax
+    >>> print(xlogy(0.0, 0.0), *jax.grad(xlogy, (0, 1))(0.0, 0.0), *jax.grad(xlogy, (0, 1))(2.0, 1.0))
+    0.0 0.0 0.0 0.0 2.0
+    """
+    return x * jnp.log(y)
