@@ -13,6 +13,7 @@ from dlfn.core import InputError
 
 __all__ = [
     "Static",
+    "as_rows",
     "check_reduction",
     "describe",
     "dot",
@@ -88,6 +89,11 @@ def sharded_along(ids: jax.Array, x: jax.Array, axes: int) -> jax.Array:
     kind = jax.typeof(x).sharding
     spec = (*kind.spec[:axes], *[None] * (ids.ndim - axes))
     return jax.sharding.reshard(ids, NamedSharding(kind.mesh, PartitionSpec(*spec)))
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """x with its leading axes made one."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def describe(x: Any) -> str:
