@@ -48,13 +48,20 @@ def affine(images: Any, matrix: Any, *, fill: float = 0.0) -> jax.Array:
     images, matrix = _images("affine", images), jnp.asarray(matrix)
     require_float("affine", "matrix", matrix)
     require_homogeneous("affine", matrix)
-    n, height, width, _ = images.shape
+    n = images.shape[0]
     if matrix.ndim > 3 or matrix.shape[:-2] not in ((), (n,)):
         raise InputError(f"affine: matrix is {describe(matrix)}, and must be (3, 3), or ({n}, 3, 3) for {n} images")
     dtype = jnp.promote_types(sum_dtype(images.dtype), matrix.dtype)
     back = jnp.broadcast_to(ops.inverse(matrix.astype(dtype)), (n, 3, 3))
-    x = jnp.arange(width, dtype=dtype) - (width - 1) / 2
-    y = jnp.arange(height, dtype=dtype)[:, None] - (height - 1) / 2
+    return _warped(images, back, jnp.asarray(fill, dtype))
+
+
+@jax.jit
+def _warped(images, back, fill):
+    """The images read at the places to which ``back`` takes their pixels."""
+    _, height, width, _ = images.shape
+    x = jnp.arange(width, dtype=back.dtype) - (width - 1) / 2
+    y = jnp.arange(height, dtype=back.dtype)[:, None] - (height - 1) / 2
     column, row = (
         back[:, i, 0, None, None] * x + back[:, i, 1, None, None] * y + back[:, i, 2, None, None] + (size - 1) / 2
         for i, size in ((0, width), (1, height))
@@ -78,7 +85,7 @@ def _bilinear(images, row, column, fill):
             r, c = top.astype(jnp.int32) + i, left.astype(jnp.int32) + j
             inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
             pixel = images[of_image, jnp.clip(r, 0, height - 1), jnp.clip(c, 0, width - 1)].astype(row.dtype)
-            value = jnp.where(inside[..., None], pixel, jnp.asarray(fill, row.dtype))
+            value = jnp.where(inside[..., None], pixel, fill)
             total = total + (in_row * in_column)[..., None] * value
     return total
 
@@ -112,10 +119,16 @@ def random_affine(
     for name, bound in (("angle", angle), ("scale", scale), ("shift", shift)):
         if not bound >= 0:
             raise InputError(f"random_affine: {name} is {bound!r}, and must be the largest change, 0 or more")
-    n, dtype = images.shape[0], sum_dtype(images.dtype)
-    u = jax.random.uniform(key, (n, 4), dtype, -1.0, 1.0)
-    matrix = ops.matmul(rotation(angle * u[:, 0]), scaling(jnp.exp(scale * u[:, 1:2]) * jnp.ones((1, 2), dtype)))
-    return affine(images, ops.matmul(translation(shift * u[:, 2:]), matrix), fill=fill)
+    draws = jax.random.uniform(key, (images.shape[0], 4), sum_dtype(images.dtype), -1.0, 1.0)
+    return affine(images, _matrices(draws * jnp.array([angle, scale, shift, shift], draws.dtype)), fill=fill)
+
+
+@jax.jit
+def _matrices(changes):
+    """From rows of an angle, the logarithm of a scale, and a shift."""
+    size = jnp.exp(changes[:, 1:2])
+    matrix = ops.matmul(rotation(changes[:, 0]), scaling(jnp.concatenate([size, size], axis=1)))
+    return ops.matmul(translation(changes[:, 2:]), matrix)
 
 
 def flip(key: jax.Array, images: Any, *, axis: str = "horizontal", probability: float = 0.5) -> jax.Array:

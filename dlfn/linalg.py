@@ -5,10 +5,12 @@ Points are (x, y), and a positive angle turns the x axis towards the y axis.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -31,8 +33,8 @@ def eig(a: Any) -> tuple[jax.Array, jax.Array]:
         eigenvectors do not span the space, such as of [[1, 1], [0, 1]], Q is singular and the decomposition none.
 
     Raises:
-        InputError: on an argument that is not floating point, on matrices that are not square, and where the default
-            backend is not the CPU.
+        InputError: on an argument that is not floating point, on matrices that are not square, and where a is not on
+            the CPU (inside ``jit``: where that is not the default backend).
 
     Source: 004 linear algebra.
 
@@ -42,11 +44,11 @@ def eig(a: Any) -> tuple[jax.Array, jax.Array]:
     """
     a = jnp.asarray(a)
     require_square("eig", a)
-    if jax.default_backend() != "cpu":
+    platform = jax.default_backend() if isinstance(a, Tracer) else next(iter(a.devices())).platform
+    if platform != "cpu":
         raise InputError(
-            f"eig: the backend is {jax.default_backend()}, and general eigenvalues are there for the CPU alone; call it "
-            'inside `with jax.default_device(jax.devices("cpu")[0])` after jax.config.update("jax_platforms", "cpu"), '
-            "or use dlfn.ops.eigh if a is symmetric"
+            f"eig: a is on a {platform} device, and general eigenvalues are computed on the CPU alone; pass "
+            'jax.device_put(a, jax.devices("cpu")[0]), or use dlfn.ops.eigh if a is symmetric'
         )
     eigenvalues, q = jnp.linalg.eig(a.astype(sum_dtype(a.dtype)))
     return eigenvalues, q
@@ -70,10 +72,10 @@ class PCA:
 
     >>> x = jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
     >>> pca = PCA.fit(x, 1)
-    >>> print(pca.components, pca.explained_variance_ratio)
-    [[0.70710677 0.70710677]] [1.]
-    >>> print(pca.transform(x).ravel())
-    [-1.4142135  0.         1.4142135]
+    >>> print(pca.components.round(3), pca.explained_variance_ratio.round(3))
+    [[0.707 0.707]] [1.]
+    >>> print((pca.transform(x).ravel() + 0.0).round(3))
+    [-1.414  0.     1.414]
     """
 
     mean: jax.Array
@@ -103,15 +105,7 @@ class PCA:
         k = most if components is None else components
         if not (isinstance(k, int) and 1 <= k <= most):
             raise InputError(f"PCA: components is {components!r}, and must be an int from 1 to {most} for {describe(x)}")
-        wide = x.astype(sum_dtype(x.dtype))
-        mean = jnp.mean(wide, axis=0)
-        _, scale, v = jnp.linalg.svd(wide - mean, full_matrices=False)
-        largest = jnp.take_along_axis(v, jnp.argmax(jnp.abs(v), axis=1, keepdims=True), axis=1)
-        variance = scale**2 / (x.shape[0] - 1)
-        total = jnp.sum(variance)
-        ratio = variance / jnp.where(total == 0, jnp.ones_like(total), total)
-        parts = mean, (v * jnp.sign(largest))[:k], variance[:k], ratio[:k]
-        return cls(*(part.astype(x.dtype) for part in parts))
+        return cls(*_principal(x, k))
 
     def transform(self, x: Any) -> jax.Array:
         """(..., features) to coordinates along the components, (..., k)."""
@@ -131,6 +125,18 @@ class PCA:
         return x
 
 
+@functools.partial(jax.jit, static_argnames="k")
+def _principal(x, k):
+    wide = x.astype(sum_dtype(x.dtype))
+    mean = jnp.mean(wide, axis=0)
+    _, scale, v = jnp.linalg.svd(wide - mean, full_matrices=False)
+    largest = jnp.take_along_axis(v, jnp.argmax(jnp.abs(v), axis=1, keepdims=True), axis=1)
+    variance = scale**2 / (x.shape[0] - 1)
+    total = jnp.sum(variance)
+    ratio = variance / jnp.where(total == 0, jnp.ones_like(total), total)
+    return [part.astype(x.dtype) for part in (mean, (v * jnp.sign(largest))[:k], variance[:k], ratio[:k])]
+
+
 def rotation(theta: Any) -> jax.Array:
     r"""The rotation by an angle in radians,
     :math:`\begin{bmatrix} \cos\theta & -\sin\theta & 0 \\ \sin\theta & \cos\theta & 0 \\ 0 & 0 & 1 \end{bmatrix}`.
@@ -146,10 +152,8 @@ def rotation(theta: Any) -> jax.Array:
 
     Source: 004 linear algebra.
 
-    >>> print(rotation(jnp.pi / 2).round(3))
-    [[-0. -1.  0.]
-     [ 1. -0.  0.]
-     [ 0.  0.  1.]]
+    >>> print(transform_points(rotation(jnp.pi / 2), jnp.array([[1.0, 0.0]])).round())
+    [[-0.  1.]]
     """
     theta = jnp.asarray(theta)
     require_float("rotation", "theta", theta)

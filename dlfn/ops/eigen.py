@@ -62,9 +62,9 @@ def eigh(a):
     >>> eigenvalues, q = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
     >>> print(eigenvalues)
     [1. 3.]
-    >>> print(q)
-    [[ 0.70710677  0.70710677]
-     [-0.70710677  0.70710677]]
+    >>> print(q.round(3))
+    [[ 0.707  0.707]
+     [-0.707  0.707]]
     >>> jax.grad(lambda a: jnp.sum(eigh(a)[0] ** 2))(jnp.eye(2))  # of the sum of squares of a, at equal eigenvalues
     Array([[2., 0.],
            [0., 2.]], dtype=float32)
