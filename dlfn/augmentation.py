@@ -182,13 +182,16 @@ def crop(
     if not (isinstance(padding, int) and padding >= 0):
         raise InputError(f"crop: padding is {padding!r}, and must be an int, 0 or more")
     room = height + 2 * padding, width + 2 * padding
-    size = (height, width) if size is None else tuple(size)
-    if len(size) != 2 or not all(isinstance(part, int) and 1 <= part <= most for part, most in zip(size, room)):
+    window = (height, width) if size is None else tuple(size)
+    if len(window) != 2 or not all(isinstance(part, int) and 1 <= part <= most for part, most in zip(window, room)):
         raise InputError(f"crop: size is {size!r}, and must be (height, width) from (1, 1) to the padded {room}")
     padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=fill)
-    starts = jax.random.randint(key, (n, 2), 0, jnp.array([most - part + 1 for part, most in zip(size, room)]))
-    window = jax.vmap(lambda image, at: lax.dynamic_slice(image, (at[0], at[1], 0), (*size, channels)))
-    return window(padded, starts)
+    starts = jax.random.randint(key, (n, 2), 0, jnp.array([most - part + 1 for part, most in zip(window, room)]))
+
+    def taken(image, start):
+        return lax.dynamic_slice(image, (*start, 0), (*window, channels))
+
+    return jax.vmap(taken)(padded, starts)
 
 
 def noise(key: jax.Array, images: Any, *, std: float) -> jax.Array:

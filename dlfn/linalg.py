@@ -23,7 +23,7 @@ __all__ = ["PCA", "eig", "rotation", "scaling", "transform_points", "translation
 def eig(a: Any) -> tuple[jax.Array, jax.Array]:
     r"""Eigenvalues and eigenvectors of general square matrices, :math:`A = Q \Lambda Q^{-1}`.
 
-    A value, for the CPU: of eigenvectors it has no derivative. Of symmetric matrices :func:`dlfn.ops.eigh` has all of it.
+    A value, for the CPU: of eigenvectors it has no derivative. For symmetric matrices :func:`dlfn.ops.eigh` has all.
 
     Args:
         a: (..., n, n).
@@ -104,7 +104,9 @@ class PCA:
         most = min(x.shape)
         k = most if components is None else components
         if not (isinstance(k, int) and 1 <= k <= most):
-            raise InputError(f"PCA: components is {components!r}, and must be an int from 1 to {most} for {describe(x)}")
+            raise InputError(
+                f"PCA: components is {components!r}, and must be an int from 1 to {most} for {describe(x)}"
+            )
         return cls(*_principal(x, k))
 
     def transform(self, x: Any) -> jax.Array:

@@ -17,8 +17,8 @@ softmax_regression  :math:`-\log \operatorname{softmax}(z)_y`                 :m
     \frac{\partial J}{\partial W} = \frac1N X^\top R + \lambda W, \qquad
     \frac{\partial J}{\partial b} = \frac1N \sum_n R_n.
 
-Parameters are a dictionary ``{"w": (features,) or (features, classes), "b": () or (classes,)}``; without "b" there is no
-bias. scikit-learn's C is :math:`1 / (N \lambda)`, and its biases have no penalty either.
+Parameters are a dictionary ``{"w": (features,) or (features, classes), "b": () or (classes,)}``; without "b" there is
+no bias. scikit-learn's C is :math:`1 / (N \lambda)`, and its biases have no penalty either.
 
 >>> x, y = jnp.array([[0.0], [1.0], [2.0]]), jnp.array([1.0, 3.0, 5.0])
 >>> fit = linear_regression.fit(x, y, steps=200)
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class Steps(NamedTuple):
-    """What a perceptron did, one entry per step: the score z = w · x, its sign, the error t - sign, the weights after."""
+    """What a perceptron did, an entry per step: the score z = w · x, its sign, the error t - sign, and w after it."""
 
     score: jax.Array
     prediction: jax.Array
@@ -71,8 +71,8 @@ def perceptron(
 ) -> Perceptron:
     r"""Perceptron rule, :math:`\Delta w = \eta (t - \hat y) x` with :math:`\hat y = \operatorname{sign}(w^\top x)`.
 
-    sign(0) is +1. Weights begin at 0, and :math:`w_0` is the bias, of :math:`x_0 = 1`. The examples are passed through in
-    order until a pass makes no error, which is bound to happen where a plane separates the classes, and ``passes``
+    sign(0) is +1. Weights begin at 0, and :math:`w_0` is the bias, of :math:`x_0 = 1`. The examples are passed through
+    in order until a pass makes no error, which is bound to happen where a plane separates the classes, and ``passes``
     times at most.
 
     Args:
@@ -187,7 +187,7 @@ class Regression:
         y: Any,
         *,
         steps: int = 1000,
-        learning_rate: float | None = None,
+        learning_rate: Any = None,
         l2: float = 0.0,
         params: Any = None,
         classes: int | None = None,
@@ -197,8 +197,8 @@ class Regression:
         Args:
             x: (examples, features). Features of very different sizes converge slowly: standardise them.
             y: (examples,): values, 0 and 1, or class ids.
-            learning_rate: :math:`\eta`; by default one over the largest curvature that J can have, the longest step with
-                which no step makes J larger.
+            learning_rate: :math:`\eta`; by default one over the largest curvature that J can have, with which no step
+                makes J larger.
             params: where to start, 0 by default. Without "b" there is no bias.
             classes: of softmax regression; the largest id of y and one more by default (not inside ``jit``).
 

@@ -19,15 +19,15 @@ NAND = jnp.array([1.0, 1.0, 1.0, -1.0])
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learning-rate", type=float, default=1.0, metavar="η")
+    parser.add_argument(
+        "--learning-rate", type=float, default=1.0, metavar="RATE", help="of the rule (default: %(default)s)"
+    )
     parser.add_argument("--passes", type=int, default=10, metavar="N", help="the most passes over the table")
     arguments = parser.parse_args(argv)
     if arguments.passes < 1:
         parser.error("--passes must be 1 or more")
 
-    fit = perceptron(
-        INPUTS, NAND, learning_rate=arguments.learning_rate, passes=arguments.passes, record=True
-    )
+    fit = perceptron(INPUTS, NAND, learning_rate=arguments.learning_rate, passes=arguments.passes, record=True)
     made = int(fit.passes) * len(INPUTS)
     rows = []
     for number in range(made):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python
-"""Principal components of scikit-learn's digits: a plot of the images in the plane of the first two, of the variance that
-the components explain, and of what is left of an image with few of them."""
+"""Principal components of scikit-learn's digits: a plot of the images in the plane of the first two, of the variance
+that the components explain, and of what is left of an image with few of them."""
 
 import argparse
 import sys
@@ -43,7 +43,7 @@ def plot(path, x, labels, pca):
         aspect="equal",
     )
 
-    above, below = right.subfigures(2, 1)
+    above, below = right.subfigures(2, 1, height_ratios=(1.2, 1))
     axes = above.subplots()
     axes.plot(np.arange(len(share) + 1), np.concatenate([[0], np.cumsum(share)]), color="black")
     axes.set(title="variance explained", xlabel="components", ylabel="share", xlim=(0, len(share)), ylim=(0, 1.02))

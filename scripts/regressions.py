@@ -34,13 +34,15 @@ def compared(model, x, y, names, theirs, steps, l2):
     rows = [[name, f"{a:.6f}", f"{b:.6f}"] for name, a, b in zip([*names, "bias"], ours, other, strict=True)]
     print(format_table(["feature", "dlfn", "scikit-learn"], rows))
     apart = float(np.max(np.abs(np.subtract(ours, other))))
-    print(f"loss {fit.losses[-1]:.6f} after {steps} steps, largest gradient {largest:.1e}, parameters {apart:.1e} apart")
+    print(
+        f"loss {fit.losses[-1]:.6f} after {steps} steps, largest gradient {largest:.1e}, parameters {apart:.1e} apart"
+    )
     return fit.params, apart
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=20_000, metavar="N", help="steps of gradient descent")
+    parser.add_argument("--steps", type=int, default=10_000, metavar="N", help="steps of gradient descent")
     parser.add_argument("--l2", type=float, default=0.01, help="λ of the logistic regression")
     arguments = parser.parse_args(argv)
     if arguments.steps < 1 or not arguments.l2 > 0:

@@ -88,7 +88,9 @@ def test_affine_of_nothing_and_of_whole_pixels():
     assert jnp.array_equal(shifted[:, 2:, 1:], x[:, :2, :4])
     assert (shifted[:, :2] == -1).all()
     assert (shifted[:, :, 0] == -1).all()
-    assert jnp.array_equal(affine(x[:, :4, :4], rotation(np.pi / 2)).round(4), jnp.rot90(x[:, :4, :4], -1, (1, 2)).round(4))
+    assert jnp.array_equal(
+        affine(x[:, :4, :4], rotation(np.pi / 2)).round(4), jnp.rot90(x[:, :4, :4], -1, (1, 2)).round(4)
+    )
     assert (jax.jit(affine)(x, jnp.zeros((3, 3))) == 0).all()
     spotted = x.at[0, 0, 0, 0].set(jnp.nan)
     assert jnp.isnan(affine(spotted, translation([10.0, 0.0]))).sum() == 0
@@ -151,7 +153,8 @@ def test_mistakes_are_refused(refused):
     for name in augmentation.__all__:
         arguments = {"affine": (x[0], jnp.eye(3))}.get(name, (KEY, x[0]))
         static = {"std": 1.0} if name == "noise" else {}
-        refused(lambda: getattr(augmentation, name)(*arguments, **static), [name, "float32[4, 4, 1]", "images[None]"])
+        function = functools.partial(getattr(augmentation, name), *arguments, **static)
+        refused(function, [name, "float32[4, 4, 1]", "images[None]"])
     refused(lambda: flip(KEY, x.astype(jnp.uint8)), ["flip: images is uint8[2, 4, 4, 1]", "floating point"])
     refused(lambda: affine(x, jnp.eye(2)), ["affine: matrix is float32[2, 2]"])
     refused(lambda: affine(x, jnp.ones((3, 3, 3))), ["(2, 3, 3) for 2 images"])

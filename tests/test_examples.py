@@ -7,11 +7,11 @@ import pytest
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
-# Script, arguments, words of its output. {folder} is a temporary one, in which every file that a script is told to write
-# must be afterwards.
+# Script, arguments, words of its output. {folder} is a temporary one; every file that a script is told to write there
+# must exist afterwards.
 EXAMPLES = [
     ("nand_perceptron", [], ["[-2, -2, -2]", "converged after 3 passes: w = [2, -2, -2]"]),
-    ("regressions", ["--steps", "20000"], ["R² = 0.5177; scikit-learn's 0.5177", "both agree with scikit-learn"]),
+    ("regressions", ["--steps", "10000"], ["R² = 0.5177; scikit-learn's 0.5177", "both agree with scikit-learn"]),
     ("pca_digits", ["--plot", "{folder}/pca.png"], ["10 components explain 73.8%", "pca.png"]),
 ]
 

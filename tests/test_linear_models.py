@@ -26,7 +26,7 @@ def test_nand_converges():
     """And the recorded passes are those that a plain loop makes."""
     weights, history = np.zeros(3), []
     for number in range(1, 6):
-        errors = 0
+        made, errors = number, 0
         for row, target in zip(BIPOLAR, NAND, strict=True):
             augmented = np.array([1.0, *row])
             error = target - (1.0 if weights @ augmented >= 0 else -1.0)
@@ -38,7 +38,7 @@ def test_nand_converges():
     for record in (False, True):
         fit = perceptron(BIPOLAR, NAND, passes=5, record=record)
         assert fit.weights.tolist() == weights.tolist()
-        assert (int(fit.passes), bool(fit.converged)) == (number, True)
+        assert (int(fit.passes), bool(fit.converged)) == (made, True)
     assert fit.steps.weights[: len(history)].tolist() == np.asarray(history).tolist()
     assert fit.steps.error[len(history) :].tolist() == [0.0] * (20 - len(history))
     ones = np.ones((4, 1))
@@ -99,9 +99,7 @@ def test_linear_regression_is_least_squares(x64):
     augmented = np.hstack([x, np.ones((len(x), 1))])
     exact = np.linalg.lstsq(augmented, y)[0]
     np.testing.assert_allclose(np.append(fit.params["w"], fit.params["b"]), exact, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(
-        fit.losses[-1], np.mean((augmented @ exact - y) ** 2) / 2, rtol=1e-12
-    )
+    np.testing.assert_allclose(fit.losses[-1], np.mean((augmented @ exact - y) ** 2) / 2, rtol=1e-12)
     assert (np.diff(fit.losses) <= 1e-9).all()
     theirs = linear_model.Ridge(alpha=0.1 * len(x), tol=1e-12).fit(x, y)
     ours = linear_regression.fit(x, y, l2=0.1, steps=2000).params

@@ -60,7 +60,12 @@ def rotated(eigenvalues, seed=0):
     return jnp.asarray(q * np.asarray(eigenvalues) @ q.T)
 
 
-EQUAL = {"all": [1.0, 1.0, 1.0], "two of three": [1.0, 1.0, 2.0], "two pairs": [-1.0, 2.0, 2.0, -1.0], "zeros": [0.0] * 3}
+EQUAL = {
+    "all": [1.0, 1.0, 1.0],
+    "two of three": [1.0, 1.0, 2.0],
+    "two pairs": [-1.0, 2.0, 2.0, -1.0],
+    "zeros": [0.0] * 3,
+}
 
 
 def exp(x):
@@ -86,8 +91,7 @@ def of_function(a):
 @pytest.mark.parametrize("eigenvalues", EQUAL.values(), ids=EQUAL)
 @pytest.mark.parametrize("f", [of_eigenvalues, of_largest_space, of_function])
 def test_equal_eigenvalues_against_finite_differences(f, eigenvalues, x64):
-    """The functions do not depend on the basis, and their gradients are right; autodiff's of jnp.linalg.eigh are not.
-    """
+    """The functions do not depend on the basis, and their gradients are right."""
     for a in (rotated(eigenvalues), jnp.diag(jnp.asarray(eigenvalues))):
         compiled, step = jax.jit(f), 1e-5
         expected = np.zeros(a.shape)

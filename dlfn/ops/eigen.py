@@ -1,11 +1,12 @@
 r"""Eigenvalues and eigenvectors of symmetric matrices, and functions of such matrices.
 
-**Equal eigenvalues.** Eigenvectors of equal eigenvalues are any basis of their space, and the formula of their gradient
-divides by the gap, 0. Two eigenvalues count as equal here when they are closer than :math:`8 n \epsilon \max |\lambda|`,
-the size of LAPACK's rounding: their quotient would be noise. What :func:`eigh` then does with the terms:
+**Equal eigenvalues.** Eigenvectors of equal eigenvalues are any basis of their space, and the formula of their
+gradient divides by the gap, 0. Two eigenvalues count as equal here when they are no further apart than
+:math:`8 n \epsilon \max |\lambda|`, the size of LAPACK's rounding, of which the quotient would be noise. What
+:func:`eigh` does with these terms:
 
-- A function of eigenvalues alone, such as :math:`\sum f(\lambda)`, has its right gradient, and so has one that depends on
-  eigenvectors only through the whole space of equal eigenvalues, such as a projection to it: the terms are 0.
+- A function of eigenvalues alone, such as :math:`\sum f(\lambda)`, has its right gradient, and so has one that depends
+  on eigenvectors only through the whole space of equal eigenvalues, such as a projection to it: the terms are 0.
 - A function that depends on the choice of the basis has no gradient. The terms are 0, by convention.
 - :math:`Q f(\Lambda) Q^\top` does not depend on the basis, and has a gradient. But its part within the space is made of
   f′, which no cotangent of :math:`\lambda` and Q contains: no rule for eigh can find it, in any library. (At
@@ -106,8 +107,8 @@ def matrix_function(a, *, function):
         = \int_0^1 f'(\lambda_j + t (\lambda_i - \lambda_j))\, dt,
 
     (Daleckii and Krein), because :math:`Y = f(A)` commutes with A: :math:`dA\, Y + A\, dY = dY\, A + Y\, dA`, between
-    :math:`q_i` and :math:`q_j`. The integral has a value at equal eigenvalues, :math:`f'(\lambda)`. Where they are close
-    the quotient loses digits, and four points of Gauss' rule take its place, whichever is estimated to be the better.
+    :math:`q_i` and :math:`q_j`. The integral has a value at equal eigenvalues, :math:`f'(\lambda)`. Where they are
+    close the quotient loses digits, and four points of Gauss' rule take its place: whichever is estimated to be better.
 
     Only the symmetric part of a is read, and the gradient is symmetric. Second derivatives are right where all
     eigenvalues differ.

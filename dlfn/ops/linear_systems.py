@@ -2,10 +2,10 @@ r"""Inverse matrices and systems of linear equations, by LU factors with row exc
 
 LAPACK has no half types: they are factored in float32.
 
-**Singular matrices.** Outside of ``jit`` and of derivatives, where the numbers are known, a singular matrix is an error.
-Inside, it gives inf and nan, in its own results alone and not in those of the rest of a batch. What counts as singular
-is the cancellation in :math:`A^{-1} A = I`: where :math:`\max_i \sum_j |A^{-1}_{ij}| |A_{ji}|`, which scaling rows or
-columns does not change, is :math:`1/\epsilon` or more, no digit of a result is sure.
+**Singular matrices.** Outside of ``jit`` and of derivatives, where the numbers are known, a singular matrix is an
+error. Inside, it gives inf and nan, in its own results alone and not in those of the rest of a batch. What counts as
+singular is the cancellation in :math:`A^{-1} A = I`: where :math:`\max_i \sum_j |A^{-1}_{ij}| |A_{ji}|`, which
+scaling rows or columns does not change, is :math:`1/\epsilon` or more, no digit of a result is sure.
 """
 
 import jax

@@ -12,7 +12,6 @@ from dlfn.ops._common import (
     Static,
     as_rows,
     describe,
-    dot as contract,
     in_shape_of,
     is_explicit,
     like,
@@ -94,10 +93,10 @@ def _require_broadcast(op, a, a_lead, b, b_lead):
 def _matmul_forward(a, b, *, precision):
     dtype = jnp.result_type(a, b)
     left, right = _as_matrices(a.astype(dtype), b.astype(dtype))
-    if right.ndim == 2 and not is_explicit(left, right):
-        c = contract(as_rows(left), right, ((1,), (0,)), precision).reshape(*left.shape[:-1], right.shape[-1])
-    else:
-        c = jnp.matmul(left, right, precision=precision, preferred_element_type=sum_dtype(dtype))
+    lead = left.shape[:-1]
+    flat = right.ndim == 2 and not is_explicit(left, right)
+    c = jnp.matmul(as_rows(left) if flat else left, right, precision=precision, preferred_element_type=sum_dtype(dtype))
+    c = c.reshape(*lead, right.shape[-1]) if flat else c
     if a.ndim == 1:
         c = jnp.squeeze(c, -2)
     return (jnp.squeeze(c, -1) if b.ndim == 1 else c).astype(dtype), (a, b, Static(dtype))

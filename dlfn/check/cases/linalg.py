@@ -62,7 +62,8 @@ register(
         ops.inverse,
         ("linalg.products",),
         (
-            Case(lambda lead: (_regular(*lead, 3, 3),), terms=lambda *_: 9, oracle=lambda torch, a: torch.linalg.inv(a)),
+            Case(lambda lead: (_regular(*lead, 3, 3),), terms=lambda *_: 9,
+                 oracle=lambda torch, a: torch.linalg.inv(a)),
         ),
         (Trap("badly scaled", ([[1e20, 0.0], [0.0, 1e-10]],), {0: [[-1e-40, -1e-10], [-1e-10, -1e20]]},
               value=[[1e-20, 0.0], [0.0, 1e10]]),),
