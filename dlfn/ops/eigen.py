@@ -192,9 +192,10 @@ def _divided_differences(function, x):
 def _signs(q):
     """What the columns are multiplied with to have their signs: LAPACK's differ from machine to machine."""
     size = jnp.abs(q)
-    large = (size > 0.999 * jnp.max(size, axis=-2, keepdims=True, initial=0.0)).astype(q.dtype)
-    first = large * (jnp.cumsum(large, axis=-2) == 1).astype(q.dtype)
-    return lax.stop_gradient(jnp.sum(jnp.sign(q) * first, axis=-2, keepdims=True))
+    large = size > 0.999 * jnp.max(size, axis=-2, keepdims=True, initial=0.0)
+    row = jnp.arange(q.shape[-1])[:, None]
+    first = row == jnp.min(jnp.where(large, row, q.shape[-1]), axis=-2, keepdims=True, initial=q.shape[-1])
+    return lax.stop_gradient(jnp.sum(jnp.where(first, jnp.sign(q), 0), axis=-2, keepdims=True))
 
 
 def _equal(x, gap):
