@@ -260,7 +260,9 @@ class Regression:
         x, y = _data(self.name, x, y, "y")
         if y.ndim != 1:
             raise InputError(f"{self.name}: y is {describe(y)}, and must be ({x.shape[0]},)")
-        if params is not None and params["w"].shape[0] != x.shape[1]:
+        if params is not None and not (isinstance(params, dict) and {"w"} <= set(params) <= {"w", "b"}):
+            raise InputError(f"{self.name}: params is {params!r:.60}, and must be a dictionary of 'w', and 'b' or none")
+        if params is not None and params["w"].shape[:1] != x.shape[1:]:
             raise InputError(
                 f"{self.name}: params['w'] is {describe(params['w'])} and x is {describe(x)}: the first axis of w must "
                 "have the size of the last of x"

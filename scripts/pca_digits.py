@@ -3,6 +3,7 @@
 that the components explain, and of what is left of an image with few of them."""
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -18,10 +19,9 @@ from dlfn.linalg import PCA
 
 def plot(path, x, labels, pca):
     import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    matplotlib.use("Agg")
     figure = pyplot.figure(figsize=(12, 6.2), layout="constrained")
     plane, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
     axes = plane.subplots()
@@ -69,6 +69,9 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plot", default="pca_digits.png", metavar="FILE", help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("the plot needs matplotlib: pip install matplotlib")
+    Path(arguments.plot).parent.mkdir(parents=True, exist_ok=True)
 
     digits = datasets.load_digits()
     with jax.enable_x64(True):

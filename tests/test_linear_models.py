@@ -154,4 +154,5 @@ def test_mistakes_are_refused(refused):
     refused(lambda: softmax_regression.fit(x, y, classes=1), ["y has class 1, and classes is 1"])
     refused(lambda: softmax_regression.fit(x, y, l2=-1.0), ["l2 is -1.0"])
     refused(lambda: linear_regression.loss({"w": jnp.ones(3)}, x, y), ["params['w'] is float32[3]"])
+    refused(lambda: linear_regression.loss(jnp.ones(3), x, y), ["must be a dictionary of 'w', and 'b'"])
     refused(lambda: linear_regression.fit(y[:, None], y), ["x is int32[4, 1]", "floating point"])

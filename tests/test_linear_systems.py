@@ -130,6 +130,23 @@ def test_matrix_functions_against_scipy(x64):
     np.testing.assert_allclose(tangent, scipy.linalg.expm_frechet(np.asarray(a), direction)[1], rtol=1e-11)
 
 
+def test_functions_of_both_eigenvalues_and_eigenvectors_are_finite(x64):
+    """Of Q f(Λ) Qᵀ at equal eigenvalues the cotangents know the diagonal alone; matrix_function has the rest."""
+    weights = jnp.array([[1.0, 2.0], [2.0, 3.0]])
+
+    def by_eigh(a):
+        eigenvalues, q = ops.eigh(a)
+        return jnp.sum(weights * (q * jnp.exp(eigenvalues) @ q.T))
+
+    def whole(a):
+        return jnp.sum(weights * ops.matrix_function(a, function=exp))
+
+    np.testing.assert_allclose(jax.grad(by_eigh)(jnp.eye(2)), np.e * np.diag([1.0, 3.0]), rtol=1e-12)
+    np.testing.assert_allclose(jax.grad(whole)(jnp.eye(2)), np.e * weights, rtol=1e-12)
+    apart = rotated([1.0, 2.0])
+    np.testing.assert_allclose(jax.grad(by_eigh)(apart), jax.grad(whole)(apart), rtol=1e-10)
+
+
 def test_a_basis_that_is_anyones_choice_gives_zero(x64):
     """By convention, where no gradient exists; and only the symmetric part of an argument counts."""
     gradient = jax.grad(lambda a: ops.eigh(a)[1][0, 1])(jnp.eye(3))
