@@ -1,4 +1,4 @@
-"""Singular matrices, functions of symmetric matrices at equal eigenvalues, and refusals."""
+"""Products of every kind of shape, singular matrices, functions of matrices at equal eigenvalues, and refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,32 @@ import scipy.linalg
 
 import dlfn
 from dlfn import ops
+
+SHAPES = [
+    ((3,), (3,)),
+    ((3,), (2, 3, 4)),
+    ((2, 3, 4), (4,)),
+    ((4, 3), (5, 1, 3, 2)),
+    ((1, 4, 3), (5, 1, 3, 2)),
+    ((2, 1, 4, 3), (1, 5, 3, 2)),
+    ((2, 0, 3), (3, 2)),
+    ((2, 4, 0), (0, 2)),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), SHAPES, ids=str)
+def test_products_of_every_kind_of_shape(a, b, x64):
+    rng = np.random.default_rng(0)
+    a, b = jnp.asarray(rng.normal(size=a)), jnp.asarray(rng.normal(size=b))
+
+    def loss(product):
+        return lambda a, b: jnp.sum(jnp.sin(product(a, b)))
+
+    ours, plain = (jax.jit(jax.value_and_grad(loss(f), (0, 1)))(a, b) for f in (ops.matmul, jnp.matmul))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13), ours, plain)
+    if a.ndim == 1 and b.ndim == 1:
+        assert jnp.array_equal(ops.dot(a, b), ops.matmul(a, b))
+
 
 SINGULAR = {
     "a zero pivot": [[1.0, 2.0], [2.0, 4.0]],
