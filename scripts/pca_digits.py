@@ -67,7 +67,7 @@ def plot(path, x, labels, pca):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plot", default="pca_digits.png", metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument("--plot", default="runs/pca_digits.png", metavar="FILE", help="(default: %(default)s)")
     arguments = parser.parse_args(argv)
     if importlib.util.find_spec("matplotlib") is None:
         parser.error("the plot needs matplotlib: pip install matplotlib")

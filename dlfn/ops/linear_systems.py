@@ -178,23 +178,37 @@ def _solve_backward(residuals, dx):
 
 
 def _factored(a):
-    """The LU factors, which nothing differentiates: :func:`_solved` moves with a itself."""
+    """The LU factors, which nothing differentiates: :func:`_by_factors` moves with a itself."""
     return lu_factor(lax.stop_gradient(a))
 
 
 def _solved(a, factors, b, transposed=False):
-    """The solution by the factors, whose derivatives are those of the equation, again by the factors."""
     lead = jnp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, lu, b = (x if x.shape[:-2] == lead else jnp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, factors[0], b))
     pivots = factors[1] if lu is factors[0] else jnp.broadcast_to(factors[1], (*lead, a.shape[-1]))
+    return _by_factors(a, lu, pivots, b, transposed=transposed)
 
-    def by_factors(trans):
-        return lambda _, right: lu_solve((lu, pivots), right, trans)
 
-    matrix = _transposed(a) if transposed else a
-    return lax.custom_linear_solve(
-        lambda x: matrix @ x, b, by_factors(int(transposed)), transpose_solve=by_factors(1 - int(transposed))
-    )
+@Op
+def _by_factors(a, lu, pivots, b, *, transposed):
+    """The solution of A x = b, or of Aᵀ x = b, by the factors of A. An op of its own, so that the second derivatives of
+    the ops above follow from the equation too, and not from the factors'."""
+    del lu, pivots
+    return jnp.linalg.solve(_transposed(a) if transposed else a, b)
+
+
+@_by_factors.def_forward
+def _by_factors_forward(a, lu, pivots, b, *, transposed):
+    x = lu_solve((lu, pivots), b, int(transposed))
+    return x, (a, lu, pivots, x)
+
+
+@_by_factors.def_backward
+def _by_factors_backward(residuals, dx, *, transposed):
+    a, lu, pivots, x = residuals
+    db = _by_factors(a, lu, pivots, dx, transposed=not transposed)
+    da = -(x @ _transposed(db)) if transposed else -(db @ _transposed(x))
+    return da, None, None, db
 
 
 def _transposed(a):
