@@ -15,6 +15,7 @@ from dlfn.ops.descriptive import covariance, mean, std, variance
 from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
 from dlfn.ops.elementary import atan2, hypot, power, sqrt, xlogy
+from dlfn.ops.eigen import eigh, matrix_function
 from dlfn.ops.embedding import embedding
 from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
@@ -31,6 +32,7 @@ from dlfn.ops.information import (
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
+from dlfn.ops.linear_systems import inverse, solve
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
@@ -38,6 +40,7 @@ from dlfn.ops.norms import cosine_similarity, global_norm, norm
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
+from dlfn.ops.products import dot, matmul
 from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
 from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
@@ -63,7 +66,9 @@ __all__ = [
     "covariance",
     "cross_entropy",
     "ctc_loss",
+    "dot",
     "dropout",
+    "eigh",
     "elu",
     "embedding",
     "entropy",
@@ -85,6 +90,7 @@ __all__ = [
     "hypot",
     "info_nce",
     "instance_norm",
+    "inverse",
     "kl_divergence",
     "l1_penalty",
     "l2_penalty",
@@ -99,6 +105,8 @@ __all__ = [
     "lstm",
     "lstm_step",
     "mae",
+    "matmul",
+    "matrix_function",
     "max_pool",
     "mean",
     "mish",
@@ -124,6 +132,7 @@ __all__ = [
     "softmax_jacobian",
     "softplus",
     "softsign",
+    "solve",
     "spectral_norm",
     "spectral_quotient",
     "sqrt",

@@ -14,6 +14,7 @@ from dlfn.core import InputError
 __all__ = [
     "Static",
     "axes_of",
+    "as_rows",
     "check_reduction",
     "describe",
     "dot",
@@ -92,6 +93,11 @@ def sharded_along(ids: jax.Array, x: jax.Array, axes: int) -> jax.Array:
     kind = jax.typeof(x).sharding
     spec = (*kind.spec[:axes], *[None] * (ids.ndim - axes))
     return jax.sharding.reshard(ids, NamedSharding(kind.mesh, PartitionSpec(*spec)))
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """x with its leading axes made one."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def describe(x: Any) -> str:

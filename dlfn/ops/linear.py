@@ -1,12 +1,10 @@
 r"""The affine map :math:`z = x w + b`, for any number of leading dimensions."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, dot, is_explicit, like, require_float, require_rank, sum_dtype
+from dlfn.ops._common import Static, as_rows, describe, dot, is_explicit, like, require_float, require_rank, sum_dtype
 
 __all__ = ["linear"]
 
@@ -82,7 +80,7 @@ def _linear_forward(x, w, b, *, precision):
     dtype = jnp.result_type(x, w, *([] if b is None else [b]))
     residuals = x, w, Static((dtype, None if b is None else jax.typeof(b)))
     x, w = x.astype(dtype), w.astype(dtype)
-    rows = x if is_explicit(x, w) else _rows(x)
+    rows = x if is_explicit(x, w) else as_rows(x)
     z = dot(rows, w, ((rows.ndim - 1,), (0,)), precision)
     if b is not None:
         z = z + b.astype(z.dtype)
@@ -96,14 +94,10 @@ def _linear_backward(residuals, dz, *, precision):
     xs, ws = x.astype(dtype), w.astype(dtype)
     explicit = is_explicit(x, w, dz)
     if not explicit:
-        xs, dz = _rows(xs), _rows(dz)
+        xs, dz = as_rows(xs), as_rows(dz)
     rows = tuple(range(dz.ndim - 1))
     # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
     dx = dot(dz, ws, ((dz.ndim - 1,), (1,)), precision, jax.typeof(x).sharding if explicit else None)
     dw = dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
     db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=sum_dtype(dtype)), b_kind)
     return dx.astype(x.dtype).reshape(x.shape), dw.astype(w.dtype), db
-
-
-def _rows(x):
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

@@ -1,0 +1,303 @@
+r"""Linear models: the perceptron, and linear, logistic and softmax regression by gradient descent.
+
+The three regressions differ in their loss alone. With the scores :math:`Z = X W + b` and its mean loss over N examples,
+
+=================== ========================================================= =========================================
+model               loss of an example                                        :math:`R = N\, \partial J / \partial Z`
+=================== ========================================================= =========================================
+linear_regression   :math:`\frac12 (z - y)^2` (001 section 2)                 :math:`z - y`
+logistic_regression :math:`-y \log \sigma(z) - (1 - y) \log (1 - \sigma(z))`  :math:`\sigma(z) - y`
+                    (001 section 4)
+softmax_regression  :math:`-\log \operatorname{softmax}(z)_y`                 :math:`\operatorname{softmax}(z) - e_y`
+                    (001 sections 5 and 6)
+=================== ========================================================= =========================================
+
+.. math::
+    J = \frac1N \sum_n \ell_n + \frac\lambda2 \|W\|^2, \qquad
+    \frac{\partial J}{\partial W} = \frac1N X^\top R + \lambda W, \qquad
+    \frac{\partial J}{\partial b} = \frac1N \sum_n R_n.
+
+Parameters are a dictionary ``{"w": (features,) or (features, classes), "b": () or (classes,)}``; without "b" there is
+no bias. scikit-learn's C is :math:`1 / (N \lambda)`, and its biases have no penalty either.
+
+>>> x, y = jnp.array([[0.0], [1.0], [2.0]]), jnp.array([1.0, 3.0, 5.0])
+>>> fit = linear_regression.fit(x, y, steps=200)
+>>> print(fit.params["w"].round(3), fit.params["b"].round(3))
+[2.] 1.0
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import Tracer
+
+from dlfn import ops
+from dlfn.core import InputError, Op
+from dlfn.ops._common import describe, require_float, sum_dtype
+
+__all__ = [
+    "Fit", "Perceptron", "Regression", "Steps", "linear_regression", "logistic_regression", "perceptron",
+    "softmax_regression",
+]  # fmt: skip
+
+
+class Steps(NamedTuple):
+    """What a perceptron did, an entry per step: the score z = w · x, its sign, the error t - sign, and w after it."""
+
+    score: jax.Array
+    prediction: jax.Array
+    error: jax.Array
+    weights: jax.Array
+
+
+class Perceptron(NamedTuple):
+    """Weights (bias first), the number of passes over the examples that were made, whether the last of them made no
+    error, and the steps, if they were asked for."""
+
+    weights: jax.Array
+    passes: jax.Array
+    converged: jax.Array
+    steps: Steps | None
+
+
+def perceptron(
+    x: Any, targets: Any, *, learning_rate: float = 1.0, passes: int = 100, record: bool = False
+) -> Perceptron:
+    r"""Perceptron rule, :math:`\Delta w = \eta (t - \hat y) x` with :math:`\hat y = \operatorname{sign}(w^\top x)`.
+
+    sign(0) is +1. Weights begin at 0, and :math:`w_0` is the bias, of :math:`x_0 = 1`. The examples are passed through
+    in order until a pass makes no error, which is bound to happen where a plane separates the classes, and ``passes``
+    times at most.
+
+    Args:
+        x: (examples, features), without the column of ones.
+        targets: (examples,), +1 or -1.
+        learning_rate: :math:`\eta`. As weights begin at 0 it only scales them.
+        passes: the limit.
+        record: whether to return all steps. Then all passes are made, those after the last error too, so that ``steps``
+            has (passes · examples) entries.
+
+    Raises:
+        InputError: on empty data, other shapes, data that are not floating point, targets other than +1 and -1 (where
+            they are known: not inside ``jit``), and a limit below 1.
+
+    Source: 001 section 1.
+
+    >>> x = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
+    >>> nand = jnp.array([1.0, 1.0, 1.0, -1.0])
+    >>> print(perceptron(x, nand, passes=1, record=True).steps.weights[-1])  # the document's fourth step
+    [-2. -2. -2.]
+    >>> fit = perceptron(x, nand)
+    >>> print(fit.weights, fit.passes, fit.converged)
+    [ 2. -2. -2.] 3 True
+    """
+    x, targets = _data("perceptron", x, targets, "targets")
+    if targets.ndim != 1:
+        raise InputError(f"perceptron: targets is {describe(targets)}, and must be ({x.shape[0]},)")
+    _require_values("perceptron", "targets", targets, (-1, 1), "+1 or -1; pass 2 * targets - 1 for 0 and 1")
+    if not (isinstance(passes, int) and passes >= 1):
+        raise InputError(f"perceptron: passes is {passes!r}, and must be an int, 1 or more")
+    return _perceptron(x, targets.astype(x.dtype), jnp.asarray(learning_rate, x.dtype), passes=passes, record=record)
+
+
+@functools.partial(jax.jit, static_argnames=("passes", "record"))
+def _perceptron(x, targets, learning_rate, *, passes, record):
+    ones = jnp.ones((x.shape[0], 1), x.dtype)
+    examples = jnp.concatenate([ones, x], axis=1), targets
+
+    def step(weights, example):
+        row, target = example
+        score = ops.dot(weights, row)
+        prediction = jnp.where(score >= 0, 1.0, -1.0).astype(row.dtype)
+        error = target - prediction
+        weights = weights + learning_rate * error * row
+        return weights, Steps(score, prediction, error, weights)
+
+    start = jnp.zeros(x.shape[1] + 1, x.dtype)
+    if record:
+        repeated = jax.tree.map(lambda part: jnp.concatenate([part] * passes), examples)
+        weights, steps = lax.scan(step, start, repeated)
+        right = jnp.all((steps.error == 0).reshape(passes, -1), axis=1)
+        made = jnp.where(jnp.any(right), jnp.argmax(right) + 1, passes)
+        return Perceptron(weights, made, right[-1], steps)
+
+    def one_pass(state):
+        weights, made, _ = state
+        weights, steps = lax.scan(step, weights, examples)
+        return weights, made + 1, jnp.all(steps.error == 0)
+
+    state = start, jnp.zeros((), jnp.int32), jnp.zeros((), bool)
+    return Perceptron(*lax.while_loop(lambda state: (state[1] < passes) & ~state[2], one_pass, state), None)
+
+
+class Fit(NamedTuple):
+    """Parameters, and the loss before each step."""
+
+    params: Any
+    losses: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """A linear model by its loss of the scores; see the top of this module for the equations.
+
+    Attributes:
+        name: in errors.
+        op: the loss of (scores, y), whose hand-derived backward pass is R / N.
+        static: the loss's configuration.
+        curvature: the largest second derivative of an example's loss.
+        probabilities: of scores, or the scores themselves.
+    """
+
+    name: str
+    op: Op
+    static: tuple[tuple[str, Any], ...]
+    curvature: float
+    probabilities: Callable[..., Any]
+
+    def scores(self, params: Any, x: Any) -> jax.Array:
+        """:math:`X W + b`: (examples,), or (examples, classes)."""
+        scores = ops.matmul(x, params["w"])
+        return scores + params["b"] if "b" in params else scores
+
+    def predict(self, params: Any, x: Any) -> jax.Array:
+        """The expected y: the score, the probability of 1, or the probabilities of the classes."""
+        return self.probabilities(self.scores(params, x))
+
+    def loss(self, params: Any, x: Any, y: Any, *, l2: float = 0.0) -> jax.Array:
+        """J, a scalar. :func:`jax.grad` and :func:`dlfn.backprop` of it agree with :meth:`gradient`."""
+        x, y = self._checked(x, y, params)
+        value = self.op(self.scores(params, x), y, **dict(self.static))
+        return value + ops.l2_penalty(params["w"], strength=l2) if l2 else value
+
+    def gradient(self, params: Any, x: Any, y: Any, *, l2: float = 0.0) -> Any:
+        """:math:`\\nabla J` in closed form, of the tree of the parameters."""
+        x, y = self._checked(x, y, params)
+        return self._loss_and_gradient(params, x, y, l2)[1]
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        steps: int = 1000,
+        learning_rate: Any = None,
+        l2: float = 0.0,
+        params: Any = None,
+        classes: int | None = None,
+    ) -> Fit:
+        r"""Gradient descent, :math:`\theta \leftarrow \theta - \eta \nabla J`, in one compiled loop.
+
+        Args:
+            x: (examples, features). Features of very different sizes converge slowly: standardise them.
+            y: (examples,): values, 0 and 1, or class ids.
+            learning_rate: :math:`\eta`; by default one over the largest curvature that J can have, with which no step
+                makes J larger.
+            params: where to start, 0 by default. Without "b" there is no bias.
+            classes: of softmax regression; the largest id of y and one more by default (not inside ``jit``).
+
+        Raises:
+            InputError: on empty data, other shapes, data that are not floating point, and labels that are none.
+        """
+        x, y = self._checked(x, y, params)
+        if not (isinstance(steps, int) and steps >= 0):
+            raise InputError(f"{self.name}: steps is {steps!r}, and must be an int, 0 or more")
+        if not l2 >= 0:
+            raise InputError(f"{self.name}: l2 is {l2!r}, and must be a number that is 0 or more")
+        if params is None:
+            outputs = self._outputs(y, classes)
+            params = {"w": jnp.zeros((x.shape[1], *outputs), x.dtype), "b": jnp.zeros(outputs, x.dtype)}
+        if learning_rate is None:
+            learning_rate = self.longest_step(x, l2, "b" in params)
+        return self._descend(params, x, y, jnp.asarray(learning_rate, x.dtype), jnp.asarray(l2, x.dtype), steps=steps)
+
+    def longest_step(self, x: Any, l2: float = 0.0, bias: bool = True) -> jax.Array:
+        r"""One over the bound of the curvature, :math:`c\, \lambda_{\max}(X^\top X) / N + \lambda`; with a bias X has a
+        column of ones."""
+        columns = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1) if bias else x
+        gram = ops.matmul(columns.T, columns) if columns.shape[0] > columns.shape[1] else ops.matmul(columns, columns.T)
+        largest = ops.eigh(gram / x.shape[0])[0][-1]
+        return 1 / (self.curvature * largest + l2)
+
+    @functools.partial(jax.jit, static_argnames=("self", "steps"))
+    def _descend(self, params, x, y, learning_rate, l2, *, steps):
+        def step(params, _):
+            loss, gradient = self._loss_and_gradient(params, x, y, l2)
+            return jax.tree.map(lambda p, g: p - learning_rate * g, params, gradient), loss
+
+        return Fit(*lax.scan(step, params, length=steps))
+
+    def _loss_and_gradient(self, params, x, y, l2):
+        scores = self.scores(params, x)
+        _, static = self.op.bind_arguments(scores, y, **dict(self.static))
+        loss, residuals = self.op.forward(scores, y, **static)
+        r = self.op.backward(residuals, jnp.ones_like(loss), **static)[0]  # R / N
+        gradient = {"w": ops.matmul(x.T, r) + l2 * params["w"]}
+        if "b" in params:
+            gradient["b"] = jnp.sum(r, axis=0)
+        return loss + l2 / 2 * jnp.sum(params["w"] ** 2), gradient
+
+    def _outputs(self, y, classes):
+        if self.op is not ops.softmax_cross_entropy:
+            if classes is not None:
+                raise InputError(f"{self.name}: classes is {classes!r}, and is for softmax_regression")
+            return ()
+        if classes is None:
+            if isinstance(y, Tracer):
+                raise InputError(f"{self.name}: inside jit pass classes=..., as y is not known when it is compiled")
+            classes = int(np.asarray(y).max()) + 1
+        if not isinstance(y, Tracer) and np.asarray(y).max() >= classes:
+            raise InputError(f"{self.name}: y has class {np.asarray(y).max()}, and classes is {classes}")
+        return (classes,)
+
+    def _checked(self, x, y, params):
+        x, y = _data(self.name, x, y, "y")
+        if y.ndim != 1:
+            raise InputError(f"{self.name}: y is {describe(y)}, and must be ({x.shape[0]},)")
+        if params is not None and not (isinstance(params, dict) and {"w"} <= set(params) <= {"w", "b"}):
+            raise InputError(f"{self.name}: params is {params!r:.60}, and must be a dictionary of 'w', and 'b' or none")
+        if params is not None and params["w"].shape[:1] != x.shape[1:]:
+            raise InputError(
+                f"{self.name}: params['w'] is {describe(params['w'])} and x is {describe(x)}: the first axis of w must "
+                "have the size of the last of x"
+            )
+        if self.op is ops.softmax_cross_entropy:
+            if not jnp.issubdtype(y.dtype, jnp.integer):
+                raise InputError(f"{self.name}: y is {describe(y)}, and must be class ids, integers from 0 on")
+            if not isinstance(y, Tracer) and np.asarray(y).min() < 0:
+                raise InputError(f"{self.name}: y has class {np.asarray(y).min()}, and ids are 0 or more")
+            return x, y
+        if self.op is ops.binary_cross_entropy:
+            _require_values(self.name, "y", y, (0, 1), "0 or 1; pass (y + 1) / 2 for -1 and +1")
+        return x, y.astype(x.dtype)
+
+
+def _data(name, x, y, y_name):
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    require_float(name, "x", x)
+    if x.ndim != 2 or 0 in x.shape:
+        raise InputError(f"{name}: x is {describe(x)}, and must be (examples, features), one of each at least")
+    if y.ndim == 0 or y.shape[0] != x.shape[0]:
+        raise InputError(
+            f"{name}: x is {describe(x)} and {y_name} is {describe(y)}: they must have the same number of examples"
+        )
+    return x.astype(sum_dtype(x.dtype)), y
+
+
+def _require_values(name, of, values, allowed, what):
+    if isinstance(values, Tracer):
+        return
+    wrong = np.setdiff1d(np.asarray(values, np.float64), allowed)
+    if wrong.size:
+        raise InputError(f"{name}: {of} has {wrong[0]:g}, and all must be {what}")
+
+
+linear_regression = Regression("linear_regression", ops.mse, (("half", True),), 1.0, lambda scores: scores)
+logistic_regression = Regression("logistic_regression", ops.binary_cross_entropy, (), 0.25, ops.sigmoid)
+softmax_regression = Regression("softmax_regression", ops.softmax_cross_entropy, (), 0.5, ops.softmax)

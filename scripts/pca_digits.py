@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+"""Principal components of scikit-learn's digits: a plot of the images in the plane of the first two, of the variance
+that the components explain, and of what is left of an image with few of them."""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+# A checkout does without installing it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+from sklearn import datasets, decomposition
+
+from dlfn.linalg import PCA
+
+
+def plot(path, x, labels, pca):
+    import matplotlib
+    from matplotlib import pyplot
+
+    matplotlib.use("Agg")
+    figure = pyplot.figure(figsize=(12, 6.2), layout="constrained")
+    plane, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+    axes = plane.subplots()
+    z = np.asarray(pca.transform(x))[:, :2]
+    colours = matplotlib.colormaps["tab10"].colors
+    for digit in range(10):
+        of_digit = z[labels == digit]
+        axes.scatter(*of_digit.T, s=9, color=colours[digit], alpha=0.55, linewidths=0, label=str(digit))
+    for digit in range(10):
+        axes.text(
+            *np.median(z[labels == digit], axis=0), str(digit), color=colours[digit], fontsize=19, weight="bold",
+            ha="center", va="center", bbox=dict(boxstyle="circle,pad=0.15", fc="white", ec=colours[digit], alpha=0.9),
+        )  # fmt: skip
+    share = np.asarray(pca.explained_variance_ratio)
+    axes.set(
+        title=f"{len(x):,} digits in the plane of the first two components",
+        xlabel=f"component 1 ({share[0]:.1%} of the variance)",
+        ylabel=f"component 2 ({share[1]:.1%})",
+        aspect="equal",
+    )
+
+    above, below = right.subfigures(2, 1, height_ratios=(1.2, 1))
+    axes = above.subplots()
+    axes.plot(np.arange(len(share) + 1), np.concatenate([[0], np.cumsum(share)]), color="black")
+    axes.set(title="variance explained", xlabel="components", ylabel="share", xlim=(0, len(share)), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    counts = (2, 5, 10, 20, 64)
+    for k in counts[:-1]:
+        axes.plot(k, share[:k].sum(), "o", color="tab:red")
+        axes.annotate(f"{k}: {share[:k].sum():.0%}", (k + 1.5, share[:k].sum() - 0.05), color="tab:red", fontsize=9)
+    chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in (3, 7)]
+    for row, places in zip(chosen, below.subplots(len(chosen), len(counts)), strict=True):
+        for k, place in zip(counts, places, strict=True):
+            few = np.asarray(pca.transform(x[row])).copy()
+            few[k:] = 0
+            place.imshow(np.asarray(pca.inverse_transform(few)).reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
+            place.set(xticks=[], yticks=[])
+            if row == chosen[0]:
+                place.set_title(f"{k} of 64" if k < 64 else "all 64", fontsize=10)
+    below.suptitle("images put together again from their first components", fontsize=12)
+    figure.savefig(path, dpi=110)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", default="runs/pca_digits.png", metavar="FILE", help="(default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("the plot needs matplotlib: pip install matplotlib")
+    Path(arguments.plot).parent.mkdir(parents=True, exist_ok=True)
+
+    digits = datasets.load_digits()
+    with jax.enable_x64(True):
+        pca = PCA.fit(digits.data)
+        theirs = decomposition.PCA(svd_solver="full").fit(digits.data)
+        apart = np.max(np.abs(np.asarray(pca.components)[:10] - theirs.components_[:10]))
+        total = np.cumsum(pca.explained_variance_ratio)
+        print(f"{len(digits.data)} images of 64 pixels; first ten components {apart:.1e} from scikit-learn's")
+        for k in (1, 2, 5, 10, 20, 40):
+            print(f"{k:3d} components explain {total[k - 1]:.1%} of the variance")
+        plot(arguments.plot, digits.data, digits.target, pca)
+    print(f"plot in {arguments.plot}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
