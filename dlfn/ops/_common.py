@@ -16,11 +16,13 @@ __all__ = [
     "check_reduction",
     "describe",
     "dot",
+    "holds",
     "in_shape_of",
     "is_explicit",
     "like",
     "power",
     "reduce",
+    "require_distribution",
     "require_float",
     "require_focus",
     "require_rank",
@@ -116,6 +118,31 @@ def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other:
         raise InputError(
             f"{op}: {name} is {describe(x)} and {other_name} is {describe(other)}, and they must have the same shape, "
             "since broadcasting here would hide mistakes; reshape or jnp.broadcast_to one of them"
+        )
+
+
+def holds(condition: jax.Array) -> bool:
+    """Whether a condition on values holds everywhere, or is not known: under jit and vmap there are no values yet."""
+    try:
+        return bool(jnp.all(condition))
+    except jax.errors.ConcretizationTypeError:
+        return True
+
+
+def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...]) -> None:
+    """Where the values are known, they must not be negative, and sum to 1 up to the root of their dtype's precision."""
+    values = upcast(lax.stop_gradient(p))
+    if not holds(values >= 0):
+        raise InputError(
+            f"{op}: {name} has the entry {float(jnp.min(values)):.6g}, and must be probabilities, which are 0 or more; "
+            f"of logits they are ops.softmax({name})"
+        )
+    total = jnp.sum(values, axes)
+    if not holds(jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5):
+        worst = total.ravel()[jnp.argmax(jnp.abs(total - 1))]
+        raise InputError(
+            f"{op}: {name} is {describe(p)} and sums to {float(worst):.6g}, and probabilities must sum to 1 along axis "
+            f"{axes[0] if len(axes) == 1 else axes}; divide {name} by its sum"
         )
 
 
