@@ -21,6 +21,8 @@ from dlfn.ops.gru import gru, gru_step
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
+from dlfn.ops.log_densities import exponential_log_prob, normal_log_prob, uniform_log_prob
+from dlfn.ops.log_masses import bernoulli_log_prob, binomial_log_prob, poisson_log_prob
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
@@ -40,8 +42,10 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "batch_norm_inference",
+    "bernoulli_log_prob",
     "binary_cross_entropy",
     "binary_focal_loss",
+    "binomial_log_prob",
     "celu",
     "conv",
     "conv_output_size",
@@ -50,6 +54,7 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "exponential_log_prob",
     "flip_kernel",
     "geglu",
     "gelu",
@@ -82,6 +87,8 @@ __all__ = [
     "max_pool",
     "mish",
     "mse",
+    "normal_log_prob",
+    "poisson_log_prob",
     "prelu",
     "relu",
     "relu6",
@@ -104,5 +111,6 @@ __all__ = [
     "squareplus",
     "swiglu",
     "tanh",
+    "uniform_log_prob",
     "weight_norm",
 ]
