@@ -22,12 +22,13 @@ from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.log_densities import exponential_log_prob, normal_log_prob, uniform_log_prob
-from dlfn.ops.log_masses import bernoulli_log_prob, binomial_log_prob, poisson_log_prob
+from dlfn.ops.log_masses import bernoulli_log_prob, binomial_log_prob
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
+from dlfn.ops.poisson import poisson_log_prob
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
 from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian

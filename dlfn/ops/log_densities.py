@@ -8,12 +8,11 @@ values are known; under jit value and gradients are nan.
 
 import math
 
-import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
-from dlfn.ops._common import describe, holds, require_float, upcast
-from dlfn.ops._densities import HALF_LOG_2_PI, cotangent, or_nan, require_broadcast, require_values
+from dlfn.core import Op
+from dlfn.ops._common import require_float, upcast
+from dlfn.ops._densities import HALF_LOG_2_PI, cotangent, or_nan, require_broadcast, require_ends, require_positive
 
 __all__ = ["exponential_log_prob", "normal_log_prob", "uniform_log_prob"]
 
@@ -57,8 +56,7 @@ def normal_log_prob(x, loc, scale):
 def _normal_check(x, loc, scale):
     require_float("normal_log_prob", "x", x)
     require_float("normal_log_prob", "loc", loc)
-    require_float("normal_log_prob", "scale", scale)
-    require_values("normal_log_prob", "scale", scale, lambda s: s > 0, "positive; it is the standard deviation")
+    require_positive("normal_log_prob", "scale", scale)
     require_broadcast("normal_log_prob", x=x, loc=loc, scale=scale)
 
 
@@ -117,14 +115,9 @@ def uniform_log_prob(x, low, high):
 
 @uniform_log_prob.def_check
 def _uniform_check(x, low, high):
-    for name, value in (("x", x), ("low", low), ("high", high)):
-        require_float("uniform_log_prob", name, value)
+    require_float("uniform_log_prob", "x", x)
+    require_ends("uniform_log_prob", low, high)
     require_broadcast("uniform_log_prob", x=x, low=low, high=high)
-    if not holds(jax.lax.stop_gradient(high) > jax.lax.stop_gradient(low)):
-        raise InputError(
-            f"uniform_log_prob: high is {describe(high)} and low is {describe(low)}, and every high must be greater "
-            "than its low; exchange them if that is what you mean"
-        )
 
 
 @uniform_log_prob.def_forward
@@ -182,8 +175,7 @@ def exponential_log_prob(x, rate):
 @exponential_log_prob.def_check
 def _exponential_check(x, rate):
     require_float("exponential_log_prob", "x", x)
-    require_float("exponential_log_prob", "rate", rate)
-    require_values("exponential_log_prob", "rate", rate, lambda r: r > 0, "positive")
+    require_positive("exponential_log_prob", "rate", rate)
     require_broadcast("exponential_log_prob", x=x, rate=rate)
 
 

@@ -1,4 +1,4 @@
-r"""Log-probabilities of the Bernoulli, binomial and Poisson distributions, with the score in their parameters.
+r"""Log-probabilities of the Bernoulli and binomial distributions, with the score in their parameters.
 
 Counts are integers, or floating point that holds whole numbers, and have no gradient. All arguments broadcast as in
 NumPy, and half types are computed and summed in float32. Outside of the support the log-probability is -inf and its
@@ -10,37 +10,26 @@ There the gradient is the limit from inside of the interval, which of the exclud
 gradients are finite.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
-from dlfn.ops._common import require_float, upcast
+from dlfn.core import Op
+from dlfn.ops._common import upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
     cotangent,
     is_whole,
     or_nan,
+    or_one,
     require_broadcast,
+    require_chances,
     require_counts,
-    require_values,
+    require_trials,
 )
 from dlfn.ops._elementwise import log_sigmoid_value, sigmoid_value
 from dlfn.ops._saddle_point import deviance, stirling_error
 
-__all__ = ["bernoulli_log_prob", "binomial_log_prob", "poisson_log_prob"]
-
-
-def _check_chances(op, probs, logits):
-    if (probs is None) == (logits is None):
-        raise InputError(f"{op}: give either probs or logits, got {'neither' if probs is None else 'both'}")
-    if probs is None:
-        require_float(op, "logits", logits)
-    else:
-        require_float(op, "probs", probs)
-        hint = "in [0, 1], as probs are probabilities; pass log-odds as logits="
-        require_values(op, "probs", probs, lambda p: (p >= 0) & (p <= 1), hint)
+__all__ = ["bernoulli_log_prob", "binomial_log_prob"]
 
 
 def _chances(probs, logits):
@@ -90,14 +79,14 @@ def bernoulli_log_prob(x, probs=None, logits=None):
     >>> print(jax.grad(bernoulli_log_prob, 1)(1, 0.25), jax.grad(bernoulli_log_prob, 1)(0, 0.0))
     4.0 -1.0
     """
-    p = 1 / (1 + jnp.exp(-logits)) if probs is None else probs
+    p = probs if logits is None else 1 / (1 + jnp.exp(-logits))
     return jnp.where((x == 0) | (x == 1), jnp.where(x == 1, jnp.log(p), jnp.log(1 - p)), -jnp.inf)
 
 
 @bernoulli_log_prob.def_check
 def _bernoulli_check(x, probs, logits):
     require_counts("bernoulli_log_prob", "x", x)
-    _check_chances("bernoulli_log_prob", probs, logits)
+    require_chances("bernoulli_log_prob", probs, logits)
     require_broadcast("bernoulli_log_prob", x=x, **_given(probs, logits))
 
 
@@ -170,9 +159,8 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
     >>> print(jax.grad(lambda p: binomial_log_prob(2, 4, p))(0.25), jax.grad(lambda p: binomial_log_prob(0, 4, p))(0.0))
     5.333333 -4.0
     """
-    dtype = (logits if probs is None else probs).dtype
-    k, n = counts.astype(dtype), trials.astype(dtype)
-    p = 1 / (1 + jnp.exp(-logits)) if probs is None else probs
+    p = probs if logits is None else 1 / (1 + jnp.exp(-logits))
+    k, n = (x.astype(jnp.result_type(p)) for x in (counts, trials))
     ways = jax.lax.lgamma(n + 1) - jax.lax.lgamma(k + 1) - jax.lax.lgamma(n - k + 1)
     return ways + k * jnp.log(p) + (n - k) * jnp.log(1 - p)
 
@@ -180,26 +168,22 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
 @binomial_log_prob.def_check
 def _binomial_check(counts, trials, probs, logits):
     require_counts("binomial_log_prob", "counts", counts)
-    require_counts("binomial_log_prob", "trials", trials)
-    require_values("binomial_log_prob", "trials", trials, lambda n: n >= 0, "0 or more")
-    _check_chances("binomial_log_prob", probs, logits)
+    require_trials("binomial_log_prob", trials)
+    require_chances("binomial_log_prob", probs, logits)
     require_broadcast("binomial_log_prob", counts=counts, trials=trials, **_given(probs, logits))
 
 
 def _outcomes(counts, trials, dtype):
-    """k, n - k and n, all 0 where k is impossible; where it is possible; and where n is a number of trials."""
+    """k, n - k and n, where they are not, some possible ones; where k is possible, and where n is."""
     # Integers are subtracted as integers: beyond 2^24 float32 does not hold them.
     kinds = [jnp.promote_types(x.dtype, jnp.int32) for x in (counts, trials)]
     kind = dtype if any(jnp.issubdtype(kind, jnp.floating) for kind in kinds) else jnp.promote_types(*kinds)
     k, n = counts.astype(kind), trials.astype(kind)
     possible = (k >= 0) & (k <= n) & is_whole(k)
     valid = (n >= 0) & is_whole(n)
-    k, n = (jnp.where(possible, x, jnp.zeros_like(x)) for x in (k, n))
+    n = jnp.maximum(n, 0)
+    k = jnp.clip(k, 0, n)
     return k.astype(dtype), (n - k).astype(dtype), n.astype(dtype), possible, valid
-
-
-def _or_one(x):
-    return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
 @binomial_log_prob.def_forward
@@ -207,7 +191,7 @@ def _binomial_forward(counts, trials, probs, logits):
     p, q, log_p, log_q = _chances(probs, logits)
     k, rest, n, possible, valid = _outcomes(counts, trials, p.dtype)
     certain = jnp.where(k == 0, jnp.zeros_like(k), k * log_p) + jnp.where(rest == 0, jnp.zeros_like(k), rest * log_q)
-    some, others, of = _or_one(k), _or_one(rest), _or_one(n)
+    some, others, of = or_one(k), or_one(rest), or_one(n)
     mixed = stirling_error(of) - stirling_error(some) - stirling_error(others)
     mixed = mixed - _part(some, of, p, log_p) - _part(others, of, q, log_q)
     mixed = mixed + 0.5 * jnp.log(of / some / others) - HALF_LOG_2_PI
@@ -240,76 +224,3 @@ def _binomial_backward(residuals, dy):
     return (
         (None, None, None, cotangent(score, logits)) if probs is None else (None, None, cotangent(score, probs), None)
     )
-
-
-@Op
-def poisson_log_prob(counts, rate):
-    r"""Log-probability of k events where :math:`\lambda` are expected,
-    :math:`\log \lambda^k e^{-\lambda} / k! = k \log \lambda - \lambda - \log k!`.
-
-    .. math::
-        \frac{\partial \log P}{\partial \lambda} = \frac k\lambda - 1 = \frac{k - \lambda}{\lambda}.
-
-    For large k the three terms cancel; computed is
-    :math:`-\mu(k) - D(k, \lambda) - \tfrac12 \log 2\pi k`, as in :func:`binomial_log_prob`.
-
-    Args:
-        counts: :math:`k`, whole numbers; negative ones are impossible.
-        rate: :math:`\lambda`, finite and 0 or more.
-
-    Returns:
-        One log-probability per count, in the shape that the arguments broadcast to.
-
-    Raises:
-        InputError: on an integer rate, shapes that do not broadcast, and known counts that are not whole or rates that
-            are negative or infinite.
-
-    Source: 004 distributions; Loader 2000, *Fast and Accurate Computation of Binomial Probabilities*.
-
-    >>> import jax, jax.numpy as jnp
-    >>> print(poisson_log_prob(jnp.array([0, 1, 1000000]), jnp.array([0.0, 2.0, 1e6])))
-    [-0.        -1.3068528 -7.826694 ]
-    >>> print(jax.grad(poisson_log_prob, 1)(0, 0.0), jax.grad(poisson_log_prob, 1)(3, 2.0))
-    -1.0 0.5
-    """
-    k = counts.astype(rate.dtype)
-    return k * jnp.log(rate) - rate - jax.lax.lgamma(k + 1)
-
-
-@poisson_log_prob.def_check
-def _poisson_check(counts, rate):
-    require_counts("poisson_log_prob", "counts", counts)
-    require_float("poisson_log_prob", "rate", rate)
-    require_values("poisson_log_prob", "rate", rate, lambda r: (r >= 0) & (r < jnp.inf), "finite and 0 or more")
-    require_broadcast("poisson_log_prob", counts=counts, rate=rate)
-
-
-def _events(counts, rate):
-    r = upcast(rate)
-    possible = (counts >= 0) & is_whole(counts)
-    k = jnp.where(possible, counts, jnp.zeros_like(counts)).astype(r.dtype)
-    return k, or_nan(r, (r >= 0) & (r < jnp.inf)), possible
-
-
-@poisson_log_prob.def_forward
-def _poisson_forward(counts, rate):
-    k, r, possible = _events(counts, rate)
-    some = _or_one(k)
-    # k / r must not overflow.
-    tiny = r < 2.0**-64
-    log_ratio = jnp.log(some / jnp.where(tiny, r * 2.0**64, r))
-    log_ratio = log_ratio + jnp.where(tiny, jnp.full_like(r, 64 * math.log(2)), jnp.zeros_like(r))
-    y = -(stirling_error(some) + deviance(some, r, log_ratio)) - (0.5 * jnp.log(some) + HALF_LOG_2_PI)
-    y = jnp.where(k == 0, -r, y)
-    y = or_nan(jnp.where(possible, y, jnp.full_like(y, -jnp.inf)), r == r)
-    return y.astype(rate.dtype), (counts, rate)
-
-
-@poisson_log_prob.def_backward
-def _poisson_backward(residuals, dy):
-    counts, rate = residuals
-    k, r, possible = _events(counts, rate)
-    valid = r == r
-    r = jnp.where(k == 0, jnp.ones_like(r), r)  # no events: -1 whatever the rate
-    score = or_nan(jnp.where(possible, (k - r) / r, jnp.zeros_like(r)), valid)
-    return None, cotangent(dy.astype(r.dtype) * score, rate)
