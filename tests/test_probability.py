@@ -44,7 +44,7 @@ def test_log_prob_and_moments_against_scipy(name, x64):
     assert ours.log_prob(jnp.asarray([-1e3])).tolist() == [-np.inf] or name == "normal"
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", [name for name in DISTRIBUTIONS if "logits" not in name])
 def test_samples_have_the_moments(name):
     """Within five standard errors, of the variance too."""
     make, theirs, _ = DISTRIBUTIONS[name]

@@ -154,21 +154,22 @@ def _table(op: str, joint: Any) -> jax.Array:
 
 
 def _axes(op: str, argument: str, axes: Axes, joint: jax.Array, names: Sequence[str] | None) -> list[int]:
-    if names is not None and (len(names) != joint.ndim or len(set(names)) != len(names)):
+    known = list(names or ())
+    if names is not None and (len(known) != joint.ndim or len(set(known)) != len(known)):
         raise InputError(
             f"{op}: names is {names!r}, and must be {joint.ndim} different names, one for each axis of joint, which is "
             f"{describe(joint)}"
         )
     # A string is one name, or with names of one letter several.
-    if isinstance(axes, int) or (isinstance(axes, str) and axes in (names or ())):
+    if isinstance(axes, int) or (isinstance(axes, str) and axes in known):
         axes = [axes]
-    return [_axis(op, argument, axis, joint, names) for axis in axes]
+    return [_axis(op, argument, axis, joint, known) for axis in axes]
 
 
-def _axis(op: str, argument: str, axis: Any, joint: jax.Array, names: Sequence[str] | None) -> int:
+def _axis(op: str, argument: str, axis: Any, joint: jax.Array, names: list[str]) -> int:
     if isinstance(axis, int) and -joint.ndim <= axis < joint.ndim:
         return axis % joint.ndim
-    if isinstance(axis, str) and names is not None and axis in names:
-        return list(names).index(axis)
-    known = f"a number below {joint.ndim}" + ("" if names is None else f" or one of {', '.join(map(repr, names))}")
+    if axis in names:
+        return names.index(axis)
+    known = f"a number below {joint.ndim}" + (f" or one of {', '.join(map(repr, names))}" if names else "")
     raise InputError(f"{op}: {argument} has the axis {axis!r}, and must name axes of joint: each is {known}")

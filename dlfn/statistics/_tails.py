@@ -68,13 +68,14 @@ def chi_squared_tail(x: jax.Array, df: jax.Array) -> jax.Array:
     a_, z_ = a[..., None], z[..., None]
 
     def log_g(r: jax.Array) -> jax.Array:
-        # Over log z, upwards to the tail above the mode, and downwards to the other below it.
-        up = a_ * r - z_ * jnp.expm1(jnp.minimum(r, 600.0))
+        # From x = 2z to infinity above the mode, over r = x'/2 - z; to 0 below it, over r = z log(x / x').
+        r = r / z_
+        up = (a_ - 1) * jnp.log1p(r) - z_ * r
         return jnp.where(above[..., None], up, -a_ * r - z_ * jnp.expm1(-r))
 
-    # z^a exp(-z) / Γ(a)
-    density = jnp.exp(-deviance(a, z, jnp.log(a / z)) - _stirling_error(a)) * jnp.sqrt(a / (2 * math.pi))
-    part = density * _integral(log_g, 1 / (jnp.abs(a - z) + jnp.sqrt(jnp.maximum(a, z))))
+    # z^(a - 1) exp(-z) / Γ(a)
+    density = jnp.exp(-deviance(a, z, jnp.log(a / z)) - _stirling_error(a)) * jnp.sqrt(a / (2 * math.pi)) / z
+    part = density * _integral(log_g, z / (jnp.abs(a - z) + jnp.sqrt(jnp.maximum(a, z))))
     tail = jnp.where(above, part, 1 - part)
     return jnp.where(edge, jnp.where(x == 0, 1.0, 0.0), tail)
 

@@ -1,5 +1,6 @@
 """The permutation test, which assumes no distribution."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -78,23 +79,16 @@ def permutation_test(
     if jnp.shape(observed) != ():
         raise InputError(f"{op}: statistic returns the shape {jnp.shape(observed)}, and must return a scalar")
 
-    def of_order(order: jax.Array) -> jax.Array:
-        shuffled = pool[order]
-        return statistic(shuffled[:n], shuffled[n:])
-
     ways = math.comb(total, n)
     if ways <= permutations:
-        values, extra = jax.lax.map(of_order, jnp.asarray(_divisions(total, n)), batch_size=_AT_ONCE), 0
+        values, extra = _of_orders(pool, jnp.asarray(_divisions(total, n)), n, statistic), 0
     else:
         if key is None:
             raise InputError(
                 f"{op}: {describe(a)} and {describe(b)} can be divided in {ways} ways, more than permutations, "
                 f"{permutations}; pass a key to draw some at random"
             )
-        keys = jax.random.split(key, permutations)
-        values = jax.lax.map(
-            lambda key: of_order(jax.random.permutation(key, total)), keys, batch_size=min(_AT_ONCE, permutations)
-        )
+        values = _of_draws(pool, key, permutations, n, statistic)
         ways, extra = permutations, 1
     # What is equal but for rounding is as extreme.
     slack = 100 * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))
@@ -104,6 +98,20 @@ def permutation_test(
     )
     both = jnp.minimum(2 * jnp.minimum(greater, less), 1.0)
     return Result(observed, {"two-sided": both, "greater": greater, "less": less}[alternative])
+
+
+@functools.partial(jax.jit, static_argnames=("n", "statistic"))
+def _of_orders(pool: jax.Array, orders: jax.Array, n: int, statistic: Any) -> jax.Array:
+    return jax.lax.map(lambda order: statistic(pool[order[:n]], pool[order[n:]]), orders, batch_size=_AT_ONCE)
+
+
+@functools.partial(jax.jit, static_argnames=("permutations", "n", "statistic"))
+def _of_draws(pool: jax.Array, key: jax.Array, permutations: int, n: int, statistic: Any) -> jax.Array:
+    def of_draw(key: jax.Array) -> jax.Array:
+        shuffled = jax.random.permutation(key, pool)
+        return statistic(shuffled[:n], shuffled[n:])
+
+    return jax.lax.map(of_draw, jax.random.split(key, permutations), batch_size=_AT_ONCE)
 
 
 def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
