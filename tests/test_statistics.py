@@ -61,13 +61,11 @@ def test_chi_squared_against_scipy(x64):
 def test_tails_against_mpmath(x64):
     """From one degree of freedom to ten million, into the far tails, where jax.scipy has 1e-8 and scipy 1e-11."""
     mp = pytest.importorskip("mpmath")
-    mp.mp.dps = 40
+    mp.mp.dps = 30
 
     def t(t, df):
-        # By the angle: finite and smooth.
-        angle = mp.atan(mp.mpf(t) / mp.sqrt(df))
-        density = mp.gamma(mp.mpf(df + 1) / 2) / mp.gamma(mp.mpf(df) / 2) / mp.sqrt(mp.pi)
-        return density * mp.quad(lambda a: mp.cos(a) ** (df - 1), mp.linspace(angle, mp.pi / 2, 40))
+        df, t = mp.mpf(df), mp.mpf(t)
+        return mp.betainc(df / 2, mp.mpf(1) / 2, 0, df / (df + t * t), regularized=True) / 2
 
     cases = [(2e-6, 1), (1e4, 1), (0.7, 2), (3.0, 7), (30.0, 40), (1.0, 1000), (8.0, 1000)]
     ours = t_tail(jnp.array([float(x) for x, _ in cases]), jnp.array([float(df) for _, df in cases]))
@@ -139,6 +137,7 @@ def test_drawn_permutations(x64):
     assert drawn.p_value == permutation_test(a, b, permutations=900, key=jax.random.key(0)).p_value
     apart = permutation_test(A, A + 100.0, permutations=99, key=jax.random.key(1), alternative="less")
     np.testing.assert_allclose(apart.p_value, 1 / 100, rtol=1e-12)
+    a, b = A[:4], B[:4]
     ratio = permutation_test(a, b, statistic=lambda a, b: jnp.std(a) / jnp.std(b))
     theirs = st.permutation_test((a, b), lambda a, b: np.std(a) / np.std(b), n_resamples=9999)
     np.testing.assert_allclose(ratio[:2], [theirs.statistic, theirs.pvalue], rtol=1e-10)

@@ -46,6 +46,11 @@ def _probability(probs):
     return or_nan(p, (p >= 0) & (p <= 1))
 
 
+def _chance(probs, logits):
+    """p, as a textbook has it."""
+    return probs if logits is None else 1 / (1 + jnp.exp(-logits))
+
+
 @Op
 def bernoulli_log_prob(x, probs=None, logits=None):
     r"""Log-probability of an event that happened, x = 1, or did not, x = 0:
@@ -79,7 +84,7 @@ def bernoulli_log_prob(x, probs=None, logits=None):
     >>> print(jax.grad(bernoulli_log_prob, 1)(1, 0.25), jax.grad(bernoulli_log_prob, 1)(0, 0.0))
     4.0 -1.0
     """
-    p = probs if logits is None else 1 / (1 + jnp.exp(-logits))
+    p = _chance(probs, logits)
     return jnp.where((x == 0) | (x == 1), jnp.where(x == 1, jnp.log(p), jnp.log(1 - p)), -jnp.inf)
 
 
@@ -159,7 +164,7 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
     >>> print(jax.grad(lambda p: binomial_log_prob(2, 4, p))(0.25), jax.grad(lambda p: binomial_log_prob(0, 4, p))(0.0))
     5.333333 -4.0
     """
-    p = probs if logits is None else 1 / (1 + jnp.exp(-logits))
+    p = _chance(probs, logits)
     k, n = (x.astype(jnp.result_type(p)) for x in (counts, trials))
     ways = jax.lax.lgamma(n + 1) - jax.lax.lgamma(k + 1) - jax.lax.lgamma(n - k + 1)
     return ways + k * jnp.log(p) + (n - k) * jnp.log(1 - p)
