@@ -33,12 +33,15 @@ from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.linear_systems import inverse, solve
+from dlfn.ops.log_densities import exponential_log_prob, normal_log_prob, uniform_log_prob
+from dlfn.ops.log_masses import bernoulli_log_prob, binomial_log_prob
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.norms import cosine_similarity, global_norm, norm
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
+from dlfn.ops.poisson import poisson_log_prob
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
 from dlfn.ops.products import dot, matmul
 from dlfn.ops.rnn import rnn, rnn_step
@@ -55,8 +58,10 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "batch_norm_inference",
+    "bernoulli_log_prob",
     "binary_cross_entropy",
     "binary_focal_loss",
+    "binomial_log_prob",
     "celu",
     "conditional_entropy",
     "conv",
@@ -73,6 +78,7 @@ __all__ = [
     "embedding",
     "entropy",
     "entropy_from_logits",
+    "exponential_log_prob",
     "flip_kernel",
     "geglu",
     "gelu",
@@ -114,6 +120,8 @@ __all__ = [
     "mutual_information",
     "norm",
     "power",
+    "normal_log_prob",
+    "poisson_log_prob",
     "prelu",
     "relative_entropy",
     "relu",
@@ -141,6 +149,7 @@ __all__ = [
     "swiglu",
     "tanh",
     "variance",
+    "uniform_log_prob",
     "weight_norm",
     "xlogy",
 ]

@@ -1,0 +1,224 @@
+"""Hypothesis tests against scipy.stats and mpmath, and runs compared."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats as st
+
+import dlfn
+from dlfn.statistics import chi_squared_test, compare_runs, permutation_test, welch_t_test, z_test
+from dlfn.statistics._tails import chi_squared_tail, t_quantile, t_tail
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(0.0, 1.0, 7), RNG.normal(0.8, 2.0, 9)
+ALTERNATIVES = ["two-sided", "less", "greater"]
+
+
+@pytest.mark.parametrize("alternative", ALTERNATIVES)
+def test_against_scipy(alternative, x64):
+    z, p, df = z_test(A, 0.3, 1.5, alternative=alternative)
+    expected = (A.mean() - 0.3) * np.sqrt(7) / 1.5
+    theirs = {
+        "two-sided": 2 * st.norm.sf(abs(expected)),
+        "less": st.norm.cdf(expected),
+        "greater": st.norm.sf(expected),
+    }
+    np.testing.assert_allclose([z, p], [expected, theirs[alternative]], rtol=1e-12)
+    assert df is None
+
+    theirs = st.ttest_ind(A, B, equal_var=False, alternative=alternative)
+    np.testing.assert_allclose(
+        welch_t_test(A, B, alternative=alternative), [theirs.statistic, theirs.pvalue, theirs.df], rtol=1e-10
+    )
+
+    a, b = A[:4], B[:5]
+
+    def difference(a, b, axis):
+        return a.mean(axis) - b.mean(axis)
+
+    theirs = st.permutation_test((a, b), difference, n_resamples=9999, alternative=alternative, vectorized=True)
+    ours = permutation_test(a, b, alternative=alternative)
+    np.testing.assert_allclose(ours[:2], [theirs.statistic, theirs.pvalue], rtol=1e-10)
+
+
+def test_chi_squared_against_scipy(x64):
+    observed = [18, 22, 16, 25, 24, 15]
+    theirs = st.chisquare(observed)
+    np.testing.assert_allclose(chi_squared_test(observed), [theirs.statistic, theirs.pvalue, 5], rtol=1e-10)
+    expected = [20.0, 20.0, 20.0, 30.0, 20.0, 10.0]
+    theirs = st.chisquare(observed, expected, ddof=1)
+    ours = chi_squared_test(observed, expected, ddof=1)
+    np.testing.assert_allclose(ours, [theirs.statistic, theirs.pvalue, 4], rtol=1e-10)
+    table = [[10, 20, 30], [25, 15, 5]]
+    theirs = st.chi2_contingency(table, correction=False)
+    np.testing.assert_allclose(chi_squared_test(table), [theirs.statistic, theirs.pvalue, theirs.dof], rtol=1e-10)
+
+
+def test_tails_against_mpmath(x64):
+    """From one degree of freedom to ten million, into the far tails, where jax.scipy has 1e-8 and scipy 1e-11."""
+    mp = pytest.importorskip("mpmath")
+    mp.mp.dps = 30
+
+    def t(t, df):
+        df, t = mp.mpf(df), mp.mpf(t)
+        return mp.betainc(df / 2, mp.mpf(1) / 2, 0, df / (df + t * t), regularized=True) / 2
+
+    cases = [(2e-6, 1), (1e4, 1), (0.7, 2), (3.0, 7), (30.0, 40), (1.0, 1000), (8.0, 1000)]
+    ours = t_tail(jnp.array([float(x) for x, _ in cases]), jnp.array([float(df) for _, df in cases]))
+    np.testing.assert_allclose(ours, [float(t(*case)) for case in cases], rtol=1e-12)
+    np.testing.assert_allclose(t_tail(jnp.array([5.0]), jnp.array([1e12])), st.norm.sf(5.0), rtol=1e-9)
+
+    cases = [(1e-8, 1), (0.5, 1), (200.0, 1), (0.1, 3), (80.0, 100), (5.05e5, 5e5)]
+    ours = chi_squared_tail(jnp.array([x for x, _ in cases]), jnp.array([float(df) for _, df in cases]))
+    exact = [float(mp.gammainc(mp.mpf(df) / 2, mp.mpf(x) / 2, regularized=True)) for x, df in cases]
+    np.testing.assert_allclose(ours, exact, rtol=1e-12)
+    below = chi_squared_tail(jnp.array(6321154.274380945), jnp.array(6337287.552312908))
+    np.testing.assert_allclose(below, 1 - 2.87595719727919e-6, rtol=1e-13)  # where scipy 1.17 is off by 8e-9
+
+    ends = t_tail(jnp.array([0.0, np.inf, -np.inf, np.nan]), jnp.array(3.0))
+    np.testing.assert_allclose(ends, [0.5, 0.0, 1.0, np.nan], rtol=1e-14)
+    np.testing.assert_allclose(chi_squared_tail(jnp.array([0.0, np.inf]), jnp.array(3.0)), [1.0, 0.0])
+    df = jnp.array([1.0, 2.95, 40.0])
+    np.testing.assert_allclose(t_quantile(0.005, df), st.t.isf(0.005, df), rtol=1e-10)
+
+
+def test_tails_in_float32():
+    t, df = np.float32([0.1, 3.0, 8.0]), np.float32([1.0, 30.0, 5000.0])
+    np.testing.assert_allclose(t_tail(jnp.array(t), jnp.array(df)), st.t.sf(t, df), rtol=2e-5)
+    np.testing.assert_allclose(
+        chi_squared_tail(jnp.array(10 * t), jnp.array(df / 10 + 1)), st.chi2.sf(10 * t, df / 10 + 1), rtol=2e-5
+    )
+
+
+def test_under_jit_and_vmap(x64):
+    """Leading dimensions are tests of their own."""
+    a, b = RNG.normal(size=(3, 6)), RNG.normal(size=(3, 5))
+    theirs = st.ttest_ind(a, b, axis=1, equal_var=False)
+    theirs = theirs.statistic, theirs.pvalue, theirs.df
+    np.testing.assert_allclose(jax.jit(welch_t_test)(a, b), theirs, rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(jax.vmap(welch_t_test))(a, b), theirs, rtol=1e-10)
+    z, p, _ = jax.jit(z_test)(a, jnp.array([0.0, 1.0, 2.0]), 1.0)
+    np.testing.assert_allclose(z, (a.mean(1) - [0.0, 1.0, 2.0]) * np.sqrt(6), rtol=1e-12)
+    np.testing.assert_allclose(p, 2 * st.norm.sf(abs(z)), rtol=1e-11)
+    assert np.isnan(jax.jit(z_test)(a, 0.0, -1.0).p_value).all()
+    assert np.isnan(jax.jit(chi_squared_test)(jnp.array([1, 2]), jnp.array([1.0, 3.0])).p_value)
+
+
+def test_samples_without_spread(x64):
+    ones, twos = [0.1] * 3, [0.2] * 4
+    t, p, _ = welch_t_test(ones, twos)
+    assert (t, p) == (-np.inf, 0.0)
+    assert welch_t_test(ones, twos, alternative="greater").p_value == 1.0
+    assert np.isnan(welch_t_test(ones, ones)[:2]).all()
+    far = np.array([1e8, 1e8 + 1, 1e8 + 2])
+    np.testing.assert_allclose(welch_t_test(far, far + 3)[:2], st.ttest_ind([0, 1, 2], [3, 4, 5], equal_var=False))
+
+
+def test_p_values_are_uniform_where_the_hypothesis_holds():
+    """Of 1,000 tests a share of about α rejects."""
+    x = jax.random.normal(jax.random.key(0), (2, 1000, 8))
+    a, b = x[0], 3 * x[1, :, :5]
+    for result in jax.jit(lambda: (welch_t_test(a, b).p_value, z_test(a, 0.0, 1.0).p_value))():
+        for alpha in (0.01, 0.05, 0.5):
+            share = float(jnp.mean(result < alpha))
+            assert abs(share - alpha) < 4 * math.sqrt(alpha * (1 - alpha) / 1000)
+
+
+def test_drawn_permutations(x64):
+    """Close to all of them, reproducible, and never 0."""
+    a, b = A[:6], B[:6]
+    every = permutation_test(a, b)
+    drawn = permutation_test(a, b, permutations=900, key=jax.random.key(0))
+    assert abs(float(every.p_value - drawn.p_value)) < 0.06
+    assert drawn.p_value == permutation_test(a, b, permutations=900, key=jax.random.key(0)).p_value
+    apart = permutation_test(A, A + 100.0, permutations=99, key=jax.random.key(1), alternative="less")
+    np.testing.assert_allclose(apart.p_value, 1 / 100, rtol=1e-12)
+    a, b = A[:4], B[:4]
+    ratio = permutation_test(a, b, statistic=lambda a, b: jnp.std(a) / jnp.std(b))
+    theirs = st.permutation_test((a, b), lambda a, b: np.std(a) / np.std(b), n_resamples=9999)
+    np.testing.assert_allclose(ratio[:2], [theirs.statistic, theirs.pvalue], rtol=1e-10)
+
+
+def test_ties_of_permutations_count():
+    """Far from 0 in float32, where means of the same numbers in another order are rounded differently."""
+    a = jnp.array([0.1, 0.2, 0.3]) + 100
+    np.testing.assert_allclose(permutation_test(a, a).p_value, 1.0)
+
+
+def write(folder, values):
+    folder.mkdir()
+    lines = [{"step": i, "train/loss": 1.0, **({} if v == "" else {"test/loss": v})} for i, v in enumerate(values)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_compare_runs_by_their_folders(tmp_path):
+    a = [write(tmp_path / f"a{i}", [9.0, x, ""]) for i, x in enumerate([0.52, 0.55, 0.50, 0.54])]
+    b = [write(tmp_path / f"b{i}", [9.0, x]) for i, x in enumerate([0.47, 0.49, 0.46, 0.50])]
+    found = compare_runs(a, b)
+    theirs = st.ttest_ind([0.47, 0.49, 0.46, 0.50], [0.52, 0.55, 0.50, 0.54], equal_var=False)
+    low, high = theirs.confidence_interval(0.95)
+    np.testing.assert_allclose([found.p_value, *found.interval], [theirs.pvalue, low, high], rtol=1e-10)
+    assert found.significant
+    assert "b is lower by 0.0475, 95 % confidence interval" in str(found)
+    assert "is significant" in str(found)
+    same = compare_runs(a, [str(run) for run in a], test="permutation")
+    assert not same.significant
+    assert "not significant: p = 1, and not below 0.05 (permutation test)" in str(same)
+    assert not compare_runs(a, b, alpha=1e-3).significant
+
+
+def test_compare_runs_that_are_all_equal():
+    for test in ("welch", "permutation"):
+        found = compare_runs([0.5, 0.5], [0.5, 0.5, 0.5], test=test)
+        assert not found.significant
+        assert "no difference" in str(found)
+
+
+MISTAKES = {
+    "no data": (lambda: z_test([], 0.0, 1.0), ["z_test: x is float32[0]", "no observations"]),
+    "std": (lambda: z_test([1.0], 0.0, -1.0), ["z_test: std", "-1", "positive"]),
+    "one observation": (lambda: welch_t_test([1.0], [1.0, 2.0]), ["welch_t_test: a", "one observation,", "at least 2"]),
+    "alternative": (lambda: welch_t_test(A, B, alternative="both"), ["alternative is 'both'", "two-sided"]),
+    "half counts": (lambda: chi_squared_test([1.5, 2.0]), ["observed", "1.5", "whole number"]),
+    "negative counts": (lambda: chi_squared_test([-1, 2]), ["observed", "negative"]),
+    "no counts": (lambda: chi_squared_test([0, 0]), ["observed has no counts"]),
+    "empty counts": (lambda: chi_squared_test([]), ["observed", "no observations"]),
+    "one category": (lambda: chi_squared_test([3]), ["observed is", "two categories"]),
+    "row of zeros": (lambda: chi_squared_test([[0, 0], [1, 2]]), ["row of zeros", "leave it out"]),
+    "sums": (lambda: chi_squared_test([1, 2], [0.5, 0.5]), ["expected must have the sum of observed", "multiply"]),
+    "expected": (lambda: chi_squared_test([1, 2], [0.0, 3.0]), ["expected has the entry 0", "positive"]),
+    "shapes": (lambda: chi_squared_test([1, 2], [1.0, 1.0, 1.0]), ["expected is float32[3]"]),
+    "table": (lambda: chi_squared_test([[1, 2], [3, 4]], [1.0, 2.0]), ["tested for independence", "flatten"]),
+    "ddof": (lambda: chi_squared_test([1, 2], ddof=1), ["ddof is 1", "0 degrees of freedom"]),
+    "key": (lambda: permutation_test(np.ones(20), np.ones(20)), ["137846528820 ways", "key"]),
+    "empty sample": (lambda: permutation_test([], [1.0]), ["permutation_test: a", "no observations"]),
+    "one of each": (lambda: permutation_test([1.0], [2.0]), ["one observation each"]),
+    "axes": (lambda: permutation_test(np.ones((2, 2)), np.ones(2)), ["a is float32[2, 2]", "vmap"]),
+    "permutations": (lambda: permutation_test(A, B, permutations=0), ["permutations is 0"]),
+    "vector": (lambda: permutation_test([1.0, 2.0], [3.0], statistic=lambda a, b: a), ["statistic returns"]),
+    "one run": (lambda: compare_runs([0.5], [0.5, 0.6]), ["compare_runs: a has the shape [1]", "at least two"]),
+    "failed run": (lambda: compare_runs([0.5, np.nan], [0.5, 0.6]), ["a has the entry nan at 1", "finite"]),
+    "alpha": (lambda: compare_runs(A, B, alpha=5), ["alpha is 5", "0.05"]),
+    "test": (lambda: compare_runs(A, B, test="t"), ["test is 't'", "'welch'"]),
+    "one folder": (lambda: compare_runs("runs/a", "runs/b"), ["a is one folder, 'runs/a'", "list"]),
+    "no folder": (lambda: compare_runs(["/nowhere"] * 2, [1.0, 2.0]), ["cannot read '/nowhere/metrics.jsonl'"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(name, refused):
+    refused(*MISTAKES[name])
+
+
+def test_a_metric_that_the_folder_lacks(tmp_path):
+    runs = [write(tmp_path / name, [1.0]) for name in "ab"]
+    with pytest.raises(dlfn.InputError, match="no metric 'accuracy'; it has test/loss, train/loss"):
+        compare_runs(runs, runs, metric="accuracy")
+    failed = [write(tmp_path / name, [1.0, None]) for name in "cd"]
+    with pytest.raises(dlfn.InputError, match="a has the entry nan"):
+        compare_runs(failed, runs)
