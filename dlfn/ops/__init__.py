@@ -24,6 +24,7 @@ from dlfn.ops.linear_cross_entropy import linear_cross_entropy
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
+from dlfn.ops.normal_kl import normal_kl
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
@@ -82,6 +83,7 @@ __all__ = [
     "max_pool",
     "mish",
     "mse",
+    "normal_kl",
     "prelu",
     "relu",
     "relu6",
