@@ -59,7 +59,7 @@ register(
                  {0: [1.0] * 1024, 1: [0.0] * 1024}, value=512.0, dtype="bfloat16"),
         ),
         (
-            # Exactness has a price: XLA puts the plain terms right into its sum, and those of a select into memory first.
+            # Exactness has a price: XLA sums the plain terms as it makes them, and writes those of a select to memory.
             Bench("(1024, 1024)", (normal(1024, 1024), normal(1024, 1024)), {"plain": _plain}, floor=0.65,
                   memory=None),
         ),
