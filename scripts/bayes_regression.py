@@ -10,7 +10,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -26,7 +25,7 @@ MODEL = nn.Serial(
 
 
 def curve(x):
-    return jnp.sin(3 * x) + 0.3 * x
+    return np.sin(3 * x) + 0.3 * x
 
 
 def negative_bound(params, x, y, key):
@@ -66,18 +65,19 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and draws (default: %(default)s)")
     parser.add_argument("--plot", metavar="FILE", help="writes data, predictions and uncertainty to it")
     arguments = parser.parse_args(argv)
-    keys = jax.random.split(jax.random.key(arguments.seed), 5)
-    x = jax.random.uniform(keys[0], (POINTS, 1), minval=-1.0, maxval=1.0)
-    y = curve(x) + NOISE * jax.random.normal(keys[1], x.shape)
-    params, _ = MODEL.init(keys[2], x)
-    draws = jax.random.split(keys[3], arguments.steps)
+    rng = np.random.default_rng(arguments.seed)
+    x = rng.uniform(-1, 1, (POINTS, 1)).astype(np.float32)
+    y = (curve(x) + NOISE * rng.normal(size=x.shape)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(arguments.seed), 3)
+    params, _ = jax.jit(MODEL.init)(keys[0], x)
+    draws = jax.random.split(keys[1], arguments.steps)
     optimizer = optimizers.adam(optax.cosine_decay_schedule(1e-2, arguments.steps))
     params, losses = fit(lambda params, key: negative_bound(params, x, y, key), params, optimizer, (draws,))
-    grid = jnp.linspace(-2.5, 2.5, 201)
+    grid = np.linspace(-2.5, 2.5, 201, dtype=np.float32)
     draw = lambda key: MODEL.apply(params, (), grid[:, None], key=key, train=True)[0][:, 0]  # noqa: E731
-    predictions = np.asarray(jax.vmap(draw)(jax.random.split(keys[4], DRAWS)))
+    predictions = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(keys[2], DRAWS)))
     std = predictions.std(0)
-    print(f"negative bound {losses[-100:].mean():.3f} nats per point after {arguments.steps} steps")
+    print(f"negative bound {np.mean(losses[-100:]):.3f} nats per point after {arguments.steps} steps")
     print(
         "deviation of the predictions at x =",
         ", ".join(f"{x:g}: {std[abs(grid - x).argmin()]:.3f}" for x in range(-2, 3)),

@@ -80,6 +80,7 @@ def plot(path, params, counts, key):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    @jax.jit
     def decoded(code):
         return ops.sigmoid(DECODER.apply(params["decoder"], (), code)[0])
 
@@ -111,14 +112,15 @@ def main(argv=None):
     train, test = train_test_split(images, test_size=0.2, random_state=arguments.seed)
     keys = jax.random.split(jax.random.key(arguments.seed), 5)
     params = {
-        "encoder": ENCODER.init(keys[0], train[:1])[0],
-        "decoder": DECODER.init(keys[1], jnp.zeros((1, LATENT)))[0],
+        "encoder": jax.jit(ENCODER.init)(keys[0], train[:1])[0],
+        "decoder": jax.jit(DECODER.init)(keys[1], np.zeros((1, LATENT), np.float32))[0],
     }
     steps = range(arguments.steps)
     batches = train[[batch_indices(arguments.seed, step, len(train), arguments.batch_size) for step in steps]]
     noise = jax.random.normal(keys[2], (*batches.shape[:2], LATENT))
     fitted, losses = fit(loss, params, optimizers.adam(RATE), (batches, noise))
-    reconstruction, kl = terms(fitted, test, jax.random.normal(keys[3], (len(test), LATENT)))
+    losses = np.asarray(losses)
+    reconstruction, kl = jax.jit(terms)(fitted, test, jax.random.normal(keys[3], (len(test), LATENT)))
     last = min(100, arguments.steps)
     print(f"training ELBO {-losses[-last:].mean():.2f} nats per image (mean of the last {last} of {len(losses)} steps)")
     print(f"test ELBO {-reconstruction - kl:.2f} = {-reconstruction:.2f} of reconstruction − {kl:.2f} of KL")

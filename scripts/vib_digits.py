@@ -39,6 +39,11 @@ def train(price, params, batches):
     return fit(loss, params, optimizers.adam(RATE), batches)[0]
 
 
+def test(params, x, labels, noise):
+    logits, rate = logits_and_rate(params, x, noise)
+    return rate, ops.softmax_cross_entropy(logits, labels), jnp.mean(logits.argmax(-1) != labels)
+
+
 def plot(path, rates, losses, errors):
     import matplotlib
 
@@ -66,8 +71,8 @@ def main(argv=None):
     data = digits(arguments.seed, 0.2)
     keys = jax.random.split(jax.random.key(arguments.seed), 4)
     params = {
-        "encoder": ENCODER.init(keys[0], data.train_x[:1])[0],
-        "decoder": DECODER.init(keys[1], jnp.zeros((1, LATENT)))[0],
+        "encoder": jax.jit(ENCODER.init)(keys[0], data.train_x[:1])[0],
+        "decoder": jax.jit(DECODER.init)(keys[1], np.zeros((1, LATENT), np.float32))[0],
     }
     steps = range(arguments.steps)
     chosen = np.stack([batch_indices(arguments.seed, step, len(data.train_x), BATCH) for step in steps])
@@ -75,9 +80,7 @@ def main(argv=None):
     # All prices at once: the whole training is batched over them.
     fitted = jax.vmap(train, (0, None, None))(jnp.asarray(PRICES), params, batches)
     noise = jax.random.normal(keys[3], (len(data.test_x), LATENT))
-    logits, rates = jax.vmap(logits_and_rate, (0, None, None))(fitted, data.test_x, noise)
-    losses = jax.vmap(ops.softmax_cross_entropy, (0, None))(logits, data.test_y)
-    errors = jnp.mean(logits.argmax(-1) != data.test_y, axis=-1)
+    rates, losses, errors = map(np.asarray, jax.jit(jax.vmap(test, (0, None, None, None)))(fitted, *data[2:4], noise))
     rows = [
         [f"{price:g}", f"{rate:.2f}", f"{np.log(10) - loss:z.2f}", f"{100 * (1 - error):.1f} %"]
         for price, rate, loss, error in zip(PRICES, rates, losses, errors)

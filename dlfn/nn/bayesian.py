@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -106,13 +107,10 @@ class BayesianLinear(Layer):
 
 
 def _drawn(params, key):
-    means, tree = jax.tree.flatten(params["mean"])
-    rhos = tree.flatten_up_to(params["rho"])
-    keys = jax.random.split(key, len(means))
-    return tree.unflatten(
-        mean + ops.softplus(rho) * jax.random.normal(k, mean.shape, mean.dtype)
-        for mean, rho, k in zip(means, rhos, keys)
-    )
+    # One draw of all: drawing takes most of the time to compile.
+    mean, unravel = ravel_pytree(params["mean"])
+    noise = unravel(jax.random.normal(key, mean.shape, mean.dtype))
+    return jax.tree.map(lambda mean, rho, e: mean + ops.softplus(rho) * e, params["mean"], params["rho"], noise)
 
 
 def _log_std(rho):
