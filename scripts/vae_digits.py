@@ -46,13 +46,9 @@ def fit_in_pytorch(params, batches, noises):
     import torch
 
     def network(layers, params):
-        named = {
-            name: torch.nn.Linear(*params[name]["w"].shape) if params[name] else torch.nn.Tanh()
-            for name in layers.children()
-        }
         module = torch.nn.Sequential()
-        for name, layer in named.items():
-            module.add_module(name, layer)
+        for name in layers.children():
+            module.add_module(name, torch.nn.Linear(*params[name]["w"].shape) if params[name] else torch.nn.Tanh())
         arrays = weights.export_state(params, (), weights.torch_names(layers))
         module.load_state_dict({name: torch.tensor(np.asarray(array)) for name, array in arrays.items()})
         return module
