@@ -45,6 +45,8 @@ def fit_in_pytorch(params, batches, noises):
     """The losses of every step, of the same model from the same weights."""
     import torch
 
+    torch.set_num_threads(1)  # such small products take longer in several threads
+
     def network(layers, params):
         module = torch.nn.Sequential()
         for name in layers.children():
