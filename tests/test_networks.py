@@ -22,6 +22,7 @@ SHAPES = {"row": (3, CHANNELS), "image": (2, 5, 6, CHANNELS), "sequence": (2, 5,
 ANYWHERE = {
     "Linear": lambda: nn.Linear(6),
     "Linear without bias": lambda: nn.Linear(3, bias=False),
+    "BayesianLinear": lambda: nn.BayesianLinear(3),
     "Dropout": lambda: nn.Dropout(0.7),
     "LayerNorm": lambda: nn.LayerNorm(),
     "RMSNorm": lambda: nn.RMSNorm(),

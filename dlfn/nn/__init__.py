@@ -27,6 +27,7 @@ from dlfn.nn.activations import (
 )
 from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
 from dlfn.nn.basic import Flatten, Linear
+from dlfn.nn.bayesian import BayesianLinear
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
@@ -60,6 +61,7 @@ __all__ = [
     "AdaptiveMaxPool",
     "AvgPool",
     "BatchNorm",
+    "BayesianLinear",
     "Bidirectional",
     "Cell",
     "Conv",

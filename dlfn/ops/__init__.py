@@ -39,6 +39,7 @@ from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
 from dlfn.ops.norms import cosine_similarity, global_norm, norm
+from dlfn.ops.normal_kl import normal_kl
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.poisson import poisson_log_prob
@@ -122,6 +123,7 @@ __all__ = [
     "power",
     "normal_log_prob",
     "poisson_log_prob",
+    "normal_kl",
     "prelu",
     "relative_entropy",
     "relu",

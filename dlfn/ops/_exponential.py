@@ -1,4 +1,5 @@
-"""exp(-u) for the activations, faster than lax.exp and with digits to spare, and the tools to use it with.
+"""exp(-u) for the activations, faster than lax.exp and with digits to spare, and the tools to use it with; and what is
+left of exp(t) near 0 for the divergences.
 
 The fits here and in _elementwise are least squares reweighted towards minimax (rational ones linearised), with mpmath
 in 50 digits for float64. Their errors are relative. Coefficients are lowest power first.
@@ -10,7 +11,10 @@ from fractions import Fraction
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["bound", "by_dtype", "exp_neg", "expm1_neg", "halve", "horner", "magnitude", "pick", "quotient", "scale"]
+__all__ = [
+    "bound", "by_dtype", "exp_neg", "exp_remainder", "expm1_neg", "halve", "horner", "magnitude", "pick", "quotient",
+    "scale",
+]  # fmt: skip
 
 # (exp(r) - 1 - r)/r**2 on |r| <= 0.39, for float32. It adds 7e-9 to the error of exp.
 _EXP_32 = (0.49999988079071045, 0.16666433215141296, 0.041669417172670364, 0.008378096856176853, 0.0013795231934636831)
@@ -112,3 +116,10 @@ def quotient(t, divisor):
     rest = float(1 / Fraction(divisor) - Fraction(first))
     th = halve(t)
     return th * first, (t - th) * first + t * rest
+
+
+def exp_remainder(t):
+    """Where |t| < 1/2, t there (else 0), and (exp(t) - 1 - t) / t² of that."""
+    small = jnp.abs(t) < 0.5
+    s = jnp.where(small, t, jnp.zeros_like(t))
+    return small, s, horner([1 / math.factorial(k + 2) for k in range(by_dtype(t, 7, 14))], s)

@@ -1,7 +1,5 @@
 r"""The Kullback-Leibler divergence of two distributions given by their logits."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -17,11 +15,9 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._exponential import exp_remainder
 
 __all__ = ["kl_divergence"]
-
-# Terms of the series of (exp(t) - 1 - t) / t² that are enough up to |t| = 1/2, by the size of the dtype.
-_TERMS = {4: 7, 8: 14}
 
 
 @Op
@@ -90,7 +86,7 @@ def _forward(logits, target_logits, *, reduction):
     change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
     change = jnp.where(jnp.abs(change) < 0.5, jnp.log1p(jnp.maximum(change, -0.5)), jnp.log(per_p / per_q))
     p, q, t = e_p * per_p, e_q * per_q, gap - change
-    small, s, series = _series(t)
+    small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
     losses = jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1)
     y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
@@ -125,15 +121,5 @@ def _gap(z, target):
 
 def _change(p, q, t):
     """q - p, given t = log(q / p)."""
-    small, s, series = _series(t)
+    small, s, series = exp_remainder(t)
     return jnp.where(small, p * (s + s * s * series), q - p)
-
-
-def _series(t):
-    """Where t is small, t there, and (exp(t) - 1 - t) / t²."""
-    small = jnp.abs(t) < 0.5
-    s = jnp.where(small, t, jnp.zeros_like(t))
-    series = jnp.zeros_like(t)
-    for k in reversed(range(_TERMS[t.dtype.itemsize])):
-        series = series * s + 1 / math.factorial(k + 2)
-    return small, s, series
