@@ -14,8 +14,8 @@ from dlfn.ops.ctc import ctc_loss
 from dlfn.ops.descriptive import covariance, mean, std, variance
 from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
-from dlfn.ops.elementary import atan2, hypot, power, sqrt, xlogy
 from dlfn.ops.eigen import eigh, matrix_function
+from dlfn.ops.elementary import atan2, hypot, power, sqrt, xlogy
 from dlfn.ops.embedding import embedding
 from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
@@ -38,8 +38,8 @@ from dlfn.ops.log_masses import bernoulli_log_prob, binomial_log_prob
 from dlfn.ops.losses import huber, log_cosh, mae, mse
 from dlfn.ops.lstm import lstm, lstm_step
 from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
-from dlfn.ops.norms import cosine_similarity, global_norm, norm
 from dlfn.ops.normal_kl import normal_kl
+from dlfn.ops.norms import cosine_similarity, global_norm, norm
 from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.poisson import poisson_log_prob
@@ -120,10 +120,10 @@ __all__ = [
     "mse",
     "mutual_information",
     "norm",
-    "power",
+    "normal_kl",
     "normal_log_prob",
     "poisson_log_prob",
-    "normal_kl",
+    "power",
     "prelu",
     "relative_entropy",
     "relu",
@@ -150,8 +150,8 @@ __all__ = [
     "std",
     "swiglu",
     "tanh",
-    "variance",
     "uniform_log_prob",
+    "variance",
     "weight_norm",
     "xlogy",
 ]

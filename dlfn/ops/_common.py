@@ -13,8 +13,8 @@ from dlfn.core import InputError
 
 __all__ = [
     "Static",
-    "axes_of",
     "as_rows",
+    "axes_of",
     "check_reduction",
     "describe",
     "dot",
