@@ -3,7 +3,7 @@
 >>> from dlfn import catalogue
 >>> row = catalogue.find("activation.softplus")
 >>> print(row.where, row.latex)
-002 section 2.8 \\log(1 + e^z), \\quad \\sigma(z)
+002 section 2.8 \\ln(1 + e^z), \\quad \\sigma(z)
 >>> catalogue.implemented_by(row)
 ['dlfn.nn.Softplus', 'dlfn.ops.softplus']
 >>> [check.name for check in catalogue.checks(row)]
@@ -14,7 +14,7 @@
 
 from dlfn._suggest import suggestion
 from dlfn.catalogue import foundations, layers, training
-from dlfn.catalogue.checks import Check, checks, implemented_by, resolve
+from dlfn.catalogue.coverage import Check, checks, implemented_by, resolve
 from dlfn.catalogue.row import Row
 from dlfn.core import InputError
 

@@ -86,9 +86,9 @@ LAYERS: dict[str, tuple[Layer, tuple[int, ...]]] = {
     "dlfn.nn.LearnedPositions": (nn.LearnedPositions(5), (2, 4, 3)),
     "dlfn.nn.MultiHeadAttention": (nn.MultiHeadAttention(2), (2, 4, 6)),
     "dlfn.nn.Residual": (nn.Residual(nn.Linear(3), projection=nn.Linear(3)), (4, 2)),
-    "dlfn.nn.SpatialDropout": (nn.SpatialDropout(keep_prob=0.5), (2, 3, 3, 4)),
+    "dlfn.nn.SpatialDropout": (nn.SpatialDropout(0.5), (2, 3, 3, 4)),
     "dlfn.nn.Stacked": (nn.Stacked(nn.LSTM(3), nn.LSTM(2)), (2, 4, 2)),
-    "dlfn.nn.TransformerBlock": (nn.TransformerBlock(6, 2), (2, 4, 6)),
+    "dlfn.nn.TransformerBlock": (nn.TransformerBlock(2), (2, 4, 6)),
     "dlfn.nn.Zoneout": (nn.Recurrent(nn.Zoneout(nn.GRUCell(3))), (2, 4, 2)),
 }
 

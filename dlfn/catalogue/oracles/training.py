@@ -135,14 +135,16 @@ def _():
     from scipy import ndimage
 
     image, matrix = np.asarray(normal(9, 7)), np.asarray(linalg.translation([0.6, -1.3]) @ linalg.scaling([1.2, 0.9]))
-    rows_and_columns = np.linalg.inv(matrix[np.ix_([1, 0, 2], [1, 0, 2])])  # our points are (x, y)
-    expected = ndimage.affine_transform(image, rows_and_columns, order=1, mode="grid-constant")
+    back, centre = np.linalg.inv(matrix), np.array([4.0, 3.0])
+    linear, shift = back[1::-1, 1::-1], back[1::-1, 2]  # ours are (x, y) from the centre, SciPy's (row, column)
+    offset = centre + shift - linear @ centre
+    expected = ndimage.affine_transform(image, linear, offset, order=1, mode="grid-constant")
     batch, key = jnp.asarray(image)[None, :, :, None], jax.random.key(0)
     agree(augmentation.affine(batch, matrix)[0, :, :, 0], expected)
     agree(augmentation.flip(key, batch, probability=1.0)[0, :, :, 0], image[:, ::-1])
     many = jnp.zeros((8, 32, 32, 1))
     agree(jnp.std(augmentation.noise(key, many, std=0.3)), 0.3, 0.05)
-    assert augmentation.crop(key, many, (28, 28)).shape == (8, 28, 28, 1)
+    assert augmentation.crop(key, many, size=(28, 28)).shape == (8, 28, 28, 1)
 
 
 @ORACLES.add("information.entropy_kl", "scipy.stats.entropy")
