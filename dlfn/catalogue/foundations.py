@@ -88,7 +88,13 @@ ROWS = (
         r"R(\theta) = \begin{bmatrix} \cos\theta & -\sin\theta \\ \sin\theta & \cos\theta \end{bmatrix},\quad"
         r" S = \begin{bmatrix} s_x & 0 \\ 0 & s_y \end{bmatrix},\quad"
         r" T = \begin{bmatrix} 1 & 0 & t_x \\ 0 & 1 & t_y \\ 0 & 0 & 1 \end{bmatrix}",
-        ("dlfn.linalg.rotation", "dlfn.linalg.scaling", "dlfn.linalg.translation", "dlfn.linalg.transform_points"),
+        (
+            "dlfn.linalg.rotation",
+            "dlfn.linalg.scaling",
+            "dlfn.linalg.translation",
+            "dlfn.linalg.transform_points",
+            "dlfn.augmentation.affine",
+        ),
     ),
     Row(
         "linear.perceptron",

@@ -140,7 +140,7 @@ ROWS = (
         "peers",
         r"\overrightarrow h_t, \overleftarrow h_t; \quad h^{(l)}_t = f(h^{(l-1)}_t, h^{(l)}_{t-1}); \quad"
         r" \text{zoneout: } h_t = m \odot h_{t-1} + (1 - m) \odot \tilde h_t",
-        ("dlfn.nn.Recurrent", "dlfn.nn.RNN", "dlfn.nn.LSTM", "dlfn.nn.GRU"),
+        ("dlfn.nn.Recurrent", "dlfn.nn.Stacked", "dlfn.nn.Bidirectional", "dlfn.nn.Zoneout"),
     ),
     Row(
         "attention.scaled_dot_product",

@@ -14,8 +14,8 @@ ROWS = (
         "regularisation.l1_l2",
         "002 sections 15.1 and 15.2",
         r"\frac{\lambda}{2} \sum W^2:\ \lambda W; \quad \lambda \sum |W|:\ \lambda \operatorname{sign}(W)",
-        erratum="002 section 15.1 calls L2 'often implemented as weight_decay': the two are equal for SGD alone; AdamW's"
-        " decay is decoupled from the gradient.",
+        erratum="002 section 15.1 calls L2 'often implemented as weight_decay': the two are equal for SGD alone;"
+        " AdamW's decay is decoupled from the gradient.",
     ),
     Row(
         "init.xavier_he",

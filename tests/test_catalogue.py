@@ -1,0 +1,104 @@
+"""The catalogue: complete, and every oracle of it. The gradients of its ops are swept in test_sweeps.py; ``dlfn
+formulas --check`` runs both."""
+
+import hashlib
+import json
+
+import jax
+import pytest
+
+from dlfn import catalogue
+from dlfn.catalogue.coverage import LAYERS
+from dlfn.catalogue.oracles import ORACLES
+from dlfn.check.registry import entries
+from dlfn.cli import main
+
+IDS = [row.id for row in catalogue.ROWS]
+
+
+def test_ids_are_those_of_the_formulas():
+    assert len(IDS) == len(set(IDS)) == 76
+    assert hashlib.sha256("\n".join(sorted(IDS)).encode()).hexdigest()[:16] == "52a07f735cda886f"
+
+
+@pytest.mark.parametrize("row", catalogue.ROWS, ids=IDS)
+def test_every_row_is_implemented_and_checked(row):
+    names = catalogue.implemented_by(row)
+    assert names
+    for name in names:
+        assert catalogue.resolve(name).__doc__
+    assert list(catalogue.checks(row))
+    assert row.where
+    assert row.latex.count("{") == row.latex.count("}")
+
+
+def test_every_op_implements_a_row():
+    for entry in entries():
+        assert entry.formulas, entry.op.name
+        assert set(entry.formulas) <= set(IDS), entry.op.name
+
+
+@pytest.mark.parametrize("id", ORACLES)
+def test_oracles(id, x64):
+    ORACLES[id][1]()
+
+
+def test_every_oracle_and_layer_belongs_to_a_row():
+    assert set(ORACLES) <= set(IDS)
+    assert set(LAYERS) <= {name for row in catalogue.ROWS for name in row.objects}
+
+
+def test_the_command_checks_and_writes_json(tmp_path, capsys):
+    path = tmp_path / "formulas.json"
+    assert main(["formulas", "linear.sigmoid", "dropout.variants", "--check", "--json", str(path)]) == 0
+    assert "2 of 2 formulas checked and ok" in capsys.readouterr().out
+    report = json.loads(path.read_text())
+    assert report["ok"] is True
+    assert [row["id"] for row in report["rows"]] == ["linear.sigmoid", "dropout.variants"]
+    for row in report["rows"]:
+        assert set(row) == {"id", "where", "implemented_by", "checked_by", "erratum", "ok"}
+
+
+def test_a_check_that_fails_is_reported(monkeypatch, tmp_path, capsys):
+    def wrong():
+        raise AssertionError("0.1 is not 0.2")
+
+    monkeypatch.setitem(ORACLES, "network.parameter_count", ("the document", wrong))
+    path = tmp_path / "formulas.json"
+    assert main(["formulas", "network.parameter_count", "--check", "--json", str(path)]) == 1
+    assert "PROBLEM values against the document: AssertionError: 0.1 is not 0.2" in capsys.readouterr().out
+    assert json.loads(path.read_text())["ok"] is False
+
+
+def test_an_object_that_is_gone_is_reported(monkeypatch, capsys):
+    row = catalogue.Row("network.parameter_count", "001", "n", ("dlfn.nn.count_them",))
+    monkeypatch.setattr("dlfn.catalogue.find", lambda id: row)
+    assert main(["formulas", row.id]) == 1
+    assert "PROBLEM dlfn.nn.count_them" in capsys.readouterr().out
+
+
+def test_an_unknown_id_names_the_nearest(capsys):
+    assert main(["formulas", "linear.softmaxx"]) == 2
+    assert "unknown formula 'linear.softmaxx'; did you mean 'linear.softmax'?" in capsys.readouterr().err
+
+
+def test_layers_gradients_fail_where_a_backward_is_wrong(monkeypatch):
+    from dlfn import nn
+    from dlfn.catalogue import coverage
+
+    class Wrong(nn.Linear):
+        def apply(self, params, state, x, *, key=None, train=False):
+            @jax.custom_vjp
+            def double(x):
+                return 2 * x
+
+            double.defvjp(lambda x: (2 * x, None), lambda _, dy: (2.01 * dy,))
+            y, state = super().apply(params, state, x)
+            return double(y), state
+
+    monkeypatch.setitem(coverage.LAYERS, "dlfn.nn.Residual", (Wrong(3), (4, 2)))
+    row = catalogue.Row("transformer.residual", "002", "x", ("dlfn.nn.Residual",))
+    coverage._layer_gradients.cache_clear()
+    (check,) = catalogue.checks(row)
+    assert "FAIL" in (check.run() or "").upper()
+    coverage._layer_gradients.cache_clear()
