@@ -5,7 +5,7 @@
 >>> print(row.where, row.latex)
 002 section 2.8 \\ln(1 + e^z), \\quad \\sigma(z)
 >>> catalogue.implemented_by(row)
-['dlfn.nn.Softplus', 'dlfn.ops.softplus']
+['dlfn.ops.softplus']
 >>> [check.name for check in catalogue.checks(row)]
 ['gradients of dlfn.ops.softplus against autodiff and finite differences']
 
