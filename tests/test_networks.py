@@ -185,3 +185,15 @@ def test_every_layer_is_among_them():
     combined = {nn.Serial, nn.Residual, nn.Parallel, nn.Repeat, nn.Embedding}
     layers = {layer for layer in vars(nn).values() if isinstance(layer, type) and issubclass(layer, nn.Layer)}
     assert layers - used - combined == {nn.Layer, nn.Cell}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_summary_of_every_layer(kind):
+    """Alone and in a loop: the total is the number of parameters."""
+    x = jax.ShapeDtypeStruct(SHAPES[kind], "float32")
+    for make in (ANYWHERE | BY_KIND[kind]).values():
+        repeated = nn.Serial(nn.Linear(CHANNELS), nn.Repeat(nn.Serial(make(), nn.Linear(CHANNELS)), 3))
+        for model in (make(), repeated):
+            params, _ = jax.eval_shape(model.init, jax.random.key(0), x)
+            total = nn.summary(model, x).splitlines()[-1].split()
+            assert total[:2] == ["total", f"{nn.count_parameters(params):,}"]
