@@ -6,8 +6,6 @@ and its gradients are 0. Parameters that belong to no distribution, such as a ne
 values are known; under jit value and gradients are nan.
 """
 
-import math
-
 import jax.numpy as jnp
 
 from dlfn.core import Op
@@ -93,13 +91,14 @@ def uniform_log_prob(x, low, high):
     Args:
         x: observations.
         low: :math:`a`.
-        high: :math:`b`, greater than a.
+        high: :math:`b`, greater than a. Where :math:`b - a` overflows the log-density does, to -inf.
 
     Returns:
         One log-density per observation, in the shape that the arguments broadcast to.
 
     Raises:
-        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater.
+        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater, or that
+            are further apart.
 
     Source: 004 distributions.
 
@@ -123,12 +122,8 @@ def _uniform_check(x, low, high):
 def _uniform_forward(x, low, high):
     v, a, b = upcast(x, low, high)
     width = b - a
-    # Ends of opposite signs may be further apart than there are numbers.
-    wide = jnp.isinf(width)
-    log_width = jnp.log(jnp.where(wide, 0.5 * b - 0.5 * a, width))
-    log_width = log_width + jnp.where(wide, jnp.full_like(width, math.log(2.0)), jnp.zeros_like(width))
-    y = jnp.where((v < a) | (v > b), jnp.full_like(v, -jnp.inf), -log_width)
-    y = or_nan(y, (b > a) & (v == v))
+    y = jnp.where((v < a) | (v > b), jnp.full_like(width, -jnp.inf), -jnp.log(width))
+    y = or_nan(y, (width > 0) & (v == v))
     return y.astype(jnp.result_type(x, low, high)), (x, low, high)
 
 
@@ -136,7 +131,9 @@ def _uniform_forward(x, low, high):
 def _uniform_backward(residuals, dy):
     x, low, high = residuals
     v, a, b = upcast(*residuals)
-    d = jnp.where((v < a) | (v > b), 0 * b, dy.astype(v.dtype)) / or_nan(b - a, b > a)
+    width = or_nan(b - a, b > a)
+    dy = dy.astype(v.dtype)
+    d = jnp.where((v < a) | (v > b), jnp.zeros_like(dy), dy) / width
     return cotangent(jnp.zeros_like(d), x), cotangent(d, low), cotangent(-d, high)
 
 
@@ -191,5 +188,6 @@ def _exponential_backward(residuals, dy):
     x, rate = residuals
     v, r = upcast(*residuals)
     r = or_nan(r, r > 0)
-    dy = jnp.where(v < 0, 0 * r, dy.astype(v.dtype))
+    dy = dy.astype(v.dtype)
+    dy = jnp.where(v < 0, jnp.zeros_like(dy), dy)
     return cotangent(-dy * r, x), cotangent(dy * ((1 - r * v) / r), rate)

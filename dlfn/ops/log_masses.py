@@ -14,6 +14,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dlfn.core import Op
 from dlfn.ops._common import upcast
@@ -174,8 +175,9 @@ def _binomial_check(counts, trials, probs, logits):
 def _outcomes(counts, trials, dtype):
     """k, n - k and n, where they are not, some possible ones; where k is possible, and where n is."""
     # Integers are subtracted as integers: beyond 2^24 float32 does not hold them.
-    kinds = [jnp.promote_types(x.dtype, jnp.int32) for x in (counts, trials)]
-    kind = dtype if any(jnp.issubdtype(kind, jnp.floating) for kind in kinds) else jnp.promote_types(*kinds)
+    kind = dtype
+    if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in (counts, trials)):
+        kind = jax.dtypes.canonicalize_dtype(np.result_type(counts.dtype, trials.dtype, np.int32))
     k, n = counts.astype(kind), trials.astype(kind)
     possible = (k >= 0) & (k <= n) & is_whole(k)
     valid = (n >= 0) & is_whole(n)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn import ops
+from dlfn.ops._common import upcast
 from dlfn.ops._densities import require_chances, require_expected, require_trials
 from dlfn.probability.distribution import Distribution, pytree
 
@@ -74,7 +75,7 @@ class Binomial(Distribution):
 
     >>> ten = Binomial(10, 0.5)
     >>> print(ten.mean, ten.variance, jnp.exp(ten.log_prob(5)))
-    5.0 2.5 0.24609378
+    5.0 2.5 0.24609375
     """
 
     trials: Any
@@ -89,7 +90,7 @@ class Binomial(Distribution):
         return ops.binomial_log_prob(x, self.trials, self.probs, self.logits)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        p = _chances(self)[0]
+        p = upcast(_chances(self)[0])  # bfloat16 would round the trials
         n = self.trials.astype(p.dtype)
         return jax.random.binomial(key, n, p, (*shape, *self.batch_shape)).astype(jnp.int32)
 
