@@ -71,6 +71,8 @@ class Binomial(Distribution):
         probs: :math:`p`; or
         logits: its log-odds.
 
+    In a Binomial :func:`jax.grad` needs ``allow_int=True``, as the trials are integers.
+
     See :func:`dlfn.ops.binomial_log_prob`. Source: 004 distributions.
 
     >>> ten = Binomial(10, 0.5)
