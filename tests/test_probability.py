@@ -143,6 +143,7 @@ def test_no_distribution_is_nan_under_jit(name):
 MISTAKES = {
     "scale": (lambda: Normal(0.0, jnp.array([1.0, -2.0])), ["Normal: scale", "-2", "positive"]),
     "ends": (lambda: Uniform(1.0, 1.0), ["Uniform: high is 1 and low is 1", "greater"]),
+    "far ends": (lambda: Uniform(-3e38, 3e38), ["Uniform: high is 3e+38", "finite"]),
     "rate": (lambda: Exponential(0.0), ["Exponential: rate", "positive"]),
     "probs": (lambda: Bernoulli(1.5), ["Bernoulli: probs", "1.5", "logits="]),
     "both": (lambda: Bernoulli(0.5, 0.0), ["either probs or logits", "both"]),
@@ -150,6 +151,8 @@ MISTAKES = {
     "expected": (lambda: Poisson(-0.5), ["Poisson: rate", "-0.5", "0 or more"]),
     "shapes": (lambda: Normal(jnp.zeros(3), jnp.ones(2)), ["Normal: loc is float32[3]", "broadcast"]),
     "op": (lambda: ops.normal_log_prob(0.0, 0.0, -1.0), ["normal_log_prob: scale", "-1", "positive"]),
+    "under grad": (lambda: jax.grad(ops.exponential_log_prob, 1)(1.0, -1.0), ["rate has the entry -1", "positive"]),
+    "ends under grad": (lambda: jax.grad(ops.uniform_log_prob, 1)(1.0, 2.0, 1.0), ["high is 1 and low is 2"]),
     "counts": (lambda: Poisson(2.0).log_prob(1.5), ["poisson_log_prob: counts", "1.5", "whole number"]),
     "integers": (lambda: ops.poisson_log_prob(1, 2), ["poisson_log_prob: rate", "floating point"]),
     "op's shapes": (lambda: ops.exponential_log_prob(jnp.zeros(3), jnp.ones(2)), ["x is float32[3]", "broadcast"]),

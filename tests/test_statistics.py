@@ -94,6 +94,10 @@ def test_tails_in_float32():
     )
 
 
+def test_tails_whose_squares_overflow():
+    np.testing.assert_allclose(t_tail(jnp.array([1e12, 1e25]), jnp.array([2.0, 1.0])), [5e-25, 1 / np.pi / 1e25], 2e-5)
+
+
 def test_under_jit_and_vmap(x64):
     """Leading dimensions are tests of their own."""
     a, b = RNG.normal(size=(3, 6)), RNG.normal(size=(3, 5))

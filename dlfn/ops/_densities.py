@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, holds, in_shape_of, like, require_float
+from dlfn.ops._common import describe, holds, in_shape_of, like, require_float, upcast
 
 __all__ = [
     "HALF_LOG_2_PI",
@@ -39,7 +39,8 @@ def require_broadcast(op, **arrays):
 
 def _require_values(op, name, x, condition, must_be):
     """``condition`` must hold for every entry, where their values are known."""
-    good = condition(jax.lax.stop_gradient(x))
+    x = _constant(x)
+    good = condition(x)
     if not holds(good):
         bad = x.ravel()[jnp.argmin(good)]
         raise InputError(f"{op}: {name} has the entry {float(bad):.6g}, and must be {must_be}")
@@ -82,15 +83,23 @@ def require_ends(op, low, high):
     require_float(op, "low", low)
     require_float(op, "high", high)
     require_broadcast(op, low=low, high=high)
-    if not holds(jax.lax.stop_gradient(high) > jax.lax.stop_gradient(low)):
+    width = upcast(_constant(high)) - upcast(_constant(low))
+    if not holds(width < jnp.inf):
+        raise InputError(f"{op}: high is {_shown(high)} and low is {_shown(low)}, and their distance must be finite")
+    if not holds(width > 0):
         raise InputError(
             f"{op}: high is {_shown(high)} and low is {_shown(low)}, and every high must be greater than its low; "
             "exchange them if that is what you mean"
         )
 
 
+def _constant(x):
+    """The value of what is being differentiated, which Python numbers may be too."""
+    return jnp.asarray(jax.lax.stop_gradient(x))
+
+
 def _shown(x):
-    return f"{float(x):.6g}" if x.ndim == 0 else describe(x)
+    return f"{float(_constant(x)):.6g}" if x.ndim == 0 else describe(x)
 
 
 def is_whole(x):

@@ -6,8 +6,6 @@ and its gradients are 0. Parameters that belong to no distribution, such as a ne
 values are known; under jit value and gradients are nan.
 """
 
-import math
-
 import jax.numpy as jnp
 
 from dlfn.core import Op
@@ -60,24 +58,23 @@ def _normal_check(x, loc, scale):
     require_broadcast("normal_log_prob", x=x, loc=loc, scale=scale)
 
 
-def _standardised(x, loc, scale):
-    per_scale = 1 / or_nan(scale, scale > 0)
-    return (x - loc) * per_scale, per_scale
-
-
 @normal_log_prob.def_forward
 def _normal_forward(x, loc, scale):
-    wide = upcast(x, loc, scale)
-    z, _ = _standardised(*wide)
-    y = -0.5 * z * z - (jnp.log(wide[2]) + HALF_LOG_2_PI)
+    v, mu, sigma = upcast(x, loc, scale)
+    z = (v - mu) / or_nan(sigma, sigma > 0)
+    y = -0.5 * (z * z) - (jnp.log(sigma) + HALF_LOG_2_PI)
     return y.astype(jnp.result_type(x, loc, scale)), (x, loc, scale)
 
 
 @normal_log_prob.def_backward
 def _normal_backward(residuals, dy):
-    z, per_scale = _standardised(*upcast(*residuals))
-    dy = dy.astype(z.dtype) * per_scale
-    return tuple(cotangent(dx, x) for dx, x in zip((-dy * z, dy * z, dy * (z - 1) * (z + 1)), residuals))
+    x, loc, scale = residuals
+    v, mu, sigma = upcast(*residuals)
+    dy, sigma, off = dy.astype(v.dtype), or_nan(sigma, sigma > 0), v - mu
+    # No quotient has two uses: XLA on CPU would write it to memory.
+    dloc = dy / sigma * off / sigma
+    dscale = dy * ((off - sigma) / sigma) * ((off + sigma) / sigma) / sigma
+    return cotangent(-dloc, x), cotangent(dloc, loc), cotangent(dscale, scale)
 
 
 @Op
@@ -94,13 +91,14 @@ def uniform_log_prob(x, low, high):
     Args:
         x: observations.
         low: :math:`a`.
-        high: :math:`b`, greater than a.
+        high: :math:`b`, greater than a. Where :math:`b - a` overflows the log-density does, to -inf.
 
     Returns:
         One log-density per observation, in the shape that the arguments broadcast to.
 
     Raises:
-        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater.
+        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater, or that
+            are further apart.
 
     Source: 004 distributions.
 
@@ -124,10 +122,8 @@ def _uniform_check(x, low, high):
 def _uniform_forward(x, low, high):
     v, a, b = upcast(x, low, high)
     width = b - a
-    # Ends of opposite signs may be further apart than there are numbers.
-    log_width = jnp.where(jnp.isinf(width), jnp.log(0.5 * b - 0.5 * a) + math.log(2.0), jnp.log(width))
-    y = jnp.where((v < a) | (v > b), jnp.full_like(v, -jnp.inf), -log_width)
-    y = or_nan(y, (b > a) & (v == v))
+    y = jnp.where((v < a) | (v > b), jnp.full_like(width, -jnp.inf), -jnp.log(width))
+    y = or_nan(y, (width > 0) & (v == v))
     return y.astype(jnp.result_type(x, low, high)), (x, low, high)
 
 
@@ -135,9 +131,10 @@ def _uniform_forward(x, low, high):
 def _uniform_backward(residuals, dy):
     x, low, high = residuals
     v, a, b = upcast(*residuals)
-    density = 1 / or_nan(b - a, b > a)
-    d = dy.astype(v.dtype) * jnp.where((v < a) | (v > b), 0 * density, density)
-    return cotangent(0 * d, x), cotangent(d, low), cotangent(-d, high)
+    width = or_nan(b - a, b > a)
+    dy = dy.astype(v.dtype)
+    d = jnp.where((v < a) | (v > b), jnp.zeros_like(dy), dy) / width
+    return cotangent(jnp.zeros_like(d), x), cotangent(d, low), cotangent(-d, high)
 
 
 @Op
@@ -191,5 +188,6 @@ def _exponential_backward(residuals, dy):
     x, rate = residuals
     v, r = upcast(*residuals)
     r = or_nan(r, r > 0)
-    dy = jnp.where(v < 0, 0 * r, dy.astype(v.dtype))
+    dy = dy.astype(v.dtype)
+    dy = jnp.where(v < 0, jnp.zeros_like(dy), dy)
     return cotangent(-dy * r, x), cotangent(dy * ((1 - r * v) / r), rate)

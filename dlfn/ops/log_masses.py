@@ -10,8 +10,11 @@ There the gradient is the limit from inside of the interval, which of the exclud
 gradients are finite.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dlfn.core import Op
 from dlfn.ops._common import upcast
@@ -32,21 +35,12 @@ from dlfn.ops._saddle_point import deviance, stirling_error
 __all__ = ["bernoulli_log_prob", "binomial_log_prob"]
 
 
-def _chances(probs, logits):
-    """p, 1 - p and their logarithms."""
-    if probs is None:
-        z = upcast(logits)
-        return sigmoid_value(z), sigmoid_value(-z), log_sigmoid_value(z), log_sigmoid_value(-z)
-    p = _probability(probs)
-    return p, 1 - p, jnp.log(p), jnp.log1p(-p)
-
-
 def _probability(probs):
     p = upcast(probs)
     return or_nan(p, (p >= 0) & (p <= 1))
 
 
-def _chance(probs, logits):
+def _chance(probs, logits) -> jax.Array:
     """p, as a textbook has it."""
     return probs if logits is None else 1 / (1 + jnp.exp(-logits))
 
@@ -181,8 +175,9 @@ def _binomial_check(counts, trials, probs, logits):
 def _outcomes(counts, trials, dtype):
     """k, n - k and n, where they are not, some possible ones; where k is possible, and where n is."""
     # Integers are subtracted as integers: beyond 2^24 float32 does not hold them.
-    kinds = [jnp.promote_types(x.dtype, jnp.int32) for x in (counts, trials)]
-    kind = dtype if any(jnp.issubdtype(kind, jnp.floating) for kind in kinds) else jnp.promote_types(*kinds)
+    kind = dtype
+    if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in (counts, trials)):
+        kind = jax.dtypes.canonicalize_dtype(np.result_type(counts.dtype, trials.dtype, np.int32))
     k, n = counts.astype(kind), trials.astype(kind)
     possible = (k >= 0) & (k <= n) & is_whole(k)
     valid = (n >= 0) & is_whole(n)
@@ -193,24 +188,33 @@ def _outcomes(counts, trials, dtype):
 
 @binomial_log_prob.def_forward
 def _binomial_forward(counts, trials, probs, logits):
-    p, q, log_p, log_q = _chances(probs, logits)
-    k, rest, n, possible, valid = _outcomes(counts, trials, p.dtype)
-    certain = jnp.where(k == 0, jnp.zeros_like(k), k * log_p) + jnp.where(rest == 0, jnp.zeros_like(k), rest * log_q)
+    given = upcast(logits) if probs is None else _probability(probs)
+    k, rest, n, possible, valid = _outcomes(counts, trials, given.dtype)
+    if probs is None:
+        parts = _part(k, n, sigmoid_value(given), given) + _part(rest, n, sigmoid_value(-given), -given)
+    else:
+        parts = _part(k, n, given) + _part(rest, n, 1 - given)
+    # Where all trials ended alike the two parts are everything: D(n, np) + n (1 - p) is -n log p.
     some, others, of = or_one(k), or_one(rest), or_one(n)
-    mixed = stirling_error(of) - stirling_error(some) - stirling_error(others)
-    mixed = mixed - _part(some, of, p, log_p) - _part(others, of, q, log_q)
-    mixed = mixed + 0.5 * jnp.log(of / some / others) - HALF_LOG_2_PI
-    y = jnp.where((k == 0) | (rest == 0), certain, mixed)
-    y = or_nan(jnp.where(possible, y, jnp.full_like(y, -jnp.inf)), valid & (p == p))
+    ways = stirling_error(of) - stirling_error(some) - stirling_error(others)
+    ways = ways + (0.5 * jnp.log(of / some / others) - HALF_LOG_2_PI)
+    y = jnp.where((k == 0) | (rest == 0), -parts, ways - parts)
+    y = or_nan(jnp.where(possible, y, jnp.full_like(y, -jnp.inf)), valid & (given == given))
     return y.astype((logits if probs is None else probs).dtype), (counts, trials, probs, logits)
 
 
-def _part(k, n, p, log_p):
+def _part(k, n, p, z=None):
     """D(k, np)."""
-    # Where p is so small, or 0 as of a very negative logit, that k / np might overflow, its logarithm has to do.
-    tiny = p < 1e-20
-    log_ratio = jnp.log(k / jnp.where(tiny, n, n * p)) - jnp.where(tiny, log_p, jnp.zeros_like(log_p))
-    return deviance(k, n * p, log_ratio)
+    # k / np must not overflow. Below 1e-20 the log of a sigmoid is its logit.
+    some, mean = or_one(k), n * p
+    if z is None:
+        tiny = p < 2.0**-64
+        inside, shift = mean * 2.0**64, jnp.full_like(mean, 64 * math.log(2))
+    else:
+        tiny = z < -46.0
+        inside, shift = or_one(n), -z
+    log_ratio = jnp.log(some / jnp.where(tiny, inside, mean)) + jnp.where(tiny, shift, jnp.zeros_like(shift))
+    return deviance(k, mean, log_ratio)
 
 
 @binomial_log_prob.def_backward

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn import ops
+from dlfn.ops._common import upcast
 from dlfn.ops._densities import require_chances, require_expected, require_trials
 from dlfn.probability.distribution import Distribution, pytree
 
@@ -70,11 +71,13 @@ class Binomial(Distribution):
         probs: :math:`p`; or
         logits: its log-odds.
 
+    In a Binomial :func:`jax.grad` needs ``allow_int=True``, as the trials are integers.
+
     See :func:`dlfn.ops.binomial_log_prob`. Source: 004 distributions.
 
     >>> ten = Binomial(10, 0.5)
     >>> print(ten.mean, ten.variance, jnp.exp(ten.log_prob(5)))
-    5.0 2.5 0.24609378
+    5.0 2.5 0.24609375
     """
 
     trials: Any
@@ -89,7 +92,7 @@ class Binomial(Distribution):
         return ops.binomial_log_prob(x, self.trials, self.probs, self.logits)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        p = _chances(self)[0]
+        p = upcast(_chances(self)[0])  # bfloat16 would round the trials
         n = self.trials.astype(p.dtype)
         return jax.random.binomial(key, n, p, (*shape, *self.batch_shape)).astype(jnp.int32)
 

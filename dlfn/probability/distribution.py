@@ -1,6 +1,7 @@
-"""What a distribution is a frozen dataclass and a pytree of its parameters: it goes through ``jit`` and ``vmap``, and
-:func:`jax.grad` in a distribution gives one that holds the gradients of its parameters. Parameters broadcast against
-each other, and observations against them.
+"""What a distribution is: a frozen dataclass of its parameters, and a pytree.
+
+It goes through ``jit`` and ``vmap``, and :func:`jax.grad` in a distribution gives one that holds the gradients of its
+parameters. Parameters broadcast against each other, and observations against them.
 
 Parameters that belong to no distribution are refused where their values are known. Under ``jit`` they give nan.
 """

@@ -26,10 +26,9 @@ _WEIGHTS = _NODES * (np.pi / 2 * np.cosh(_S)) * _STEP
 
 
 def _integral(log_g: Callable[[jax.Array], jax.Array], length: jax.Array) -> jax.Array:
-    """The integral of exp(log_g) from 0, where it falls off over about this length."""
+    """The integral of exp(log_g) from 0, where it falls off over about this length, in units of that."""
     nodes, weights = (jnp.asarray(x, length.dtype) for x in (_NODES, _WEIGHTS))
-    length = length[..., None]
-    return jnp.sum(length * weights * jnp.exp(log_g(length * nodes)), axis=-1)
+    return jnp.sum(weights * jnp.exp(log_g(length[..., None] * nodes)), axis=-1)
 
 
 def _stirling_error(z: jax.Array) -> jax.Array:
@@ -44,17 +43,24 @@ def normal_tail(z: jax.Array) -> jax.Array:
 
 def t_tail(t: jax.Array, df: jax.Array) -> jax.Array:
     """P(T > t), for one degree of freedom or more."""
-    far, a, size = jnp.isinf(t), df / 2, jnp.abs(t)
-    size = jnp.where(far, 0.0, size)
-    square = df + size * size
+    far, a, root = jnp.isinf(t), df / 2, jnp.sqrt(df)
+    # In units of √df, and 1 + u² without its overflow.
+    u = jnp.where(far, 0.0, jnp.abs(t)) / root
+    huge = u > 1e9
+    square = jnp.where(huge, 0.0, u * u)
+    w = jnp.where(huge, u, jnp.sqrt(1 + square))
+    log_square = jnp.where(huge, 2 * jnp.log(jnp.where(huge, u, 1.0)), jnp.log1p(square))
 
     def log_g(r: jax.Array) -> jax.Array:
-        return -(df[..., None] + 1) / 2 * jnp.log1p(r * (2 * size[..., None] + r) / square[..., None])
+        w_ = w[..., None]
+        return -(df[..., None] + 1) / 2 * jnp.log1p(r / w_ * ((2 * u[..., None] + r) / w_))
 
     # log of Γ(a + 1/2) / (Γ(a) √a)
     log_scale = a * jnp.log1p(0.5 / a) - 0.5 + _stirling_error(a + 0.5) - _stirling_error(a)
-    density = jnp.exp(log_scale - (df + 1) / 2 * jnp.log1p(size * size / df)) / math.sqrt(2 * math.pi)
-    tail = density * _integral(log_g, 1 / (1 / (1 + size) + (df + 1) * size / square))
+    length = 1 / (1 / (1 / root + u) + (df + 1) * (u / w / w))
+    # The density alone might underflow.
+    start = jnp.exp(log_scale - (df + 1) / 2 * log_square + jnp.log(length)) * root / math.sqrt(2 * math.pi)
+    tail = start * _integral(log_g, length)
     tail = jnp.where(far, 0.0, tail)
     return jnp.where(t < 0, 1 - tail, tail)
 
@@ -75,7 +81,8 @@ def chi_squared_tail(x: jax.Array, df: jax.Array) -> jax.Array:
 
     # z^(a - 1) exp(-z) / Γ(a)
     density = jnp.exp(-deviance(a, z, jnp.log(a / z)) - _stirling_error(a)) * jnp.sqrt(a / (2 * math.pi)) / z
-    part = density * _integral(log_g, z / (jnp.abs(a - z) + jnp.sqrt(jnp.maximum(a, z))))
+    length = z / (jnp.abs(a - z) + jnp.sqrt(jnp.maximum(a, z)))
+    part = density * length * _integral(log_g, length)
     tail = jnp.where(above, part, 1 - part)
     return jnp.where(edge, jnp.where(x == 0, 1.0, 0.0), tail)
 

@@ -49,7 +49,6 @@ register(
         (
             Trap("both ends belong to it", ([0.0, 4.0, -1.0, 5.0, INF], 0.0, 4.0),
                  {0: [0.0] * 5, 1: 0.5, 2: -0.5}, value=[-np.log(4)] * 2 + [-INF] * 3),
-            Trap("the widest", ([0.0], -3e38, 3e38), {0: [0.0]}, value=[-np.log(6e38)]),
         ),
         (
             Bench("(1024, 1024)", (uniform(-2.0, 2.0, *BIG), uniform(-1.0, 0.0, *BIG), uniform(1.0, 2.0, *BIG)),
