@@ -52,13 +52,14 @@ def _():
 
 @ORACLES.add("calculus.limit", "math.cos")
 def _():
-    for settings, rtol in (
-        ({"method": "forward"}, 1e-7),
-        ({"method": "central"}, 1e-9),
-        ({"method": "complex"}, 1e-15),
-        ({"richardson": 3}, 1e-12),
+    for method, richardson, rtol in (
+        ("forward", 0, 1e-7),
+        ("central", 0, 1e-9),
+        ("central", 3, 1e-12),
+        ("complex", 0, 1e-15),
     ):
-        agree(calculus.finite_difference(jnp.sin, **settings)(1.0), math.cos(1.0), rtol, 0)
+        slope = calculus.finite_difference(jnp.sin, method=method, richardson=richardson)
+        agree(slope(1.0), math.cos(1.0), rtol, 0)
 
 
 @ORACLES.add("calculus.gradient", "the document's gradient, and jax.grad")
@@ -189,10 +190,9 @@ def _():
 
     def loss(weights):
         h = x
-        for layer, w in enumerate(weights, 1):
-            z = checkpoint_name(ops.linear(h, w), f"z{layer}")
-            h = ops.sigmoid(z)
-        return ops.softmax_cross_entropy(z, y)
+        for layer, w in enumerate(weights[:-1], 1):
+            h = ops.sigmoid(checkpoint_name(ops.linear(h, w), f"z{layer}"))
+        return ops.softmax_cross_entropy(checkpoint_name(ops.linear(h, weights[-1]), "z3"), y)
 
     gradients, deltas = dlfn.backprop(loss, record=True)(weights)
     w = [np.asarray(a) for a in weights]
