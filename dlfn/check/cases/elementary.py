@@ -84,10 +84,13 @@ register(
             Trap("21: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[1.0]),
             Trap("21: a base of 0", ([0.0] * 4, [2.0, 1.0, 0.5, -1.0]),
                  {0: [0.0, 1.0, INF, -INF], 1: [0.0, 0.0, 0.0, -INF]}, value=[0.0, 0.0, 0.0, INF]),
+            Trap("n − 1 of a small n", ([1e-30], [0.03]), {0: [3.7767763e27], 1: [-8.6963491]}, value=[0.12589255],
+                 rtol=3e-7),
             Trap("a base below 0", ([-2.0] * 3, [3.0, 0.0, -1.0]), {0: [12.0, 0.0, -0.25]}, value=[-8.0, 1.0, -0.5]),
             Trap("a base of 0, integer exponents", ([0.0] * 3, [0, 1, 2]), {0: [0.0, 1.0, 0.0]}, value=[1.0, 0.0, 0.0]),
         ),
-        (Bench("(1024, 1024)", (uniform(0.5, 2.0, 1024, 1024), _SQUARE), {"jnp": jnp.power}),),
+        # Exactness has a price: the slope in the base has 2.4 ULP, autodiff's 18 where n is small.
+        (Bench("(1024, 1024)", (uniform(0.5, 2.0, 1024, 1024), _SQUARE), {"jnp": jnp.power}, floor=0.85),),
     )
 )  # fmt: skip
 
