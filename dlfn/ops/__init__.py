@@ -21,14 +21,8 @@ from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
 from dlfn.ops.gated import geglu, glu, swiglu
 from dlfn.ops.gru import gru, gru_step
-from dlfn.ops.information import (
-    conditional_entropy,
-    cross_entropy,
-    entropy,
-    entropy_from_logits,
-    mutual_information,
-    relative_entropy,
-)
+from dlfn.ops.information import cross_entropy, entropy, entropy_from_logits, relative_entropy
+from dlfn.ops.joint_tables import conditional_entropy, mutual_information
 from dlfn.ops.layer_norm import layer_norm, rms_norm
 from dlfn.ops.linear import linear
 from dlfn.ops.linear_cross_entropy import linear_cross_entropy

@@ -23,8 +23,10 @@ def root(x: jax.Array) -> jax.Array:
 
 
 def scale(top: jax.Array) -> jax.Array:
-    """1/m of the power of two m next below a size, which becomes 1 to 2, at the ends of the range 1/4 to 4. It counts as
-    a constant in derivatives: what is multiplied by it is divided by it in the end. The scale of a scale is its inverse.
+    """The power of two by which a size becomes 1 to 2, or 1/4 to 4 at the ends of the range.
+
+    It counts as a constant in derivatives: what is multiplied by it is divided by it in the end. The scale of a scale
+    is its inverse.
 
     From the bits: a quotient that is used twice XLA writes to memory, and of two in a row it makes one, by a product
     that may overflow.

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, sum_dtype, upcast
@@ -191,19 +192,26 @@ def atan2(y, x):
 
 def _power_slopes(base, exponent, y):
     constant = exponent == 0
-    in_base = exponent * jnp.power(base, jnp.where(constant, jnp.ones_like(exponent), exponent - 1))
+    less = exponent - 1
+    in_base = exponent * jnp.power(base, jnp.where(constant, jnp.ones_like(exponent), less))
     in_base = jnp.where(constant, jnp.zeros_like(base), in_base)
     if jnp.issubdtype(exponent.dtype, jnp.integer):
         return in_base, None
-    flat = (y == 0) | (constant & (base == 0))
-    return in_base, jnp.where(flat, jnp.zeros_like(y), y * jnp.log(jnp.where(flat, jnp.ones_like(base), base)))
+    # 0 where the slope in the exponent is to be.
+    log = jnp.log(jnp.where((y == 0) | (constant & (base == 0)), jnp.ones_like(base), base))
+    # What rounding took from n - 1; its power is 1 + lost log x. (Of n - ((n - 1) + 1) XLA would make 0.)
+    change = less - exponent
+    lost = lax.stop_gradient((exponent - (less - change)) - (1 + change))
+    in_base = in_base * (1 + jnp.where(jnp.isfinite(log), lost * log, jnp.zeros_like(log)))
+    return in_base, y * log
 
 
 @_of_two(jnp.power, _power_slopes, integer=True, of_value=True)
 def power(base, exponent):
     r"""Power, :math:`y = x^n`.
 
-    Derivatives: :math:`n x^{n-1}` in the base and :math:`x^n \log x` in the exponent. At the corners:
+    Derivatives: :math:`n x^{n-1}` in the base, where what the rounding of n - 1 takes from a small n is put back, and
+    :math:`x^n \log x` in the exponent. At the corners:
 
     =============  ===========================  ==========================  ============================================
     base           value                        slope in the base           slope in the exponent

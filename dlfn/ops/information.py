@@ -7,44 +7,21 @@ In logits everything is finite.) Half types are computed in float32.
 
 Outside of jit, probabilities that are negative or do not sum to 1 are refused: the sum may be off by the square root of
 the dtype's precision, 3e-4 in float32. Inside, where values are not known, the formulas are evaluated as they stand,
-nothing is clamped or normalised, and a negative probability gives nan.
+nothing is clamped or normalised, and the logarithm of a negative probability is nan.
 
 ``base`` is that of the logarithm: None for e, which measures in nats, 2 for bits.
 """
-
-import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import (
-    axes_of,
-    describe,
-    like,
-    require_axes,
-    require_distribution,
-    require_float,
-    require_rank,
-    require_same_shape,
-    upcast,
-    upcast_alike,
-)
+from dlfn.ops._common import axes_of, like, upcast, upcast_alike
+from dlfn.ops._information import check_arguments, check_distributions, log_or_0, log_ratio, per_nat
 from dlfn.ops._scaled import finite
 
-__all__ = [
-    "conditional_entropy", "cross_entropy", "entropy", "entropy_from_logits", "mutual_information", "relative_entropy",
-]  # fmt: skip
-
-
-def _per_nat(base):
-    return 1.0 if base is None else 1 / math.log(base)
-
-
-def _log(p):
-    """log p, and 0 where p is 0, to be multiplied by it."""
-    return jnp.log(jnp.where(p == 0, jnp.ones_like(p), p))
+__all__ = ["cross_entropy", "entropy", "entropy_from_logits", "relative_entropy"]
 
 
 @Op
@@ -72,23 +49,23 @@ def entropy(p, *, axis=-1, base=None):
     >>> print(entropy(p, base=2), jax.grad(entropy)(p))
     1.5 [-0.30685282  0.38629436  0.38629436         inf]
     """
-    return -jnp.sum(p * jnp.log(p), axis) * _per_nat(base)
+    return -jnp.sum(p * jnp.log(p), axis) * per_nat(base)
 
 
 @entropy.def_check
 def _entropy_check(p, *, axis, base):
-    _check("entropy", {"p": p}, axis, base)
+    check_distributions("entropy", {"p": p}, axis, base)
 
 
 @entropy.def_forward
 def _entropy_forward(p, *, axis, base):
     z = upcast(p)
-    return (-jnp.sum(z * _log(z), axis) * _per_nat(base)).astype(p.dtype), p
+    return (-jnp.sum(z * log_or_0(z), axis) * per_nat(base)).astype(p.dtype), p
 
 
 @entropy.def_backward
 def _entropy_backward(p, dy, *, axis, base):
-    dy = jnp.expand_dims(upcast(dy), axes_of(axis, p.ndim)) * _per_nat(base)
+    dy = jnp.expand_dims(upcast(dy), axes_of(axis, p.ndim)) * per_nat(base)
     return (like(-dy * (jnp.log(upcast(p)) + 1), jax.typeof(p)),)
 
 
@@ -122,13 +99,13 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
     [-0.19661194  0.19661194  0.        ]
     """
     log_p = logits - jax.nn.logsumexp(logits, axis, keepdims=True)
-    return -jnp.sum(jnp.exp(log_p) * log_p, axis) * _per_nat(base)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis) * per_nat(base)
 
 
 @entropy_from_logits.def_check
 def _entropy_from_logits_check(logits, *, axis, base):
     op = "entropy_from_logits"
-    _check_arguments(op, {"logits": logits}, axis, base)
+    check_arguments(op, {"logits": logits}, axis, base)
     if not isinstance(axis, int):
         raise InputError(f"{op}: axis is {axis!r}, and must be an int")
 
@@ -144,7 +121,7 @@ def _entropy_from_logits_forward(logits, *, axis, base):
     a = -jnp.sum(e * t, axis, keepdims=True) * per_s
     ties = jnp.sum(largest.astype(z.dtype), axis, keepdims=True)
     others = jnp.sum(jnp.where(largest, jnp.zeros_like(e), e), axis, keepdims=True) + jnp.maximum(ties - 1, 0)
-    h = (jnp.log1p(others) + a) * _per_nat(base)
+    h = (jnp.log1p(others) + a) * per_nat(base)
     return jnp.squeeze(h, axis).astype(logits.dtype), (logits, m, per_s, a)
 
 
@@ -152,7 +129,7 @@ def _entropy_from_logits_forward(logits, *, axis, base):
 def _entropy_from_logits_backward(residuals, dy, *, axis, base):
     logits, m, per_s, a = residuals
     t, e = _below(upcast(logits), m)
-    dy = jnp.expand_dims(upcast(dy), axis) * _per_nat(base)
+    dy = jnp.expand_dims(upcast(dy), axis) * per_nat(base)
     return ((-dy * per_s * (e * (t + a))).astype(logits.dtype),)
 
 
@@ -193,12 +170,12 @@ def cross_entropy(p, q, *, axis=-1, base=None):
     >>> print(f"{cross_entropy(p, q):.4f}", jax.grad(cross_entropy, argnums=1)(p, q))
     0.8370 [-2.        -0.6666667 -0.       ]
     """
-    return -jnp.sum(p * jnp.log(q), axis) * _per_nat(base)
+    return -jnp.sum(p * jnp.log(q), axis) * per_nat(base)
 
 
 @cross_entropy.def_check
 def _cross_entropy_check(p, q, *, axis, base):
-    _check("cross_entropy", {"p": p, "q": q}, axis, base)
+    check_distributions("cross_entropy", {"p": p, "q": q}, axis, base)
 
 
 @cross_entropy.def_forward
@@ -206,14 +183,14 @@ def _cross_entropy_forward(p, q, *, axis, base):
     u, v = upcast_alike(p, q)
     none = u == 0
     terms = jnp.where(none, jnp.zeros_like(u), u * jnp.log(jnp.where(none, jnp.ones_like(v), v)))
-    return (-jnp.sum(terms, axis) * _per_nat(base)).astype(jnp.result_type(p, q)), (p, q)
+    return (-jnp.sum(terms, axis) * per_nat(base)).astype(jnp.result_type(p, q)), (p, q)
 
 
 @cross_entropy.def_backward
 def _cross_entropy_backward(residuals, dy, *, axis, base):
     p, q = residuals
     u, v = upcast_alike(p, q)
-    dy = jnp.expand_dims(dy.astype(u.dtype), axes_of(axis, p.ndim)) * _per_nat(base)
+    dy = jnp.expand_dims(dy.astype(u.dtype), axes_of(axis, p.ndim)) * per_nat(base)
     return like(-dy * jnp.log(v), jax.typeof(p)), like(-dy * _ratio(u, v), jax.typeof(q))
 
 
@@ -263,7 +240,7 @@ def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
     >>> print(relative_entropy(p, q, base=2), *jax.grad(relative_entropy, (0, 1))(p, q))
     1.0 [1.6931472      -inf] [-2. -0.]
     """
-    terms = p * jnp.log(p / q) * _per_nat(base)
+    terms = p * jnp.log(p / q) * per_nat(base)
     return jnp.sum(terms, axis) if reduction == "sum" else terms
 
 
@@ -272,15 +249,15 @@ def _relative_entropy_check(p, q, *, axis, reduction, base):
     if reduction not in ("sum", "none"):
         raise InputError(f"relative_entropy: reduction is {reduction!r}, and must be 'sum' or 'none'")
     if reduction == "sum":
-        _check("relative_entropy", {"p": p, "q": q}, axis, base)
+        check_distributions("relative_entropy", {"p": p, "q": q}, axis, base)
     else:
-        _check_arguments("relative_entropy", {"p": p, "q": q}, axis, base)
+        check_arguments("relative_entropy", {"p": p, "q": q}, axis, base)
 
 
 @relative_entropy.def_forward
 def _relative_entropy_forward(p, q, *, axis, reduction, base):
     u, v = upcast_alike(p, q)
-    terms = jnp.where(u == 0, jnp.zeros_like(u), u * _log_ratio(u, v)) * _per_nat(base)
+    terms = jnp.where(u == 0, jnp.zeros_like(u), u * log_ratio(u, v)) * per_nat(base)
     y = jnp.sum(terms, axis) if reduction == "sum" else terms
     return y.astype(jnp.result_type(p, q)), (p, q)
 
@@ -289,158 +266,8 @@ def _relative_entropy_forward(p, q, *, axis, reduction, base):
 def _relative_entropy_backward(residuals, dy, *, axis, reduction, base):
     p, q = residuals
     u, v = upcast_alike(p, q)
-    dy = dy.astype(u.dtype) * _per_nat(base)
+    dy = dy.astype(u.dtype) * per_nat(base)
     dy = jnp.expand_dims(dy, axes_of(axis, p.ndim)) if reduction == "sum" else dy
     both = (u == 0) & (v == 0)
-    dp = jnp.where(both, jnp.zeros_like(u), _log_ratio(u, v) + 1)
+    dp = jnp.where(both, jnp.zeros_like(u), log_ratio(u, v) + 1)
     return like(dy * dp, jax.typeof(p)), like(-dy * _ratio(u, v), jax.typeof(q))
-
-
-def _log_ratio(p, q):
-    """log(p / q), from the difference of p and q, which is exact where they are near. 0 where both are 0."""
-    both = (p == 0) & (q == 0)
-    more = p >= q
-    # Selected: the derivatives of maximum and minimum are halved at a tie.
-    high, low = jnp.where(more, p, q), jnp.where(both, jnp.ones_like(p), jnp.where(more, q, p))
-    size = jnp.log1p(jnp.where(both, jnp.zeros_like(p), high - low) / low)
-    return jnp.where(more, size, -size)
-
-
-@Op
-def conditional_entropy(joint, *, base=None):
-    r"""Entropy of X given Y from their joint table, :math:`H(X | Y) = -\sum_{xy} p_{xy} \log p_{x|y}`.
-
-    With :math:`p_{x|y} = p_{xy} / p_y` and :math:`p_y = \sum_x p_{xy}`,
-
-    .. math:: \frac{\partial H}{\partial p_{xy}} = -\log p_{x|y}, \qquad +\infty \text{ at } p_{xy} = 0,
-
-    as the slopes through :math:`p_y` and the logarithm's 1 cancel. For a y of probability 0 the slopes are 0: alone in
-    its column, :math:`p_{x|y}` is 1.
-
-    Args:
-        joint: (..., X, Y), the probabilities of pairs; for :math:`H(Y | X)` exchange the last two axes.
-        base: of the logarithm; None for nats, 2 for bits.
-
-    Returns:
-        The leading shape of joint.
-
-    Raises:
-        InputError: on fewer than two axes, integers, a base that is no logarithm's, and, outside of jit, probabilities
-            that are negative or do not sum to 1.
-
-    Source: 004 information theory.
-
-    >>> import jax.numpy as jnp
-    >>> print(conditional_entropy(jnp.array([[0.25, 0.0], [0.25, 0.5]]), base=2))
-    0.5
-    """
-    p_y = jnp.sum(joint, -2, keepdims=True)
-    return -jnp.sum(joint * jnp.log(joint / p_y), (-2, -1)) * _per_nat(base)
-
-
-@conditional_entropy.def_check
-def _conditional_entropy_check(joint, *, base):
-    _check_joint("conditional_entropy", joint, base)
-
-
-@conditional_entropy.def_forward
-def _conditional_entropy_forward(joint, *, base):
-    p = upcast(joint)
-    p_y = jnp.sum(p, -2, keepdims=True)
-    terms = p * _log(_share(p, p_y))
-    return (-jnp.sum(terms, (-2, -1)) * _per_nat(base)).astype(joint.dtype), (joint, p_y)
-
-
-@conditional_entropy.def_backward
-def _conditional_entropy_backward(residuals, dy, *, base):
-    joint, p_y = residuals
-    dy = upcast(dy)[..., None, None] * _per_nat(base)
-    return (like(-dy * jnp.log(_share(upcast(joint), p_y)), jax.typeof(joint)),)
-
-
-def _share(p, total):
-    """p / total, and its limit 1 where the total is 0, which a single p would be all of."""
-    none = total == 0
-    return jnp.where(none, jnp.ones_like(p), p / jnp.where(none, jnp.ones_like(total), total))
-
-
-@Op
-def mutual_information(joint, *, base=None):
-    r"""Mutual information from the joint table of X and Y,
-
-    .. math::
-        I(X; Y) = \sum_{xy} p_{xy} \log \frac{p_{xy}}{p_x p_y} = H(X) - H(X|Y) = H(Y) - H(Y|X), \qquad
-        \frac{\partial I}{\partial p_{xy}} = \log \frac{p_{xy}}{p_x p_y} - 1
-
-    with :math:`p_x = \sum_y p_{xy}` and :math:`p_y = \sum_x p_{xy}`, whose own slopes are -1 each. At
-    :math:`p_{xy} = 0` the slope is :math:`-\infty`; in a row of zeros it is :math:`-\log p_y - 1` (there
-    :math:`p_{xy} = p_x`), in a column of zeros :math:`-\log p_x - 1`, and in both :math:`+\infty`.
-
-    Args:
-        joint: (..., X, Y), the probabilities of pairs.
-        base: of the logarithm; None for nats, 2 for bits.
-
-    Returns:
-        The leading shape of joint.
-
-    Raises:
-        InputError: on fewer than two axes, integers, a base that is no logarithm's, and, outside of jit, probabilities
-            that are negative or do not sum to 1.
-
-    Source: 004 information theory.
-
-    >>> import jax.numpy as jnp
-    >>> print(mutual_information(jnp.array([[0.5, 0.0], [0.0, 0.5]]), base=2))  # Y tells X, one bit
-    1.0
-    """
-    p_x, p_y = jnp.sum(joint, -1, keepdims=True), jnp.sum(joint, -2, keepdims=True)
-    return jnp.sum(joint * jnp.log(joint / (p_x * p_y)), (-2, -1)) * _per_nat(base)
-
-
-@mutual_information.def_check
-def _mutual_information_check(joint, *, base):
-    _check_joint("mutual_information", joint, base)
-
-
-@mutual_information.def_forward
-def _mutual_information_forward(joint, *, base):
-    p = upcast(joint)
-    p_x, p_y = jnp.sum(p, -1, keepdims=True), jnp.sum(p, -2, keepdims=True)
-    terms = jnp.where(p == 0, jnp.zeros_like(p), p * _log_ratio(_share(p, p_x), p_y))
-    return (jnp.sum(terms, (-2, -1)) * _per_nat(base)).astype(joint.dtype), (joint, p_x, p_y)
-
-
-@mutual_information.def_backward
-def _mutual_information_backward(residuals, dy, *, base):
-    joint, p_x, p_y = residuals
-    dy = upcast(dy)[..., None, None] * _per_nat(base)
-    p = upcast(joint)
-    # In a column of zeros p and p_y are one and the same, and cancel.
-    empty = jnp.broadcast_to(p_y == 0, p.shape)
-    ratio = _log_ratio(jnp.where(empty, jnp.ones_like(p), _share(p, p_x)), jnp.where(empty, p_x, p_y))
-    return (like(dy * (ratio - 1), jax.typeof(joint)),)
-
-
-def _check(op, distributions, axis, base):
-    _check_arguments(op, distributions, axis, base)
-    for name, p in distributions.items():
-        require_distribution(op, name, p, axes_of(axis, p.ndim))
-
-
-def _check_arguments(op, arguments, axis, base):
-    for name, array in arguments.items():
-        require_float(op, name, array)
-        require_rank(op, name, array, "an axis of outcomes")
-    (name, first), *others = arguments.items()
-    for other_name, other in others:
-        require_same_shape(op, name, first, other_name, other)
-    require_axes(op, first, axis)
-    if base is not None and not (isinstance(base, int | float) and 1 < base < math.inf):
-        raise InputError(f"{op}: base is {base!r}, and must be a number above 1, or None for nats")
-
-
-def _check_joint(op, joint, base):
-    require_float(op, "joint", joint)
-    if joint.ndim < 2:
-        raise InputError(f"{op}: joint is {describe(joint)}, and must have two axes (..., X, Y)")
-    _check(op, {"joint": joint}, (-2, -1), base)
