@@ -139,7 +139,7 @@ def _():
     back, centre = np.linalg.inv(matrix), np.array([4.0, 3.0])
     linear, shift = back[1::-1, 1::-1], back[1::-1, 2]  # ours are (x, y) from the centre, SciPy's (row, column)
     offset = centre + shift - linear @ centre
-    expected = ndimage.affine_transform(image, linear, tuple(offset), order=1, mode="grid-constant")
+    expected = ndimage.affine_transform(image, linear, offset, order=1, mode="grid-constant")  # pyright: ignore[reportArgumentType]
     batch, key = jnp.asarray(image)[None, :, :, None], jax.random.key(0)
     agree(augmentation.affine(batch, matrix)[0, :, :, 0], expected)
     agree(augmentation.flip(key, batch, probability=1.0)[0, :, :, 0], image[:, ::-1])
