@@ -53,7 +53,7 @@ register(
         jax.nn.sigmoid,
         lambda x: single(sigmoid(x) * sigmoid(-x)),
         [
-            Trap("saturation", ([20.0, -20.0],), {0: [2.0611536e-9, 2.0611536e-9]}),
+            Trap("29: saturation", ([20.0, -20.0],), {0: [2.0611536e-9, 2.0611536e-9]}),
             Trap("at infinity", ([INF, -INF],), {0: [0.0, 0.0]}, value=[1.0, 0.0]),
         ],
     )
@@ -66,7 +66,7 @@ register(
         jax.numpy.tanh,
         lambda x: single(4 * sigmoid(2 * x) * sigmoid(-2 * x)),
         [
-            Trap("saturation", ([8.0, -8.0],), {0: [4.5014053e-7, 4.5014053e-7]}),
+            Trap("29: saturation", ([8.0, -8.0],), {0: [4.5014053e-7, 4.5014053e-7]}),
             Trap("at infinity", ([INF, -INF],), {0: [0.0, 0.0]}, value=[1.0, -1.0]),
         ],
     )
@@ -89,7 +89,7 @@ register(
         lambda torch, x: torch.nn.functional.silu(x),
         jax.nn.silu,
         _silu_slope,
-        [Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0])],
+        [Trap("26: at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0])],
     )
 )
 register(
@@ -100,7 +100,7 @@ register(
         jax.nn.softplus,
         lambda x: single(sigmoid(x)),
         [
-            Trap("overflow", ([100.0, -100.0],), {0: [1.0, 3.7835059e-44]}, value=[100.0, 3.7835059e-44]),
+            Trap("19: overflow", ([100.0, -100.0],), {0: [1.0, 3.7835059e-44]}, value=[100.0, 3.7835059e-44]),
             Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
         ],
     )
@@ -127,7 +127,7 @@ register(
         _mish_slope,
         [
             Trap("tail", ([-87.0],), {0: [-1.4153978e-36]}, value=[-1.4318559e-36]),
-            Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
+            Trap("26: at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
         ],
     )
 )
@@ -139,7 +139,7 @@ register(
         jax.nn.soft_sign,
         lambda x: single(1 / (1 + np.abs(x)) ** 2),
         [
-            Trap("far out", ([1e15, -1e15],), {0: [1e-30, 1e-30]}, value=[1.0, -1.0]),
+            Trap("28: far out", ([1e15, -1e15],), {0: [1e-30, 1e-30]}, value=[1.0, -1.0]),
             Trap("at infinity", ([INF, -INF],), {0: [0.0, 0.0]}, value=[1.0, -1.0]),
         ],
     )
@@ -152,7 +152,7 @@ register(
         jax.nn.squareplus,
         _squareplus_slope,
         [
-            Trap("the square overflows", ([1.9e19, 3e38, -1.9e19],), {0: [1.0, 1.0, 0.0]},
+            Trap("27: the square overflows", ([1.9e19, 3e38, -1.9e19],), {0: [1.0, 1.0, 0.0]},
                  value=[1.9e19, 3e38, 1 / 1.9e19], static={"b": 4.0}),
             Trap("so does b", ([-1.9e19],), {0: [0.15562527]}, value=[4.2931142e18], static={"b": 4e38}),
             Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0]),
@@ -171,11 +171,11 @@ register(
             trap
             for approximate in (False, True)
             for trap in (
-                Trap("float16 from 200 on", ([200.0, 60000.0, -60000.0],), {0: [1.0, 1.0, 0.0]},
+                Trap("24: float16 from 200 on", ([200.0, 60000.0, -60000.0],), {0: [1.0, 1.0, 0.0]},
                      dtype="float16", static={"approximate": approximate}),
-                Trap("the cube overflows", ([1.8e19, 3e38, -3e38],), {0: [1.0, 1.0, 0.0]},
+                Trap("25: the cube overflows", ([1.8e19, 3e38, -3e38],), {0: [1.0, 1.0, 0.0]},
                      value=[1.8e19, 3e38, 0.0], static={"approximate": approximate}),
-                Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0],
+                Trap("26: at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, 0.0],
                      static={"approximate": approximate}),
             )
         ),

@@ -95,7 +95,7 @@ register(
                  _oracle, _terms),
         ),
         (
-            Trap("fully masked row",
+            Trap("11: fully masked row",
                  ([[[1.0]], [[2.0]]], [[[1.0]], [[3.0]]], [[[1.0]], [[2.0]]], None, [[False, False], [True, False]]),
                  {0: [[[0.0]], [[0.0]]], 1: [[[0.0]], [[0.0]]], 2: [[[1.0]], [[0.0]]]}, value=[[[0.0]], [[1.0]]]),
             Trap("a row of −∞ in the bias",

@@ -160,8 +160,7 @@ register(
             Trap("large", ([1e20, 1e20],), {0: [_ROOT_HALF] * 2}, value=1.41421356e20),
         ),
         (
-            Bench("two of (512, 1024)", (_tree((512, 1024), (512, 1024), (1024,)),), {"optax": optax.global_norm},
-),
+            Bench("two of (512, 1024)", (_tree((512, 1024), (512, 1024), (1024,)),), {"optax": optax.global_norm}),
         ),
     )
 )  # fmt: skip
@@ -187,8 +186,7 @@ register(
                  value=0.6),
         ),
         (
-            Bench("(1024, 1024)", (_SQUARE, _SQUARE),
-                  {"plain": _plain_cosine, "optax": optax.cosine_similarity}),
+            Bench("(1024, 1024)", (_SQUARE, _SQUARE), {"plain": _plain_cosine, "optax": optax.cosine_similarity}),
         ),
     )
 )  # fmt: skip

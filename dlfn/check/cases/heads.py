@@ -54,7 +54,7 @@ register(
                  terms=lambda ids, _: ids.size),
         ),
         (
-            Trap("bfloat16 row hit 8192 times", ([0] * 8192, [[1.0], [2.0]]), {1: [[8192.0], [0.0]]},
+            Trap("31: bfloat16 row hit 8192 times", ([0] * 8192, [[1.0], [2.0]]), {1: [[8192.0], [0.0]]},
                  dtype="bfloat16"),
             Trap("ids out of range", ([0, -1, 2], [[1.0], [2.0]]), {1: [[1.0], [0.0]]}, value=[[1.0], [NAN], [NAN]]),
         ),

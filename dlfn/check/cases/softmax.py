@@ -31,7 +31,7 @@ register(
                  lambda torch, x, axis: torch.softmax(x, axis), terms=lambda x: x.shape[0]),
         ),
         (
-            Trap("a row of −∞", ([-INF, -INF],), {0: [0.0, 0.0]}, value=[0.0, 0.0]),
+            Trap("10: a row of −∞", ([-INF, -INF],), {0: [0.0, 0.0]}, value=[0.0, 0.0]),
             Trap("one +∞", ([INF, 0.0],), {0: [0.0, 0.0]}, value=[1.0, 0.0]),
             Trap("large logits", ([1e30, 1e30, -1e30],), {0: [0.0, 0.0, 0.0]}, value=[0.5, 0.5, 0.0]),
         ),
@@ -65,8 +65,8 @@ register(
                  lambda torch, x, axis, keepdims: torch.logsumexp(x, axis, keepdim=keepdims), terms=_all),
         ),
         (
-            Trap("all −∞", ([-INF, -INF],), {0: [0.0, 0.0]}, value=-INF),
-            Trap("zero weight", ([0.0, 0.0, 0.0], [2.0, 0.0, 5.0]), {1: [1 / 7, 1 / 7, 1 / 7]}, value=np.log(7)),
+            Trap("8: all −∞", ([-INF, -INF],), {0: [0.0, 0.0]}, value=-INF),
+            Trap("9: zero weight", ([0.0, 0.0, 0.0], [2.0, 0.0, 5.0]), {1: [1 / 7, 1 / 7, 1 / 7]}, value=np.log(7)),
         ),
         (Bench("(1024, 1000)", (*_BENCH, absent), {"jax.nn": lambda x, _: jax.nn.logsumexp(x, -1)}),),
     )
