@@ -57,7 +57,7 @@ register(
         ),
         (
             Trap(
-                "bfloat16 bias gradient over 16384 rows",
+                "32: bfloat16 bias gradient over 16384 rows",
                 ([[0.0]] * 16384, [[1.0, 1.0]], [0.0, 0.0]),
                 {2: [16384.0, 16384.0]},
                 dtype="bfloat16",
