@@ -6,8 +6,8 @@
 002 section 2.8 \\ln(1 + e^z), \\quad \\sigma(z)
 >>> catalogue.implemented_by(row)
 ['dlfn.ops.softplus']
->>> [check.name for check in catalogue.checks(row)]
-['gradients of dlfn.ops.softplus against autodiff and finite differences']
+>>> [check.name.split(":")[0] for check in catalogue.checks(row)]
+['dlfn.ops.softplus']
 
 ``dlfn formulas`` prints it, and ``dlfn formulas --check`` runs the checks.
 """

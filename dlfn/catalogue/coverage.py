@@ -1,5 +1,5 @@
-"""What implements a row and what checks it. Oracles are functions that nobody here wrote: autodiff of the definitions,
-NumPy, SciPy, scikit-learn, optax."""
+"""What implements a row and what checks it: values against functions that nobody here wrote (PyTorch where it is
+installed, NumPy, SciPy, scikit-learn, optax), and gradients against autodiff of the definitions."""
 
 import dataclasses
 import functools
@@ -11,9 +11,11 @@ import jax
 
 from dlfn import nn
 from dlfn.catalogue.oracles import ORACLES
+from dlfn.catalogue.oracles._table import require
 from dlfn.catalogue.row import Row
 from dlfn.check.compare import compare
 from dlfn.check.gradients import check_case
+from dlfn.check.oracles import check_values, has_pytorch
 from dlfn.check.registry import entries
 from dlfn.nn.layer import Layer
 
@@ -47,44 +49,83 @@ def resolve(name: str) -> Any:
 
 
 def checks(row: Row) -> Iterator[Check]:
-    """Gradients of every op and layer of the row, and the row's oracle."""
+    """Of every op and layer of the row, and of the row itself where it has an oracle."""
     registered = {f"dlfn.ops.{entry.op.name}": entry for entry in entries()}
     for name in implemented_by(row):
         if name in registered:
-            yield Check(f"gradients of {name} against autodiff and finite differences", lambda n=name: _op_gradients(n))
+            against = "PyTorch, " if has_pytorch() and any(case.oracle for case in registered[name].cases) else ""
+            title = f"{name}: values against {against}its definition; gradients against autodiff and finite differences"
+            yield Check(title, functools.partial(_op, name))
         elif name in LAYERS:
-            yield Check(
-                f"gradients of {name} against autodiff and finite differences", lambda n=name: _layer_gradients(n)
-            )
+            yield Check(f"{name}: gradients against autodiff and finite differences", functools.partial(_layer, name))
     if row.id in ORACLES:
         against, run = ORACLES[row.id]
-        yield Check(f"values against {against}", lambda: _message(run))
+        yield Check(f"values against {against}", functools.partial(_message, run))
 
 
 def _message(run: Callable[[], None]) -> str | None:
     try:
         with jax.enable_x64(True):
             run()
-    except Exception as error:
-        text = " ".join(str(error).split())
-        return f"{type(error).__name__}: {text[:300]}"
+    except Exception as error:  # whatever it is, this check has failed, and the others have not
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return None
 
 
 @functools.cache  # an op can implement several rows
-def _op_gradients(name: str) -> str | None:
+def _op(name: str) -> str | None:
     (entry,) = entries([name.rpartition(".")[2]])
-    failed = [result for result in check_case(entry, entry.cases[0], "float64") if not result.ok]
-    return "; ".join(f"{r.path} in {r.argument}: {r.worst}" for r in failed) or None
+
+    def run() -> None:
+        for case in entry.cases:
+            check_values(entry, case)
+        failed = [result for result in check_case(entry, entry.cases[0], "float64") if not result.ok]
+        require(not failed, "; ".join(f"{r.path} in {r.argument}: {r.worst}" for r in failed))
+
+    return _message(run)
+
+
+@functools.cache
+def _layer(name: str) -> str | None:
+    layer, shape = LAYERS[name]
+
+    def run() -> None:
+        init, data, call = jax.random.split(jax.random.key(0), 3)
+        ids = isinstance(layer, nn.Embedding)
+        x = jax.random.randint(data, shape, 0, 3) if ids else jax.random.normal(data, shape)
+        params, state = layer.init(init, x)
+
+        def loss(params: Any, x: Any) -> Any:
+            y, _ = layer.apply(params, state, x, key=call, train=True)
+            return sum(jax.numpy.sum(leaf**3) for leaf in jax.tree.leaves(y))
+
+        report = compare(functools.partial(loss, x=x))(params) if ids else compare(loss)(params, x)
+        failed = [row for row in report.rows if not row.ok]
+        require(report.ok, f"{len(failed)} leaves disagree, such as {failed[0] if failed else None}")
+
+    return _message(run)
 
 
 # Layers that are more than their op, with the shape of an example.
 LAYERS: dict[str, tuple[Layer, tuple[int, ...]]] = {
+    "dlfn.nn.BatchNorm": (nn.BatchNorm(), (5, 3)),
     "dlfn.nn.BayesianLinear": (nn.BayesianLinear(3), (4, 2)),
     "dlfn.nn.Bidirectional": (nn.Bidirectional(nn.GRU(3)), (2, 4, 2)),
+    "dlfn.nn.Conv": (nn.Conv(2, (2, 2)), (2, 3, 3, 2)),
     "dlfn.nn.DropConnect": (nn.DropConnect(nn.Linear(3), keep_prob=0.5), (4, 2)),
+    "dlfn.nn.Dropout": (nn.Dropout(0.5), (4, 3)),
+    "dlfn.nn.Embedding": (nn.Embedding(3, 2), (2, 4)),
+    "dlfn.nn.GRU": (nn.GRU(3), (2, 4, 2)),
+    "dlfn.nn.GroupNorm": (nn.GroupNorm(2), (2, 3, 4)),
+    "dlfn.nn.InstanceNorm": (nn.InstanceNorm(), (2, 3, 4)),
+    "dlfn.nn.LSTM": (nn.LSTM(3), (2, 4, 2)),
+    "dlfn.nn.LayerNorm": (nn.LayerNorm(), (2, 4)),
     "dlfn.nn.LearnedPositions": (nn.LearnedPositions(5), (2, 4, 3)),
+    "dlfn.nn.Linear": (nn.Linear(3), (4, 2)),
     "dlfn.nn.MultiHeadAttention": (nn.MultiHeadAttention(2), (2, 4, 6)),
+    "dlfn.nn.PReLU": (nn.PReLU(), (4, 2)),
+    "dlfn.nn.RNN": (nn.RNN(3), (2, 4, 2)),
+    "dlfn.nn.Recurrent": (nn.Recurrent(nn.LSTMCell(3)), (2, 4, 2)),
     "dlfn.nn.Residual": (nn.Residual(nn.Linear(3), projection=nn.Linear(3)), (4, 2)),
     "dlfn.nn.SpatialDropout": (nn.SpatialDropout(0.5), (2, 3, 3, 4)),
     "dlfn.nn.Stacked": (nn.Stacked(nn.LSTM(3), nn.LSTM(2)), (2, 4, 2)),

@@ -119,7 +119,7 @@ ROWS = (
         "002 section 7.1",
         r"h_t = \sigma_h(W_{hh} h_{t-1} + W_{xh} x_t + b_h), \quad"
         r" \frac{\partial h_t}{\partial h_{t-k}} = \prod_j \operatorname{diag}(\sigma_h'(a_j))\, W_{hh}",
-        ("dlfn.nn.RNN",),
+        ("dlfn.nn.RNN", "dlfn.check.jacobian_norms"),
         "002 section 7.1 has ∂h_t/∂h_{t−k} ∝ W^k: the derivatives of the activation belong in the product.",
     ),
     Row(

@@ -130,7 +130,13 @@ ROWS = (
         "data.augmentation",
         "004 applications",
         r"x \mapsto x \circ A^{-1}, \quad x \mapsto x + \sigma \epsilon",
-        ("dlfn.augmentation.affine", "dlfn.augmentation.flip", "dlfn.augmentation.crop", "dlfn.augmentation.noise"),
+        (
+            "dlfn.augmentation.affine",
+            "dlfn.augmentation.random_affine",
+            "dlfn.augmentation.flip",
+            "dlfn.augmentation.crop",
+            "dlfn.augmentation.noise",
+        ),
     ),
     Row(
         "numeric.safe_elementary",

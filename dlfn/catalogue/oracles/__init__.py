@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from dlfn.catalogue.oracles import foundations, training
+from dlfn.catalogue.oracles import foundations, layers, training
 
 __all__ = ["ORACLES"]
 
-ORACLES: dict[str, tuple[str, Callable[[], None]]] = {**foundations.ORACLES, **training.ORACLES}
+ORACLES: dict[str, tuple[str, Callable[[], None]]] = {**foundations.ORACLES, **layers.ORACLES, **training.ORACLES}

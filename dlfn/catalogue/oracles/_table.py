@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Table", "agree", "normal"]
+__all__ = ["Table", "agree", "normal", "require"]
 
 
 class Table(dict[str, tuple[str, Callable[[], None]]]):
@@ -22,6 +22,12 @@ class Table(dict[str, tuple[str, Callable[[], None]]]):
 
 def agree(got: Any, expected: Any, rtol: float = 1e-10, atol: float = 1e-12) -> None:
     np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=rtol, atol=atol)
+
+
+def require(holds: Any, what: str) -> None:
+    """An assertion that ``python -O`` keeps."""
+    if not holds:
+        raise AssertionError(what)
 
 
 def normal(*shape: int, seed: int = 0) -> Any:
