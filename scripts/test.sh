@@ -12,4 +12,4 @@ install .venv "$python" --group dev --editable ".[test]"
 .venv/bin/ruff format --check
 .venv/bin/basedpyright --pythonpath .venv/bin/python
 bash scripts/test_newest_jax.sh
-.venv/bin/pytest --numprocesses auto "$@"
+.venv/bin/pytest --numprocesses auto --dist worksteal "$@"

@@ -38,6 +38,7 @@ class Subject:
 
     def __init__(self, entry, lead):
         self.case = entry.cases[0]
+        self.typical = entry.op.name in TYPICAL
         self.args = self.case.make(lead)
         _, static = entry.op.bind_arguments(*self.args, **self.case.static)
         self.ours = functools.partial(entry.op, **static)
@@ -69,6 +70,15 @@ class Subject:
 
 def _is_float(a):
     return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """Without XLA's optimiser: what it does to rounding is not what is tested here, and half of the time."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(params=subjects(set(ENTRIES) - set(ELEMENTWISE[1:])))
@@ -196,8 +206,7 @@ def test_shard_map(typical, check_vma):
         def total(*args):
             return lax.psum(s.scalar(f)(*args), "i")
 
-        compiled = [jax.jit(d(total, s.moving[0]))(*s.args) for d in (jax.jacfwd, jax.hessian)]
-        return jax.grad(total, s.moving)(*s.args), compiled
+        return jax.grad(total, s.moving)(*s.args), jax.jit(jax.hessian(total, s.moving[0]))(*s.args)
 
     s.check(transform)
 
@@ -250,6 +259,8 @@ def sharded_arrays(s, kind):
                 full[i] = value
             return gradient(*full)
 
+        if not s.typical:  # second derivatives are those of test_hessian
+            return jax.jit(gradient)(*args)
         point = [args[i] for i in s.moving]
         return jax.jit(functools.partial(jax.jvp, of_moving))(point, [jnp.cos(x) for x in point])
 

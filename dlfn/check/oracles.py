@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlfn.check.gradients import tolerance
+from dlfn.check.measures import relative_error
 from dlfn.check.registry import Case, Entry
 from dlfn.core import autodiff
 
@@ -18,15 +20,18 @@ def has_pytorch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def check_values(entry: Entry, case: Case, lead: tuple[int, ...] = (3,)) -> None:
-    """In float64: the value against the definition, to 1e-12, and where the case has an oracle and PyTorch is
-    installed, value and gradients against that, to 1e-10.
+def check_values(
+    entry: Entry, case: Case, dtype: str = "float64", lead: tuple[int, ...] = (3,), *, pytorch: bool = True
+) -> None:
+    """Value and gradients against those of the definition in float64, at the inputs as ``dtype`` rounds them; in
+    float64, where the case has an oracle and PyTorch is installed, against that too, entry by entry, unless the leading
+    dimensions are not what it takes and ``pytorch`` is off.
 
     Raises:
         AssertionError: where they differ, with the worst of it.
     """
     with jax.enable_x64(True):
-        args = case.make(lead)
+        args = case.make(lead, dtype)
         at = [i for i, a in enumerate(args) if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)]
 
         def f(*moving: Any) -> Any:
@@ -37,23 +42,32 @@ def check_values(entry: Entry, case: Case, lead: tuple[int, ...] = (3,)) -> None
             return jnp.concatenate([leaf.reshape(-1) for leaf in y]) if isinstance(y, tuple) else y
 
         point = [args[i] for i in at]
-        shape = jax.eval_shape(f, *point).shape
-        cotangent = np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape)
-
-        @jax.jit
-        def value_and_cotangents(*point: Any) -> Any:
-            y, back = jax.vjp(f, *point)
-            return y, back(jnp.asarray(cotangent))
-
-        value, gradients = value_and_cotangents(*point)
-        np.testing.assert_allclose(value, jax.jit(autodiff(f))(*point), rtol=1e-12, atol=1e-13)
-        if case.oracle is None or not has_pytorch():
+        y = jax.eval_shape(f, *point)
+        cotangent = np.asarray(np.random.default_rng((0, 1)).normal(size=y.shape))
+        value, *gradients = _value_and_cotangents(f, point, cotangent.astype(y.dtype))
+        assert value.dtype == dtype
+        rounded = np.asarray(jnp.asarray(cotangent, y.dtype), np.float64)
+        expected = _value_and_cotangents(autodiff(f), [x.astype("float64") for x in point], rounded)
+        for name, got, right in zip(["value", *at], [value, *gradients], expected, strict=True):
+            error = relative_error(got, right)
+            bound = tolerance(dtype, case.terms(*args))
+            if not (error is not None and error <= bound):
+                raise AssertionError(f"{entry.op.name}, {case.name}, {name}: relative error {error}, bound {bound:.1e}")
+        if not pytorch or dtype != "float64" or case.oracle is None or not has_pytorch():
             return
         torch = importlib.import_module("torch")
         tensors = [torch.tensor(np.asarray(a), requires_grad=i in at) for i, a in enumerate(args) if a is not None]
-        y = case.oracle(torch, *tensors, **case.static)
-        y = torch.cat([leaf.reshape(-1) for leaf in y]) if isinstance(y, tuple) else y
-        np.testing.assert_allclose(value, y.detach().numpy(), rtol=1e-10, atol=1e-12)
-        y.backward(torch.tensor(cotangent))
-        for ours, theirs in zip(gradients, [t.grad for t in tensors if t.requires_grad], strict=True):
-            np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-10, atol=1e-12)
+        theirs = case.oracle(torch, *tensors, **case.static)
+        theirs = torch.cat([leaf.reshape(-1) for leaf in theirs]) if isinstance(theirs, tuple) else theirs
+        theirs.backward(torch.tensor(cotangent))
+        for ours, tensor in zip(gradients, [t for t in tensors if t.requires_grad], strict=True):
+            np.testing.assert_allclose(ours, tensor.grad.numpy(), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(value, theirs.detach().numpy(), rtol=1e-10, atol=1e-12)
+
+
+def _value_and_cotangents(f: Any, point: list[Any], cotangent: Any) -> list[Any]:
+    def both(*point: Any) -> Any:
+        y, back = jax.vjp(f, *point)
+        return [y, *back(jnp.asarray(cotangent))]
+
+    return jax.jit(both)(*point)
