@@ -14,6 +14,16 @@ def x64():
 
 
 @pytest.fixture
+def quick_compilation():
+    """Without XLA's optimiser, which takes a third of the time: for tests in float64, which are not about what it does
+    to rounding."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture
 def refused():
     """Checks that a mistake is refused in one line, which says all of the parts."""
 

@@ -8,6 +8,8 @@ import pytest
 import dlfn
 from dlfn import nn, ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 
 

@@ -13,6 +13,8 @@ from dlfn import augmentation
 from dlfn.augmentation import affine, crop, flip, noise, random_affine
 from dlfn.linalg import rotation, scaling, translation
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 
 

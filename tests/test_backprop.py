@@ -11,6 +11,8 @@ from jax.ad_checkpoint import checkpoint_name
 import dlfn
 from dlfn import ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X, W = jnp.array([[0.3, -0.7], [1.2, 0.4], [-0.5, 0.9]]), jnp.array([[0.5, -0.2, 0.8], [0.1, 0.7, -0.4]])
 LABELS = jnp.array([2, 0, 1])
 

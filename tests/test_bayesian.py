@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 import dlfn
 from dlfn import nn, ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (5, 3))
 LAYER = nn.BayesianLinear(4, prior_std=0.5)

@@ -13,6 +13,8 @@ from dlfn.catalogue.oracles import ORACLES
 from dlfn.check.registry import entries
 from dlfn.cli import main
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 IDS = [row.id for row in catalogue.ROWS]
 
 

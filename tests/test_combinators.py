@@ -12,6 +12,8 @@ import dlfn
 from dlfn import nn
 from dlfn.bench.measure import residual_bytes
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 X = jax.random.normal(jax.random.key(1), (5, 4))
 

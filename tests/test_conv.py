@@ -11,6 +11,8 @@ from jax import lax
 import dlfn
 from dlfn import nn, ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 
 

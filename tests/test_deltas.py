@@ -14,6 +14,8 @@ from jax.ad_checkpoint import checkpoint_name
 import dlfn
 from dlfn import nn, ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZES, M = (4, 6, 5, 3), 7
 
 

@@ -9,6 +9,8 @@ from sklearn import datasets, linear_model
 import dlfn
 from dlfn.linear_models import linear_regression, logistic_regression, perceptron, softmax_regression
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 BIPOLAR = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 NAND = np.array([1.0, 1.0, 1.0, -1.0])
 

@@ -9,6 +9,8 @@ import scipy.linalg
 import dlfn
 from dlfn import ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SHAPES = [
     ((3,), (3,)),
     ((3,), (2, 3, 4)),

@@ -12,6 +12,8 @@ import dlfn
 from dlfn import nn
 from dlfn.nn import initializers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.key(0)
 MODELS = {
     "linear": nn.Linear(3),

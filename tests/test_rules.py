@@ -10,6 +10,8 @@ from jax.scipy import special
 import dlfn
 from dlfn.core.rules import RULES
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 X = np.array([[0.31, -0.72, 1.43, 0.94], [-1.15, 0.56, 0.27, -0.38], [0.49, 2.1, -0.61, 0.83]])
 Y = np.array([[1.21, 0.62, -0.73, 0.34], [0.15, -1.36, 0.77, 0.48], [-0.29, 0.3, 1.71, -0.63]])
 POSITIVE = np.abs(X) + 0.5

@@ -44,6 +44,7 @@ HAND_DERIVED = PATHS[:2]
 # Elementwise; with ids; a matrix product; a loop with several outputs; pooling.
 MUTATED = [entry.cases[0] for entry in entries(["sigmoid", "softmax_cross_entropy", "linear", "lstm", "max_pool"])]
 
+quick = pytest.mark.usefixtures("quick_compilation")
 every_case = pytest.mark.parametrize(("entry", "case"), pairs())
 every_op = pytest.mark.parametrize(("entry", "case"), pairs(exhaustive))
 
@@ -76,12 +77,14 @@ def test_every_op_has_an_entry():
     assert all(entry.formulas for entry in ENTRIES), "an op must implement a row of the formulas"
 
 
+@quick
 @every_op
 def test_gradients(entry, case):
     """By hand rule, backprop and finite differences, of every coordinate."""
     assert not [result for result in check_case(entry, case, "float64") if not result.ok]
 
 
+@quick
 @every_case
 def test_values_and_gradients(entry, case):
     """Against the definition and PyTorch, in float64."""
@@ -98,6 +101,7 @@ def test_values_and_gradients_in_narrow_dtypes(entry, case, dtype):
     check_values(entry, case, dtype)
 
 
+@quick
 @every_op
 @pytest.mark.parametrize("lead", [pytest.param((), marks=pytest.mark.exhaustive), (2, 1, 3)])
 def test_leading_dimensions(entry, case, lead):
@@ -128,6 +132,7 @@ def test_clean_under_debug_nans(entry, case):
         jax.block_until_ready(back(jnp.ones_like(y)))
 
 
+@quick
 @pytest.mark.parametrize(("entry", "case"), pairs(lambda e, c: () if c in MUTATED else pytest.mark.exhaustive))
 def test_a_mutated_backward_is_caught(entry, case):
     """One coordinate of every cotangent off by 1e-4 of the largest: every argument must be reported, by both paths."""
@@ -179,6 +184,7 @@ def test_every_numbered_trap_is_closed():
     assert numbers == set(range(1, 34)) - {30, 33}
 
 
+@quick
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(
     pair=st.sampled_from([(e, c) for e in ENTRIES for c in e.cases]),

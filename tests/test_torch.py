@@ -9,6 +9,8 @@ import pytest
 
 from dlfn import nn, weights
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 torch = pytest.importorskip("torch")
 F = torch.nn
 close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-11)

@@ -17,6 +17,8 @@ from jax.sharding import PartitionSpec as P
 
 from dlfn.check.registry import entries
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ENTRIES = {entry.op.name: entry for entry in entries()}
 ELEMENTWISE = [name for name, entry in ENTRIES.items() if entry.elementwise]
 # Elementwise; with a key; with ids; a matrix product; a loop with several outputs.
@@ -70,15 +72,6 @@ class Subject:
 
 def _is_float(a):
     return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """Without XLA's optimiser: what it does to rounding is not what is tested here, and half of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(params=subjects(set(ENTRIES) - set(ELEMENTWISE[1:])))

@@ -27,6 +27,8 @@ from dlfn.weights import (
     under,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 torch = pytest.importorskip("torch")
 RNG = np.random.default_rng(0)
 

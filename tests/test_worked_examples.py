@@ -11,6 +11,8 @@ import pytest
 import dlfn
 from dlfn import nn, ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GRADIENTS = {"hand": jax.grad, "backprop": dlfn.backprop, "autodiff": lambda f, at=0: jax.grad(dlfn.autodiff(f), at)}
 
 
