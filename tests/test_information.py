@@ -124,6 +124,12 @@ REFUSED = [
     (lambda: ops.entropy(jnp.float32(1)), ["entropy: p is the scalar"]),
     (lambda: ops.entropy_from_logits(GOOD, axis=None), ["entropy_from_logits: axis is None"]),
     (lambda: ops.relative_entropy(GOOD, GOOD, reduction="mean"), ["relative_entropy: reduction is 'mean'"]),
+    (lambda: ops.relative_entropy(GOOD, GOOD - 0.5, reduction="none"), ["relative_entropy: q has the entry -0.25"]),
+    (
+        lambda: ops.entropy_from_logits(jnp.zeros((2, 0))),
+        ["entropy_from_logits: logits is float32[2, 0]", "no outcomes"],
+    ),
+    (lambda: jax.jit(ops.entropy)(jnp.zeros(0)), ["entropy: p is float32[0]", "no outcomes"]),
     (lambda: ops.relative_entropy(GOOD, GOOD[:2]), ["relative_entropy: p is float32[3] and q is float32[2]"]),
 ]
 
@@ -137,7 +143,11 @@ def test_inside_jit_the_formula_is_evaluated_as_it_stands():
     for f in (jax.jit(ops.entropy), jax.vmap(ops.entropy)):
         close(f(BAD[None]), [-1.5 * np.log(0.5)], rtol=1e-6)
     close(jax.jit(jax.grad(ops.entropy))(BAD), -np.log(0.5) - 1, rtol=1e-6)
-    assert np.isnan(jax.jit(ops.entropy)(jnp.array([1.5, -0.5])))
+    none, negative = jnp.array([1.0, 0.0]), jnp.array([1.5, -0.5])
+    assert np.isnan(jax.jit(ops.entropy)(negative))
+    for f in (ops.cross_entropy, ops.relative_entropy):
+        assert np.isnan(jax.jit(f)(none, negative))
+        assert np.isnan(jax.jit(f)(none, jnp.array([1.0, jnp.nan])))
     close(dlfn.backprop(ops.entropy)(BAD), -np.log(0.5) - 1, rtol=1e-6)
 
 

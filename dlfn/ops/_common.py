@@ -110,10 +110,8 @@ def require_float(op: str, name: str, x: Any) -> None:
     if not isinstance(x, jax.Array):
         raise InputError(f"{op}: {name} is {describe(x)}, and must be a floating-point array")
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(
-            f"{op}: {name} is {describe(x)}, and must be floating point; "
-            f"pass {name}.astype(jnp.float32) if that is what you mean"
-        )
+        hint = "write a number as 1.0, not 1" if jax.typeof(x).weak_type else f"pass {name}.astype(jnp.float32)"
+        raise InputError(f"{op}: {name} is {describe(x)}, and must be floating point; {hint} if that is what you mean")
 
 
 def require_rank(op: str, name: str, x: jax.Array, axis: str) -> None:
@@ -180,9 +178,12 @@ def _listed(parts: Iterable[Any]) -> str:
     return f"{', '.join(most)} and {last}"
 
 
-def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...]) -> None:
-    """Where the values are known, they must not be negative, and sum to 1 up to the root of their dtype's precision."""
+def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...] | None) -> None:
+    """Where the values are known, they must not be negative, and sum to 1 along the axes, if they are given, up to the
+    root of their dtype's precision."""
     require_values(op, name, p, p >= 0, f"0 or more, as probabilities are; of logits they are ops.softmax({name})")
+    if axes is None:
+        return
     total = jnp.sum(upcast(p), axes)
     close = jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5
     along = f"along axis {axes[0] if len(axes) == 1 else axes}"

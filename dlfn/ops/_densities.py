@@ -21,7 +21,6 @@ __all__ = [
     "cotangent",
     "is_whole",
     "or_nan",
-    "or_one",
     "require_chances",
     "require_counts",
     "require_ends",
@@ -82,11 +81,6 @@ def is_whole(x):
 def or_nan(x, valid):
     """x where there is such a distribution, nan where the parameter has none."""
     return jnp.where(valid, x, jnp.full_like(x, jnp.nan))
-
-
-def or_one(x):
-    """x where it is not 0, where another formula is taken."""
-    return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
 def cotangent(dx, x):

@@ -12,11 +12,11 @@ from dlfn.ops._densities import (
     cotangent,
     is_whole,
     or_nan,
-    or_one,
     require_counts,
     require_expected,
 )
 from dlfn.ops._saddle_point import deviance, stirling_error
+from dlfn.ops._scaled import or_one
 
 __all__ = ["poisson_log_prob"]
 
@@ -66,7 +66,7 @@ def _poisson_check(counts, rate):
 def _events(counts, rate):
     r = upcast(rate)
     possible = (counts >= 0) & is_whole(counts)
-    return jnp.maximum(counts, 0).astype(r.dtype), or_nan(r, (r >= 0) & (r < jnp.inf)), possible
+    return jnp.maximum(counts, 0).astype(r.dtype), or_nan(r, (r >= 0) & (r < jnp.inf) & (counts == counts)), possible
 
 
 @poisson_log_prob.def_forward
