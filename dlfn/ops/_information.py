@@ -1,6 +1,7 @@
 """What the functions of distributions share: the unit, logarithms with their limits, checks."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -22,7 +23,7 @@ def per_nat(base):
     return 1.0 if base is None else 1 / math.log(base)
 
 
-def x_log_y(x, y, known=True):
+def x_log_y(x, y, known: Any = True):
     """x log y, and 0 where x is 0 and y is ``known``."""
     return x * jnp.log(jnp.where((x == 0) & known, jnp.ones_like(y), y))
 

@@ -119,8 +119,7 @@ def _sqrt_backward(residuals, dy):
     y = jnp.sqrt(upcast(x)) if y is None else y
     # What is not used, such as a nan that where leaves out, has no slope.
     none = (y == 0) | ((y != y) & (dy == 0))
-    slope = jnp.where(none, jnp.zeros_like(y), 0.5 / jnp.where(none, jnp.ones_like(y), y))
-    return ((upcast(dy) * slope).astype(dy.dtype),)
+    return ((upcast(dy) * (0.5 / jnp.where(none, jnp.full_like(y, jnp.inf), y))).astype(dy.dtype),)
 
 
 def _scaled(a, b):

@@ -172,12 +172,10 @@ def _axes(op: str, argument: str, axes: Axes, joint: jax.Array, names: Sequence[
 
 
 def _axis(op: str, argument: str, axis: Any, joint: jax.Array, names: list[str]) -> int:
-    if isinstance(axis, str) and axis in names:
-        return names.index(axis)
-    try:
-        if -joint.ndim <= operator.index(axis) < joint.ndim:
-            return operator.index(axis) % joint.ndim
-    except TypeError:
-        pass
+    if isinstance(axis, str):
+        if axis in names:
+            return names.index(axis)
+    elif hasattr(axis, "__index__") and -joint.ndim <= operator.index(axis) < joint.ndim:
+        return operator.index(axis) % joint.ndim
     known = f"a number below {joint.ndim}" + (f" or one of {', '.join(map(repr, names))}" if names else "")
     raise InputError(f"{op}: {argument} has the axis {axis!r}, and must name axes of joint: each is {known}")
