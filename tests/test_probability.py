@@ -122,12 +122,16 @@ def test_counts_may_be_floats_and_booleans():
 
 
 UNDER_JIT = {
-    "scale": (lambda s: ops.normal_log_prob(1.0, 0.0, s), [-1.0, 0.0]),
-    "rate": (lambda r: ops.exponential_log_prob(1.0, r), [-1.0, 0.0]),
+    "scale": (lambda s: ops.normal_log_prob(1.0, 0.0, s), [-1.0, 0.0, np.inf]),
+    "rate": (lambda r: ops.exponential_log_prob(1.0, r), [-1.0, 0.0, np.inf]),
     "high": (lambda b: ops.uniform_log_prob(1.0, 2.0, b), [1.0, 2.0]),
     "probs": (lambda p: ops.bernoulli_log_prob(1, p), [-0.1, 1.1]),
+    "probs of what is impossible": (lambda p: ops.bernoulli_log_prob(2, p), [1.2]),
+    "logits of what is impossible": (lambda z: ops.bernoulli_log_prob(2, logits=z), [np.nan]),
     "probs of trials": (lambda p: ops.binomial_log_prob(0, 3, p), [-0.1, 1.1]),
+    "probs of impossible counts": (lambda p: ops.binomial_log_prob(4, 3, p), [1.2]),
     "expected": (lambda r: ops.poisson_log_prob(0, r), [-1.0, np.inf]),
+    "expected of impossible counts": (lambda r: ops.poisson_log_prob(-1, r), [-1.0]),
 }
 
 
@@ -140,10 +144,51 @@ def test_no_distribution_is_nan_under_jit(name):
         assert np.isnan(slope), value
 
 
+@pytest.mark.parametrize(
+    "f", [ops.bernoulli_log_prob, lambda x, p: ops.binomial_log_prob(x, 3, p), ops.poisson_log_prob], ids=str
+)
+def test_nan_is_no_count(f):
+    assert np.isnan(jax.jit(jax.value_and_grad(f, 1))(jnp.nan, 0.5)).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_samples_in_half_types_are_those_of_float32_rounded(dtype):
+    """Drawn in their own precision they would be biased, and of the tails there would be none."""
+    makers = (
+        Normal,
+        Uniform,
+        lambda _, rate: Exponential(rate),
+        lambda p, _: Bernoulli(p),
+        lambda z, _: Bernoulli(logits=z),
+    )
+    half = jnp.asarray([0.003, 2.0], dtype)
+    for make in makers:
+        draws = make(*half).sample(jax.random.key(0), (1000,))
+        wide = make(*half.astype(jnp.float32)).sample(jax.random.key(0), (1000,))
+        assert draws.dtype == (wide.dtype if wide.dtype == jnp.int32 else dtype)
+        np.testing.assert_array_equal(draws, wide.astype(draws.dtype))
+
+
+def test_counts_that_their_dtype_cannot_hold(refused, x64):
+    trials = jnp.asarray([2**40], jnp.int64)
+    counts = Binomial(trials, 0.5).sample(jax.random.key(0))
+    assert counts.dtype == trials.dtype
+    assert abs(int(counts[0]) - 2**39) < 10 * 2**19
+    with jax.enable_x64(False):
+        refused(lambda: Poisson(3e9).sample(jax.random.key(0)), ["Poisson: rate is 3e+09", "counts"])
+    assert Poisson(1e9).sample(jax.random.key(0)) > 0
+
+
+def test_numbers_may_be_written_without_a_point():
+    assert Normal(0, 1).log_prob(3) == Normal(0.0, 1.0).log_prob(3.0)
+    assert Uniform(0, 4).log_prob(3) == Uniform(0.0, 4.0).log_prob(3.0)
+    assert Exponential(1).log_prob(3) == Exponential(1.0).log_prob(3.0)
+
+
 MISTAKES = {
     "scale": (lambda: Normal(0.0, jnp.array([1.0, -2.0])), ["Normal: scale", "-2", "positive"]),
-    "ends": (lambda: Uniform(1.0, 1.0), ["Uniform: high is 1 and low is 1", "greater"]),
-    "far ends": (lambda: Uniform(-3e38, 3e38), ["Uniform: high is 3e+38", "finite"]),
+    "ends": (lambda: Uniform(1.0, 1.0), ["Uniform: high - low is 0", "positive"]),
+    "far ends": (lambda: Uniform(-3e38, 3e38), ["Uniform: high - low is inf", "finite"]),
     "rate": (lambda: Exponential(0.0), ["Exponential: rate", "positive"]),
     "probs": (lambda: Bernoulli(1.5), ["Bernoulli: probs", "1.5", "logits="]),
     "both": (lambda: Bernoulli(0.5, 0.0), ["either probs or logits", "both"]),
@@ -151,18 +196,23 @@ MISTAKES = {
     "expected": (lambda: Poisson(-0.5), ["Poisson: rate", "-0.5", "0 or more"]),
     "shapes": (lambda: Normal(jnp.zeros(3), jnp.ones(2)), ["Normal: loc is float32[3]", "broadcast"]),
     "op": (lambda: ops.normal_log_prob(0.0, 0.0, -1.0), ["normal_log_prob: scale", "-1", "positive"]),
-    "under grad": (lambda: jax.grad(ops.exponential_log_prob, 1)(1.0, -1.0), ["rate has the entry -1", "positive"]),
-    "ends under grad": (lambda: jax.grad(ops.uniform_log_prob, 1)(1.0, 2.0, 1.0), ["high is 1 and low is 2"]),
+    "under grad": (lambda: jax.grad(ops.exponential_log_prob, 1)(1.0, -1.0), ["rate is -1", "positive"]),
+    "ends under grad": (lambda: jax.grad(ops.uniform_log_prob, 1)(1.0, 2.0, 1.0), ["high - low is -1"]),
     "counts": (lambda: Poisson(2.0).log_prob(1.5), ["poisson_log_prob: counts", "1.5", "whole number"]),
-    "integers": (lambda: ops.poisson_log_prob(1, 2), ["poisson_log_prob: rate", "floating point"]),
+    "integers": (lambda: ops.poisson_log_prob(1, jnp.array([2])), ["poisson_log_prob: rate", "astype"]),
+    "number": (lambda: ops.normal_log_prob(0.0, 0, 1.0), ["normal_log_prob: loc", "floating point", "1.0, not 1"]),
+    "infinite": (lambda: Exponential(np.inf), ["Exponential: rate is inf", "finite"]),
     "op's shapes": (lambda: ops.exponential_log_prob(jnp.zeros(3), jnp.ones(2)), ["x is float32[3]", "broadcast"]),
-    "sum": (lambda: conditional([[0.5, 0.6], [0.1, 0.1]], 0), ["conditional: joint", "sums to 1.3"]),
+    "sum": (lambda: conditional([[0.5, 0.6], [0.1, 0.1]], 0), ["conditional: the sum of joint", "is 1.3"]),
     "negative": (lambda: marginal([1.5, -0.5], 0), ["marginal: joint", "-0.5"]),
     "axis": (lambda: marginal([[0.5, 0.5]], "c", names="ab"), ["marginal: axes", "'c'", "'a', 'b'"]),
+    "misspelt": (lambda: marginal([[0.5, 0.5]], "rani", names=("rain", "sun")), ["marginal: axes", "'rani'", "'rain'"]),
+    "twice": (lambda: marginal([[0.5, 0.5]], (0, -2)), ["marginal: axes is (0, -2)", "twice"]),
+    "no axis": (lambda: marginal([[0.5, 0.5]], 0.5), ["marginal: axes", "0.5"]),
     "names": (lambda: conditional([[0.5, 0.5]], 0, names="a"), ["conditional: names", "2 different names"]),
     "likelihood": (lambda: bayes([0.5, 0.5], [0.5, 0.5]), ["bayes", "likelihood is float32[2]", "first"]),
-    "row": (lambda: bayes([0.5, 0.5], [[0.5, 0.5], [0.5, 0.4]]), ["bayes: likelihood", "sums to 0.9"]),
-    "empty": (lambda: independent(jnp.zeros((0,))), ["independent: joint", "sums to 0"]),
+    "row": (lambda: bayes([0.5, 0.5], [[0.5, 0.5], [0.5, 0.4]]), ["bayes: the sum of likelihood along axis 1", "0.9"]),
+    "empty": (lambda: independent(jnp.zeros((0,))), ["independent: the sum of joint", "is 0"]),
     "rtol": (lambda: independent([1.0], rtol=-1.0), ["rtol"]),
 }
 
@@ -211,6 +261,7 @@ def test_conditional_marginal_and_bayes_agree(x64):
     np.testing.assert_allclose(bayes(marginal(joint, "a", names="abc"), bc_given_a), conditional(joint, (1, 2)))
     np.testing.assert_allclose(marginal(joint, ["c"], names="abc"), joint.sum((0, 1)))
     np.testing.assert_allclose(conditional(joint, -1), joint / joint.sum((0, 1)))
+    np.testing.assert_allclose(marginal(joint, np.int64(1)), marginal(joint, 1))
 
 
 def test_independence(x64):
@@ -221,6 +272,10 @@ def test_independence(x64):
     np.testing.assert_allclose(joint[:, :, 0] / c[0], np.outer(a, b))
     assert jax.jit(independent)(joint)
     assert independent(joint.astype(jnp.float32))
+    for dtype in ("bfloat16", "float16"):
+        half, dependent = joint.astype(dtype), jnp.asarray([[0.3, 0.2], [0.2, 0.3]], dtype)
+        assert independent(half / half.sum())
+        assert not independent(dependent)
     moved = joint.at[0, 0, 0].add(1e-6).at[1, 0, 0].add(-1e-6)
     assert not independent(moved)
     assert independent(moved, rtol=1e-2)

@@ -109,7 +109,8 @@ def test_under_jit_and_vmap(x64):
     np.testing.assert_allclose(z, (a.mean(1) - [0.0, 1.0, 2.0]) * np.sqrt(6), rtol=1e-12)
     np.testing.assert_allclose(p, 2 * st.norm.sf(abs(z)), rtol=1e-11)
     assert np.isnan(jax.jit(z_test)(a, 0.0, -1.0).p_value).all()
-    assert np.isnan(jax.jit(chi_squared_test)(jnp.array([1, 2]), jnp.array([1.0, 3.0])).p_value)
+    for mistake in ([1, 2], [1.0, 3.0]), ([-1, 4], [1.0, 2.0]), ([-1, 4],), ([[0, 0], [1, 2]],):
+        assert np.isnan(jax.jit(chi_squared_test)(*map(jnp.array, mistake)).p_value)
 
 
 def test_samples_without_spread(x64):
@@ -120,6 +121,13 @@ def test_samples_without_spread(x64):
     assert np.isnan(welch_t_test(ones, ones)[:2]).all()
     far = np.array([1e8, 1e8 + 1, 1e8 + 2])
     np.testing.assert_allclose(welch_t_test(far, far + 3)[:2], st.ttest_ind([0, 1, 2], [3, 4, 5], equal_var=False))
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_squares_of_observations_that_no_float32_holds(size):
+    a, b = (np.asarray(x * size, np.float32) for x in (A, B))
+    theirs = st.ttest_ind(a.astype(np.float64), b.astype(np.float64), equal_var=False)
+    np.testing.assert_allclose(welch_t_test(a, b), [theirs.statistic, theirs.pvalue, theirs.df], rtol=1e-4)
 
 
 def test_p_values_are_uniform_where_the_hypothesis_holds():
@@ -172,8 +180,20 @@ def test_compare_runs_by_their_folders(tmp_path):
     assert "is significant" in str(found)
     same = compare_runs(a, [str(run) for run in a], test="permutation")
     assert not same.significant
-    assert "not significant: p = 1, and not below 0.05 (permutation test)" in str(same)
+    assert "The means are equal. The difference is not significant: p = 1, and not" in str(same)
     assert not compare_runs(a, b, alpha=1e-3).significant
+
+
+def test_few_permutations_say_little_and_give_no_interval():
+    """Welch's need not agree with their verdict."""
+    apart = [0.1, 0.2, 0.3], [10.1, 10.2, 10.3, 10.4, 10.5]
+    found = compare_runs(*apart, test="permutation")
+    np.testing.assert_allclose(found.p_value, 2 / math.comb(8, 3))
+    assert found.interval is None
+    assert "b is higher by 10.1. The difference is significant: p = 0.036 < 0.05 (permutation test)." in str(found)
+    found = compare_runs(apart[0], apart[1][:3], test="permutation")
+    assert not found.significant
+    np.testing.assert_allclose(found.p_value, 0.1)
 
 
 def test_compare_runs_that_are_all_equal():
@@ -189,12 +209,12 @@ MISTAKES = {
     "one observation": (lambda: welch_t_test([1.0], [1.0, 2.0]), ["welch_t_test: a", "one observation,", "at least 2"]),
     "alternative": (lambda: welch_t_test(A, B, alternative="both"), ["alternative is 'both'", "two-sided"]),
     "half counts": (lambda: chi_squared_test([1.5, 2.0]), ["observed", "1.5", "whole number"]),
-    "negative counts": (lambda: chi_squared_test([-1, 2]), ["observed", "negative"]),
-    "no counts": (lambda: chi_squared_test([0, 0]), ["observed has no counts"]),
+    "negative counts": (lambda: chi_squared_test([-1, 2]), ["observed has the entry -1", "0 or more"]),
+    "no counts": (lambda: chi_squared_test([0, 0]), ["the sum of observed is 0"]),
     "empty counts": (lambda: chi_squared_test([]), ["observed", "no observations"]),
     "one category": (lambda: chi_squared_test([3]), ["observed is", "two categories"]),
-    "row of zeros": (lambda: chi_squared_test([[0, 0], [1, 2]]), ["row of zeros", "leave it out"]),
-    "sums": (lambda: chi_squared_test([1, 2], [0.5, 0.5]), ["expected must have the sum of observed", "multiply"]),
+    "row of zeros": (lambda: chi_squared_test([[0, 0], [1, 2]]), ["each row of observed has the entry 0", "leave out"]),
+    "sums": (lambda: chi_squared_test([1, 2], [0.5, 0.5]), ["sum of expected is 1", "that of observed", "multiply"]),
     "expected": (lambda: chi_squared_test([1, 2], [0.0, 3.0]), ["expected has the entry 0", "positive"]),
     "shapes": (lambda: chi_squared_test([1, 2], [1.0, 1.0, 1.0]), ["expected is float32[3]"]),
     "table": (lambda: chi_squared_test([[1, 2], [3, 4]], [1.0, 2.0]), ["tested for independence", "flatten"]),

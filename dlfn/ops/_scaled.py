@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["direction", "finite", "in_range", "largest", "lengths", "root", "root_or_one", "scale"]
+__all__ = ["direction", "finite", "in_range", "largest", "lengths", "or_one", "root", "root_or_one", "scale"]
+
+
+def or_one(x: jax.Array) -> jax.Array:
+    """x where it is not 0, where another formula is taken."""
+    return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
 def root_or_one(x: jax.Array) -> jax.Array:
     """√x, and 1 with derivatives of 0 at 0."""
-    return jnp.sqrt(jnp.where(x == 0, jnp.ones_like(x), x))
+    return jnp.sqrt(or_one(x))
 
 
 def root(x: jax.Array) -> jax.Array:
@@ -83,5 +88,4 @@ def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[
 
 def direction(x: jax.Array, k: jax.Array, r: jax.Array) -> jax.Array:
     """x divided by its norm r / k, and 0 where that is 0."""
-    none = r == 0
-    return finite(x) * k * jnp.where(none, jnp.zeros_like(r), 1 / jnp.where(none, jnp.ones_like(r), r))
+    return finite(x) * k * jnp.where(r == 0, jnp.zeros_like(r), 1 / or_one(r))

@@ -274,7 +274,10 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
     one = jnp.ones_like(usual[0])
     k, h, *rest, product = lax.cond(jnp.all(in_range(jnp.abs(usual[-1]))), lambda: (one, one, *usual), scaled)
     count = _count(u, axes)
-    c = (product * (count / (count - ddof)) * (scale(k) * scale(h))).astype(jnp.result_type(x, y))
+    # 2^a and then 2^b, of which only the second may overflow: both of one sign, or a = 0.
+    small, big = jnp.minimum(scale(k), scale(h)), jnp.maximum(scale(k), scale(h))
+    product = product * jnp.clip(1, small, big) * (jnp.minimum(small, 1) * jnp.maximum(big, 1))
+    c = (product * (count / (count - ddof))).astype(jnp.result_type(x, y))
     return c if keepdims else jnp.squeeze(c, axes), (x, y, k, h, *rest)
 
 

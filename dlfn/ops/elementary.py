@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, sum_dtype, upcast
-from dlfn.ops._scaled import finite, root, root_or_one, scale
+from dlfn.core import Op
+from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
+from dlfn.ops._information import x_log_y
+from dlfn.ops._scaled import finite, or_one, root, root_or_one, scale
 
 __all__ = ["atan2", "hypot", "power", "sqrt", "xlogy"]
 
@@ -38,13 +39,7 @@ def _of_two(
             require_float(op, names[0], a)
             if not (integer and jnp.issubdtype(b.dtype, jnp.integer)):
                 require_float(op, names[1], b)
-            try:
-                jnp.broadcast_shapes(a.shape, b.shape)
-            except ValueError:
-                raise InputError(
-                    f"{op}: {names[0]} is {describe(a)} and {names[1]} is {describe(b)}, and they must broadcast "
-                    "against each other; add axes of size 1, or transpose one of them"
-                ) from None
+            require_broadcast(op, **dict(zip(names, (a, b))))
 
         def widened(a, b):
             dtype = sum_dtype(_common_dtype(a, b))
@@ -80,11 +75,19 @@ def _common_dtype(a, b):
 def sqrt(x):
     r"""Square root, whose derivative at 0 is 0 by convention.
 
-    Derivative: :math:`1 / (2 \sqrt x)` for x > 0, else 0, so that ``where(x > 0, sqrt(x), 0)`` has a finite gradient:
-    that of :func:`jax.numpy.sqrt` is multiplied there by 0, and 0 times infinity is nan. For x < 0 the value is nan.
+    Derivative: :math:`1 / (2 \sqrt x)` for x > 0, and 0 at 0, so that ``where(x > 0, sqrt(x), 0)`` has a finite
+    gradient: that of :func:`jax.numpy.sqrt` is multiplied there by 0, and 0 times infinity is nan. For x < 0 value and
+    derivative are nan, but a cotangent of 0, of a value that was not used, stays 0. ``power(x, 0.5)`` has the slope
+    :math:`+\infty` at 0 instead, the limit.
 
     Args:
         x: floating point, any shape.
+
+    Returns:
+        Of the shape and dtype of x.
+
+    Raises:
+        InputError: on integers.
 
     Source: 004 numerical stability.
 
@@ -114,9 +117,9 @@ def _sqrt_forward(x):
 def _sqrt_backward(residuals, dy):
     y, x = residuals
     y = jnp.sqrt(upcast(x)) if y is None else y
-    some = y > 0
-    slope = jnp.where(some, 0.5 / jnp.where(some, y, jnp.ones_like(y)), jnp.zeros_like(y))
-    return ((upcast(dy) * slope).astype(dy.dtype),)
+    # What is not used, such as a nan that where leaves out, has no slope.
+    none = (y == 0) | ((y != y) & (dy == 0))
+    return ((upcast(dy) * (0.5 / jnp.where(none, jnp.full_like(y, jnp.inf), y))).astype(dy.dtype),)
 
 
 def _scaled(a, b):
@@ -148,6 +151,9 @@ def hypot(x, y):
         x: floating point, any shape.
         y: floating point; broadcasts against x.
 
+    Returns:
+        The shape that x and y broadcast to, in their common dtype.
+
     Raises:
         InputError: on integers, and shapes that do not broadcast.
 
@@ -162,8 +168,7 @@ def hypot(x, y):
 
 def _atan2_slopes(y, x):
     v, u, k = _scaled(y, x)
-    square = u * u + v * v
-    square = jnp.where(square == 0, jnp.ones_like(square), square)
+    square = or_one(u * u + v * v)
     return u / square * k, -v / square * k
 
 
@@ -177,6 +182,9 @@ def atan2(y, x):
     Args:
         y: floating point, any shape.
         x: floating point; broadcasts against y.
+
+    Returns:
+        Radians, in the shape that y and x broadcast to and their common dtype.
 
     Raises:
         InputError: on integers, and shapes that do not broadcast.
@@ -223,9 +231,14 @@ def power(base, exponent):
     below 0        of another n: nan            nan                         nan
     =============  ===========================  ==========================  ============================================
 
+    The slope :math:`+\infty` of n < 1 is the limit; that of :func:`sqrt` at 0 is 0, by convention.
+
     Args:
         base: floating point, any shape.
         exponent: floating point, or integer, for which there is no gradient; broadcasts against base.
+
+    Returns:
+        The shape that both broadcast to, in their common dtype, or in that of base for an integer exponent.
 
     Raises:
         InputError: on an integer base, and shapes that do not broadcast.
@@ -239,18 +252,13 @@ def power(base, exponent):
     return jnp.power(base, exponent)
 
 
-def _xlogy_value(x, y):
-    none = x == 0
-    return jnp.where(none, jnp.zeros_like(x), x * jnp.log(jnp.where(none, jnp.ones_like(y), y)))
-
-
 def _xlogy_slopes(x, y):
     corner = (x == 0) & (y == 0)
     y = jnp.where(corner, jnp.ones_like(y), y)
     return jnp.log(y), x / y
 
 
-@_of_two(_xlogy_value, _xlogy_slopes)
+@_of_two(lambda x, y: x_log_y(x, y, y == y), _xlogy_slopes)
 def xlogy(x, y):
     r"""The product :math:`x \log y`, which is 0 where x is, even at y = 0.
 
@@ -260,6 +268,9 @@ def xlogy(x, y):
     Args:
         x: floating point, any shape.
         y: floating point, 0 or more; broadcasts against x. Below 0 it gives nan, unless x is 0.
+
+    Returns:
+        The shape that x and y broadcast to, in their common dtype.
 
     Raises:
         InputError: on integers, and shapes that do not broadcast.

@@ -10,6 +10,16 @@ the dtype's precision, 3e-4 in float32. Inside, where values are not known, the 
 nothing is clamped or normalised, and the logarithm of a negative probability is nan.
 
 ``base`` is that of the logarithm: None for e, which measures in nats, 2 for bits.
+
+Which of them, and of their neighbours:
+
+=====================  ===============================================================================================
+cross_entropy          p and q are probabilities
+softmax_cross_entropy  a loss: q is given by logits, p by class ids or probabilities
+relative_entropy       p and q are probabilities: cross_entropy less the entropy of p, 0 where they are equal
+kl_divergence          the same of two arrays of logits, or of logarithms of probabilities
+normal_kl              the same of normal distributions, given by means and variances' logarithms
+=====================  ===============================================================================================
 """
 
 import jax
@@ -18,7 +28,7 @@ from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import axes_of, like, upcast, upcast_alike
-from dlfn.ops._information import check_arguments, check_distributions, log_or_0, log_ratio, per_nat
+from dlfn.ops._information import check_arguments, check_distributions, log_ratio, per_nat, ratio, x_log_y
 from dlfn.ops._scaled import finite
 
 __all__ = ["cross_entropy", "entropy", "entropy_from_logits", "relative_entropy"]
@@ -60,7 +70,7 @@ def _entropy_check(p, *, axis, base):
 @entropy.def_forward
 def _entropy_forward(p, *, axis, base):
     z = upcast(p)
-    return (-jnp.sum(z * log_or_0(z), axis) * per_nat(base)).astype(p.dtype), p
+    return (-jnp.sum(x_log_y(z, z), axis) * per_nat(base)).astype(p.dtype), p
 
 
 @entropy.def_backward
@@ -88,7 +98,8 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
         The shape of logits without the axis.
 
     Raises:
-        InputError: on scalars, integers, an axis that logits does not have, and a base that is no logarithm's.
+        InputError: on scalars, integers, an axis that logits does not have or of no logits, and a base that is no
+            logarithm's.
 
     Source: 004 information theory.
 
@@ -181,9 +192,7 @@ def _cross_entropy_check(p, q, *, axis, base):
 @cross_entropy.def_forward
 def _cross_entropy_forward(p, q, *, axis, base):
     u, v = upcast_alike(p, q)
-    none = u == 0
-    terms = jnp.where(none, jnp.zeros_like(u), u * jnp.log(jnp.where(none, jnp.ones_like(v), v)))
-    return (-jnp.sum(terms, axis) * per_nat(base)).astype(jnp.result_type(p, q)), (p, q)
+    return (-jnp.sum(x_log_y(u, v, v >= 0), axis) * per_nat(base)).astype(jnp.result_type(p, q)), (p, q)
 
 
 @cross_entropy.def_backward
@@ -191,12 +200,7 @@ def _cross_entropy_backward(residuals, dy, *, axis, base):
     p, q = residuals
     u, v = upcast_alike(p, q)
     dy = jnp.expand_dims(dy.astype(u.dtype), axes_of(axis, p.ndim)) * per_nat(base)
-    return like(-dy * jnp.log(v), jax.typeof(p)), like(-dy * _ratio(u, v), jax.typeof(q))
-
-
-def _ratio(p, q):
-    """p / q, and 0 where both are 0."""
-    return p / jnp.where((p == 0) & (q == 0), jnp.ones_like(q), q)
+    return like(-dy * jnp.log(v), jax.typeof(p)), like(-dy * ratio(u, v), jax.typeof(q))
 
 
 @Op
@@ -248,16 +252,13 @@ def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
 def _relative_entropy_check(p, q, *, axis, reduction, base):
     if reduction not in ("sum", "none"):
         raise InputError(f"relative_entropy: reduction is {reduction!r}, and must be 'sum' or 'none'")
-    if reduction == "sum":
-        check_distributions("relative_entropy", {"p": p, "q": q}, axis, base)
-    else:
-        check_arguments("relative_entropy", {"p": p, "q": q}, axis, base)
+    check_distributions("relative_entropy", {"p": p, "q": q}, axis, base, whole=reduction == "sum")
 
 
 @relative_entropy.def_forward
 def _relative_entropy_forward(p, q, *, axis, reduction, base):
     u, v = upcast_alike(p, q)
-    terms = jnp.where(u == 0, jnp.zeros_like(u), u * log_ratio(u, v)) * per_nat(base)
+    terms = jnp.where((u == 0) & (v >= 0), jnp.zeros_like(u), u * log_ratio(u, v)) * per_nat(base)
     y = jnp.sum(terms, axis) if reduction == "sum" else terms
     return y.astype(jnp.result_type(p, q)), (p, q)
 
@@ -270,4 +271,4 @@ def _relative_entropy_backward(residuals, dy, *, axis, reduction, base):
     dy = jnp.expand_dims(dy, axes_of(axis, p.ndim)) if reduction == "sum" else dy
     both = (u == 0) & (v == 0)
     dp = jnp.where(both, jnp.zeros_like(u), log_ratio(u, v) + 1)
-    return like(dy * dp, jax.typeof(p)), like(-dy * _ratio(u, v), jax.typeof(q))
+    return like(dy * dp, jax.typeof(p)), like(-dy * ratio(u, v), jax.typeof(q))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import describe, like, require_float, upcast
-from dlfn.ops._information import check_distributions, log_or_0, log_ratio, per_nat
+from dlfn.ops._information import check_distributions, log_ratio, per_nat, ratio, x_log_y
 
 __all__ = ["conditional_entropy", "mutual_information"]
 
@@ -54,7 +54,7 @@ def _conditional_entropy_check(joint, *, base):
 def _conditional_entropy_forward(joint, *, base):
     p = upcast(joint)
     p_y = jnp.sum(p, -2, keepdims=True)
-    terms = p * log_or_0(_share(p, p_y))
+    terms = x_log_y(p, _share(p, p_y))
     return (-jnp.sum(terms, (-2, -1)) * per_nat(base)).astype(joint.dtype), (joint, p_y)
 
 
@@ -67,8 +67,7 @@ def _conditional_entropy_backward(residuals, dy, *, base):
 
 def _share(p, total):
     """p / total, and its limit 1 where the total is 0, which a single p would be all of."""
-    none = total == 0
-    return jnp.where(none, jnp.ones_like(p), p / jnp.where(none, jnp.ones_like(total), total))
+    return ratio(p, jnp.broadcast_to(total, p.shape), 1.0)
 
 
 @Op

@@ -9,8 +9,8 @@ values are known; under jit value and gradients are nan.
 import jax.numpy as jnp
 
 from dlfn.core import Op
-from dlfn.ops._common import require_float, upcast
-from dlfn.ops._densities import HALF_LOG_2_PI, cotangent, or_nan, require_broadcast, require_ends, require_positive
+from dlfn.ops._common import require_broadcast, require_float, upcast
+from dlfn.ops._densities import HALF_LOG_2_PI, cotangent, or_nan, require_ends, require_positive
 
 __all__ = ["exponential_log_prob", "normal_log_prob", "uniform_log_prob"]
 
@@ -30,13 +30,13 @@ def normal_log_prob(x, loc, scale):
     Args:
         x: observations.
         loc: :math:`\mu`, the mean.
-        scale: :math:`\sigma`, the standard deviation, greater than 0.
+        scale: :math:`\sigma`, the standard deviation, greater than 0 and finite.
 
     Returns:
         One log-density per observation, in the shape that the arguments broadcast to.
 
     Raises:
-        InputError: on integers, shapes that do not broadcast, and a known scale that is not positive.
+        InputError: on integers, shapes that do not broadcast, and a known scale that is not positive and finite.
 
     Source: 004 distributions.
 
@@ -61,7 +61,7 @@ def _normal_check(x, loc, scale):
 @normal_log_prob.def_forward
 def _normal_forward(x, loc, scale):
     v, mu, sigma = upcast(x, loc, scale)
-    z = (v - mu) / or_nan(sigma, sigma > 0)
+    z = (v - mu) / or_nan(sigma, (sigma > 0) & (sigma < jnp.inf))
     y = -0.5 * (z * z) - (jnp.log(sigma) + HALF_LOG_2_PI)
     return y.astype(jnp.result_type(x, loc, scale)), (x, loc, scale)
 
@@ -70,7 +70,7 @@ def _normal_forward(x, loc, scale):
 def _normal_backward(residuals, dy):
     x, loc, scale = residuals
     v, mu, sigma = upcast(*residuals)
-    dy, sigma, off = dy.astype(v.dtype), or_nan(sigma, sigma > 0), v - mu
+    dy, sigma, off = dy.astype(v.dtype), or_nan(sigma, (sigma > 0) & (sigma < jnp.inf)), v - mu
     # No quotient has two uses: XLA on CPU would write it to memory.
     dloc = dy / sigma * off / sigma
     dscale = dy * ((off - sigma) / sigma) * ((off + sigma) / sigma) / sigma
@@ -131,7 +131,7 @@ def _uniform_forward(x, low, high):
 def _uniform_backward(residuals, dy):
     x, low, high = residuals
     v, a, b = upcast(*residuals)
-    width = or_nan(b - a, b > a)
+    width = or_nan(b - a, (b > a) & (v == v))
     dy = dy.astype(v.dtype)
     d = jnp.where((v < a) | (v > b), jnp.zeros_like(dy), dy) / width
     return cotangent(jnp.zeros_like(d), x), cotangent(d, low), cotangent(-d, high)
@@ -149,13 +149,13 @@ def exponential_log_prob(x, rate):
 
     Args:
         x: observations.
-        rate: :math:`\lambda`, greater than 0.
+        rate: :math:`\lambda`, greater than 0 and finite.
 
     Returns:
         One log-density per observation, in the shape that the arguments broadcast to.
 
     Raises:
-        InputError: on integers, shapes that do not broadcast, and a known rate that is not positive.
+        InputError: on integers, shapes that do not broadcast, and a known rate that is not positive and finite.
 
     Source: 004 distributions.
 
@@ -180,14 +180,14 @@ def _exponential_check(x, rate):
 def _exponential_forward(x, rate):
     v, r = upcast(x, rate)
     y = jnp.where(v < 0, jnp.full_like(v, -jnp.inf), jnp.log(r) - r * v)
-    return or_nan(y, r > 0).astype(jnp.result_type(x, rate)), (x, rate)
+    return or_nan(y, (r > 0) & (r < jnp.inf)).astype(jnp.result_type(x, rate)), (x, rate)
 
 
 @exponential_log_prob.def_backward
 def _exponential_backward(residuals, dy):
     x, rate = residuals
     v, r = upcast(*residuals)
-    r = or_nan(r, r > 0)
+    r = or_nan(r, (r > 0) & (r < jnp.inf))
     dy = dy.astype(v.dtype)
     dy = jnp.where(v < 0, jnp.zeros_like(dy), dy)
     return cotangent(-dy * r, x), cotangent(dy * ((1 - r * v) / r), rate)

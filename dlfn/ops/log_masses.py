@@ -3,7 +3,7 @@ r"""Log-probabilities of the Bernoulli and binomial distributions, with the scor
 Counts are integers, or floating point that holds whole numbers, and have no gradient. All arguments broadcast as in
 NumPy, and half types are computed and summed in float32. Outside of the support the log-probability is -inf and its
 gradients are 0. Parameters that belong to no distribution, such as a probability of 1.2, are refused where their values
-are known; under jit value and gradients are nan.
+are known; under jit value and gradients are nan, and so they are of observations that are nan.
 
 :math:`0 \log 0 = 0`: a probability of 0 or 1 gives what it makes sure the log-probability 0, and what it excludes -inf.
 There the gradient is the limit from inside of the interval, which of the excluded is infinite. From logits all
@@ -17,20 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import Op
-from dlfn.ops._common import upcast
+from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
     cotangent,
     is_whole,
     or_nan,
-    or_one,
-    require_broadcast,
     require_chances,
     require_counts,
     require_trials,
 )
 from dlfn.ops._elementwise import log_sigmoid_value, sigmoid_value
 from dlfn.ops._saddle_point import deviance, stirling_error
+from dlfn.ops._scaled import or_one
 
 __all__ = ["bernoulli_log_prob", "binomial_log_prob"]
 
@@ -95,13 +94,13 @@ def _given(probs, logits):
 
 @bernoulli_log_prob.def_forward
 def _bernoulli_forward(x, probs, logits):
+    given = upcast(logits) if probs is None else _probability(probs)
     if probs is None:
-        z = upcast(logits)
-        y = log_sigmoid_value(jnp.where(x == 1, z, -z))
+        y = log_sigmoid_value(jnp.where(x == 1, given, -given))
     else:
-        p = _probability(probs)
-        y = jnp.where(x == 1, jnp.log(p), jnp.log1p(-p))
+        y = jnp.where(x == 1, jnp.log(given), jnp.log1p(-given))
     y = jnp.where((x == 0) | (x == 1), y, jnp.full_like(y, -jnp.inf))
+    y = or_nan(y, (x == x) & (given == given))
     return y.astype((logits if probs is None else probs).dtype), (x, probs, logits)
 
 
@@ -109,14 +108,13 @@ def _bernoulli_forward(x, probs, logits):
 def _bernoulli_backward(residuals, dy):
     x, probs, logits = residuals
     happened, possible = x == 1, (x == 0) | (x == 1)
+    given = upcast(logits) if probs is None else _probability(probs)
     if probs is None:
-        z = upcast(logits)
-        size = sigmoid_value(jnp.where(happened, -z, z))
+        size = sigmoid_value(jnp.where(happened, -given, given))
     else:
-        p = _probability(probs)
-        size = 1 / jnp.where(happened, p, 1 - p)
-    score = jnp.where(happened, size, -size)
-    score = dy.astype(score.dtype) * jnp.where(possible, score, jnp.zeros_like(score))
+        size = 1 / jnp.where(happened, given, 1 - given)
+    score = jnp.where(possible, jnp.where(happened, size, -size), jnp.zeros_like(size))
+    score = dy.astype(score.dtype) * or_nan(score, (x == x) & (given == given))
     return (None, None, cotangent(score, logits)) if probs is None else (None, cotangent(score, probs), None)
 
 
@@ -173,14 +171,14 @@ def _binomial_check(counts, trials, probs, logits):
 
 
 def _outcomes(counts, trials, dtype):
-    """k, n - k and n, where they are not, some possible ones; where k is possible, and where n is."""
+    """k, n - k and n, where they are not, some possible ones; where k is possible, and where both are such numbers."""
     # Integers are subtracted as integers: beyond 2^24 float32 does not hold them.
     kind = dtype
     if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in (counts, trials)):
         kind = jax.dtypes.canonicalize_dtype(np.result_type(counts.dtype, trials.dtype, np.int32))
     k, n = counts.astype(kind), trials.astype(kind)
     possible = (k >= 0) & (k <= n) & is_whole(k)
-    valid = (n >= 0) & is_whole(n)
+    valid = (n >= 0) & is_whole(n) & (k == k)
     n = jnp.maximum(n, 0)
     k = jnp.clip(k, 0, n)
     return k.astype(dtype), (n - k).astype(dtype), n.astype(dtype), possible, valid
@@ -228,8 +226,8 @@ def _binomial_backward(residuals, dy):
         # 0 / 0 is 0: no successes say nothing about log p.
         one = jnp.ones_like(given)
         score = k / jnp.where(k == 0, one, given) - rest / jnp.where(rest == 0, one, 1 - given)
-    score = jnp.where(possible, or_nan(score, valid & (given == given)), jnp.zeros_like(score))
-    score = dy.astype(score.dtype) * score
+    score = jnp.where(possible, score, jnp.zeros_like(score))
+    score = dy.astype(score.dtype) * or_nan(score, valid & (given == given))
     return (
         (None, None, None, cotangent(score, logits)) if probs is None else (None, None, cotangent(score, probs), None)
     )

@@ -17,6 +17,7 @@ from dlfn.ops._common import (
     weight_of_each,
 )
 from dlfn.ops._exponential import exp_remainder
+from dlfn.ops._scaled import finite
 
 __all__ = ["normal_kl"]
 
@@ -49,8 +50,8 @@ def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, r
         reduction: "mean" over the rows, "sum" or "none".
 
     Returns:
-        A scalar, or with "none" one divergence per row, in the common dtype of the arguments. A variance of 0
-        (``log_variance`` -inf) costs inf.
+        A scalar, or with "none" one divergence per row, in the common dtype of the arguments. A variance
+        of 0 or infinity (``log_variance`` -inf or inf), of the prior too, costs inf, and the same of both is nan.
 
     Raises:
         InputError: on different shapes, scalars, integers, an unknown reduction, and a mean over nothing.
@@ -95,7 +96,7 @@ def _check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
 def _forward(*args, reduction):
     u, _, t = _compared(*args)
     small, s, series = exp_remainder(t)
-    excess = jnp.where(small, s * s * series, jnp.exp(t) - 1 - t)
+    excess = jnp.where(small, s * s * series, jnp.exp(t) - 1 - jnp.minimum(t, 1e3))
     y = reduce(jnp.sum(u * u + excess, axis=-1) / 2, reduction)
     return y.astype(jnp.result_type(*(a for a in args if a is not None))), args
 
@@ -126,5 +127,5 @@ def _compared(mean, log_variance, prior_mean, prior_log_variance):
     if prior_log_variance is None:
         return u, None, t
     prior = like(jnp.broadcast_to(prior_log_variance, mean.shape), kind)
-    precision_root = jnp.exp(prior / -2)
+    precision_root = finite(jnp.exp(prior / -2))
     return u * precision_root, precision_root, t - prior

@@ -6,18 +6,17 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import Op
-from dlfn.ops._common import upcast
+from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
     cotangent,
     is_whole,
     or_nan,
-    or_one,
-    require_broadcast,
     require_counts,
     require_expected,
 )
 from dlfn.ops._saddle_point import deviance, stirling_error
+from dlfn.ops._scaled import or_one
 
 __all__ = ["poisson_log_prob"]
 
@@ -67,7 +66,7 @@ def _poisson_check(counts, rate):
 def _events(counts, rate):
     r = upcast(rate)
     possible = (counts >= 0) & is_whole(counts)
-    return jnp.maximum(counts, 0).astype(r.dtype), or_nan(r, (r >= 0) & (r < jnp.inf)), possible
+    return jnp.maximum(counts, 0).astype(r.dtype), or_nan(r, (r >= 0) & (r < jnp.inf) & (counts == counts)), possible
 
 
 @poisson_log_prob.def_forward

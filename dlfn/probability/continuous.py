@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from dlfn import ops
-from dlfn.ops._common import require_float
+from dlfn.ops._common import require_float, upcast
 from dlfn.ops._densities import require_ends, require_positive
-from dlfn.probability.distribution import Distribution, pytree
+from dlfn.probability.distribution import Distribution, as_real, pytree
 
 __all__ = ["Exponential", "Normal", "Uniform"]
 
@@ -26,7 +26,7 @@ class Normal(Distribution):
 
     Args:
         loc: :math:`\mu`.
-        scale: :math:`\sigma`, positive.
+        scale: :math:`\sigma`, positive and finite.
 
     See :func:`dlfn.ops.normal_log_prob`. Source: 004 distributions.
 
@@ -45,11 +45,12 @@ class Normal(Distribution):
         require_positive("Normal", "scale", self.scale)
 
     def log_prob(self, x: Any) -> jax.Array:
-        return ops.normal_log_prob(x, self.loc, self.scale)
+        return ops.normal_log_prob(as_real(x), self.loc, self.scale)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        dtype = jnp.result_type(self.loc, self.scale)
-        return self.loc + self.scale * jax.random.normal(key, (*shape, *self.batch_shape), dtype)
+        loc, scale = upcast(self.loc, self.scale)  # the noise of half types is coarse
+        x = loc + scale * jax.random.normal(key, (*shape, *self.batch_shape), loc.dtype)
+        return x.astype(jnp.result_type(self.loc, self.scale))
 
     @property
     def mean(self) -> jax.Array:
@@ -86,11 +87,12 @@ class Uniform(Distribution):
         require_ends("Uniform", self.low, self.high)
 
     def log_prob(self, x: Any) -> jax.Array:
-        return ops.uniform_log_prob(x, self.low, self.high)
+        return ops.uniform_log_prob(as_real(x), self.low, self.high)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        dtype = jnp.result_type(self.low, self.high)
-        return self.low + (self.high - self.low) * jax.random.uniform(key, (*shape, *self.batch_shape), dtype)
+        low, high = upcast(self.low, self.high)
+        x = low + (high - low) * jax.random.uniform(key, (*shape, *self.batch_shape), low.dtype)
+        return x.astype(jnp.result_type(self.low, self.high))
 
     @property
     def mean(self) -> jax.Array:
@@ -111,7 +113,7 @@ class Exponential(Distribution):
     :math:`\partial x / \partial \lambda = -x / \lambda`.
 
     Args:
-        rate: :math:`\lambda`, positive.
+        rate: :math:`\lambda`, positive and finite.
 
     See :func:`dlfn.ops.exponential_log_prob`. Source: 004 distributions.
 
@@ -125,10 +127,11 @@ class Exponential(Distribution):
         require_positive("Exponential", "rate", self.rate)
 
     def log_prob(self, x: Any) -> jax.Array:
-        return ops.exponential_log_prob(x, self.rate)
+        return ops.exponential_log_prob(as_real(x), self.rate)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        return jax.random.exponential(key, (*shape, *self.batch_shape), self.rate.dtype) / self.rate
+        rate = upcast(self.rate)
+        return (jax.random.exponential(key, (*shape, *self.batch_shape), rate.dtype) / rate).astype(self.rate.dtype)
 
     @property
     def mean(self) -> jax.Array:

@@ -8,18 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from dlfn import ops
-from dlfn.ops._common import upcast
+from dlfn.ops._common import require_values, upcast
 from dlfn.ops._densities import require_chances, require_expected, require_trials
 from dlfn.probability.distribution import Distribution, pytree
 
 __all__ = ["Bernoulli", "Binomial", "Poisson"]
 
 
-def _chances(distribution: Any) -> tuple[jax.Array, jax.Array]:
-    """p and 1 - p."""
+def _chances(distribution: Any) -> tuple[jax.Array, jax.Array, Any]:
+    """p and 1 - p, of half types in float32, which draws and numbers of trials need, and the dtype of p."""
     if distribution.probs is not None:
-        return distribution.probs, 1 - distribution.probs
-    return ops.sigmoid(distribution.logits), ops.sigmoid(-distribution.logits)
+        p = upcast(distribution.probs)
+        return p, 1 - p, distribution.probs.dtype
+    z = upcast(distribution.logits)
+    return ops.sigmoid(z), ops.sigmoid(-z), distribution.logits.dtype
 
 
 @pytree
@@ -52,12 +54,13 @@ class Bernoulli(Distribution):
 
     @property
     def mean(self) -> jax.Array:
-        return _chances(self)[0]
+        p, _, dtype = _chances(self)
+        return p.astype(dtype)
 
     @property
     def variance(self) -> jax.Array:
-        p, q = _chances(self)
-        return p * q
+        p, q, dtype = _chances(self)
+        return (p * q).astype(dtype)
 
 
 @pytree
@@ -71,7 +74,8 @@ class Binomial(Distribution):
         probs: :math:`p`; or
         logits: its log-odds.
 
-    In a Binomial :func:`jax.grad` needs ``allow_int=True``, as the trials are integers.
+    In a Binomial :func:`jax.grad` needs ``allow_int=True``, as the trials are integers. Samples have the dtype of the
+    trials, and of more than 2^24 float32's digits.
 
     See :func:`dlfn.ops.binomial_log_prob`. Source: 004 distributions.
 
@@ -92,19 +96,20 @@ class Binomial(Distribution):
         return ops.binomial_log_prob(x, self.trials, self.probs, self.logits)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        p = upcast(_chances(self)[0])  # bfloat16 would round the trials
-        n = self.trials.astype(p.dtype)
-        return jax.random.binomial(key, n, p, (*shape, *self.batch_shape)).astype(jnp.int32)
+        p = _chances(self)[0]
+        whole = jnp.issubdtype(self.trials.dtype, jnp.integer)
+        counts = jax.random.binomial(key, self.trials.astype(p.dtype), p, (*shape, *self.batch_shape))
+        return counts.astype(self.trials.dtype if whole else jnp.int32)
 
     @property
     def mean(self) -> jax.Array:
-        p, _ = _chances(self)
-        return self.trials.astype(p.dtype) * p
+        p, _, dtype = _chances(self)
+        return (self.trials.astype(p.dtype) * p).astype(dtype)
 
     @property
     def variance(self) -> jax.Array:
-        p, q = _chances(self)
-        return self.trials.astype(p.dtype) * p * q
+        p, q, dtype = _chances(self)
+        return (self.trials.astype(p.dtype) * p * q).astype(dtype)
 
 
 @pytree
@@ -114,7 +119,7 @@ class Poisson(Distribution):
     :math:`\lambda`.
 
     Args:
-        rate: :math:`\lambda`, finite and 0 or more.
+        rate: :math:`\lambda`, finite and 0 or more; to sample from, small enough for the counts to fit an int.
 
     See :func:`dlfn.ops.poisson_log_prob`. Source: 004 distributions.
 
@@ -131,7 +136,9 @@ class Poisson(Distribution):
         return ops.poisson_log_prob(x, self.rate)
 
     def sample(self, key: jax.Array, shape: Sequence[int] = ()) -> jax.Array:
-        return jax.random.poisson(key, self.rate, (*shape, *self.batch_shape))
+        most = jnp.iinfo(jnp.result_type(int)).max // 2
+        require_values("Poisson", "rate", self.rate, upcast(self.rate) <= most, f"at most {most:.3g} for counts to fit")
+        return jax.random.poisson(key, upcast(self.rate), (*shape, *self.batch_shape))
 
     @property
     def mean(self) -> jax.Array:

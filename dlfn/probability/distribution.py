@@ -14,11 +14,16 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from dlfn.ops._densities import require_broadcast
+from dlfn.ops._common import require_broadcast
 
-__all__ = ["Distribution", "pytree"]
+__all__ = ["Distribution", "as_real", "pytree"]
 
 T = TypeVar("T", bound="type[Distribution]")
+
+
+def as_real(value: Any) -> Any:
+    """The value, where a Python integer means a real number."""
+    return float(value) if isinstance(value, int) else value
 
 
 class Distribution(abc.ABC):
@@ -26,9 +31,7 @@ class Distribution(abc.ABC):
 
     def __post_init__(self) -> None:
         for name, value in self._parameters().items():
-            if isinstance(value, bool | int) and name != "trials":
-                value = float(value)
-            object.__setattr__(self, name, jnp.asarray(value))
+            object.__setattr__(self, name, jnp.asarray(value if name == "trials" else as_real(value)))
         require_broadcast(type(self).__name__, **self._parameters())
         self._check()
 

@@ -7,6 +7,7 @@ What has probability 0 cannot be a condition: there the conditional probabilitie
 affected, nor are their gradients.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_distribution, require_float, require_rank
+from dlfn.ops._common import describe, require_distribution, require_float, require_rank, upcast
+from dlfn.ops._information import ratio
 
 __all__ = ["bayes", "conditional", "independent", "marginal"]
 
@@ -30,7 +32,8 @@ def marginal(joint: Any, axes: Axes, *, names: Sequence[str] | None = None) -> j
         names: of the axes, if they have any.
 
     Raises:
-        InputError: on integers, an axis that does not exist, and known entries that are negative or do not sum to one.
+        InputError: on integers, an axis that does not exist or is named twice, and known entries that are negative or
+            do not sum to one.
 
     Source: 004 probability.
 
@@ -110,9 +113,9 @@ def independent(joint: Any, *, rtol: float | None = None) -> jax.Array:
 
     Args:
         joint: probabilities that sum to one.
-        rtol: how far, relative to the greater side, the two may differ; 1000 units of rounding unless given. Tables
-            from data are never independent to that accuracy: for those there is
-            :func:`dlfn.statistics.chi_squared_test`.
+        rtol: how far, relative to the greater side, the two may differ; unless given 1000 units of rounding of the
+            sums, which of half types are taken in float32, and 8 of the entries. Tables from data are never
+            independent to that accuracy: for those there is :func:`dlfn.statistics.chi_squared_test`.
 
     Returns:
         A boolean scalar.
@@ -126,11 +129,12 @@ def independent(joint: Any, *, rtol: float | None = None) -> jax.Array:
     True False
     """
     joint = _table("independent", joint)
+    wide = upcast(joint)
     if rtol is None:
-        rtol = 1000 * float(jnp.finfo(joint.dtype).eps)
+        rtol = 1000 * float(jnp.finfo(wide.dtype).eps) + 8 * float(jnp.finfo(joint.dtype).eps)
     if not rtol >= 0:
         raise InputError(f"independent: rtol is {rtol!r}, and must be 0 or more")
-    product = jnp.ones_like(joint)
+    joint, product = wide, jnp.ones_like(wide)
     for axis in range(joint.ndim):
         product = product * jnp.sum(joint, tuple(other for other in range(joint.ndim) if other != axis), keepdims=True)
     # The table sums to one only up to rounding, and the product has a factor of that for each axis.
@@ -140,9 +144,7 @@ def independent(joint: Any, *, rtol: float | None = None) -> jax.Array:
 
 def _per(joint: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     """joint divided by its sum over the axes."""
-    total = jnp.sum(joint, axes, keepdims=True)
-    impossible = total == 0
-    return jnp.where(impossible, jnp.nan, joint / jnp.where(impossible, jnp.ones_like(total), total))
+    return ratio(joint, jnp.sum(joint, axes, keepdims=True), jnp.nan)
 
 
 def _table(op: str, joint: Any) -> jax.Array:
@@ -161,15 +163,19 @@ def _axes(op: str, argument: str, axes: Axes, joint: jax.Array, names: Sequence[
             f"{describe(joint)}"
         )
     # A string is one name, or with names of one letter several.
-    if isinstance(axes, int) or (isinstance(axes, str) and axes in known):
+    if not isinstance(axes, Sequence) or (isinstance(axes, str) and (axes in known or not set(axes) <= set(known))):
         axes = [axes]
-    return [_axis(op, argument, axis, joint, known) for axis in axes]
+    found = [_axis(op, argument, axis, joint, known) for axis in axes]
+    if len(set(found)) != len(found):
+        raise InputError(f"{op}: {argument} is {axes!r}, and must not name an axis twice")
+    return found
 
 
 def _axis(op: str, argument: str, axis: Any, joint: jax.Array, names: list[str]) -> int:
-    if isinstance(axis, int) and -joint.ndim <= axis < joint.ndim:
-        return axis % joint.ndim
-    if axis in names:
-        return names.index(axis)
+    if isinstance(axis, str):
+        if axis in names:
+            return names.index(axis)
+    elif hasattr(axis, "__index__") and -joint.ndim <= operator.index(axis) < joint.ndim:
+        return operator.index(axis) % joint.ndim
     known = f"a number below {joint.ndim}" + (f" or one of {', '.join(map(repr, names))}" if names else "")
     raise InputError(f"{op}: {argument} has the axis {axis!r}, and must name axes of joint: each is {known}")

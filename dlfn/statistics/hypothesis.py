@@ -4,8 +4,9 @@ The p-value is the probability, if :math:`H_0` is true, of data at least as extr
 :math:`H_0` where it is below a level :math:`\alpha` that was chosen before. "two-sided" takes deviations in both
 directions for extreme, "greater" and "less" only those in one.
 
-All work under ``jit`` and ``vmap``. p-values are exact to about 1e-12 in float64 and 3e-5 in float32 (relative), far
-into the tails.
+All work under ``jit`` and ``vmap``. There values are not known, and a std that is not positive, negative counts, a row
+of zeros and expected counts of another sum give nan. p-values are exact to about 1e-12 in float64 and 3e-5 in float32
+(relative), far into the tails.
 """
 
 from typing import Any, NamedTuple
@@ -14,11 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, holds, upcast
+from dlfn.ops._common import describe, require_values
 from dlfn.ops._densities import require_counts, require_positive
+from dlfn.statistics._samples import check_alternative, numbers, welch
 from dlfn.statistics._tails import chi_squared_tail, normal_tail, t_tail
 
-__all__ = ["Result", "check_alternative", "chi_squared_test", "numbers", "welch", "welch_t_test", "z_test"]
+__all__ = ["Result", "chi_squared_test", "welch_t_test", "z_test"]
 
 
 class Result(NamedTuple):
@@ -27,26 +29,6 @@ class Result(NamedTuple):
     statistic: jax.Array
     p_value: jax.Array
     df: jax.Array | None = None
-
-
-def numbers(op: str, name: str, x: Any, least: int = 1) -> jax.Array:
-    """x as floating point, with so many observations along its last axis."""
-    x = jnp.asarray(x)
-    if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
-        raise InputError(f"{op}: {name} is {describe(x)}, and must be numbers")
-    if x.ndim == 0 or x.shape[-1] < least:
-        count = "no" if x.size == 0 else "one"
-        why = "; the spread of one is not known" if least > 1 else ""
-        raise InputError(
-            f"{op}: {name} is {describe(x)} and has {count} observation{'s' * (count == 'no')}, and must have at least "
-            f"{least} along its last axis{why}"
-        )
-    return upcast(x) if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
-
-
-def check_alternative(op: str, alternative: str) -> None:
-    if alternative not in ("two-sided", "less", "greater"):
-        raise InputError(f"{op}: alternative is {alternative!r}, and must be 'two-sided', 'less' or 'greater'")
 
 
 def _p_value(tail: Any, statistic: jax.Array, alternative: str) -> jax.Array:
@@ -81,7 +63,8 @@ def z_test(x: Any, mean: Any, std: Any, *, alternative: str = "two-sided") -> Re
     x = numbers("z_test", "x", x)
     mean, std = jnp.asarray(mean, x.dtype), jnp.asarray(std, x.dtype)
     require_positive("z_test", "std", std)
-    z = jnp.mean(x - mean[..., None], axis=-1) * x.shape[-1] ** 0.5 / jnp.where(std > 0, std, jnp.nan)
+    std = jnp.where((std > 0) & (std < jnp.inf), std, jnp.nan)
+    z = jnp.mean(x - mean[..., None], axis=-1) * x.shape[-1] ** 0.5 / std
     return Result(z, _p_value(normal_tail, z, alternative))
 
 
@@ -119,20 +102,6 @@ def welch_t_test(a: Any, b: Any, *, alternative: str = "two-sided") -> Result:
     return Result(t, _p_value(lambda t: t_tail(t, df), t, alternative), df)
 
 
-def welch(op: str, a: Any, b: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The difference of the means, its standard error, and the degrees of freedom."""
-    a, b = numbers(op, "a", a, 2), numbers(op, "b", b, 2)
-    # From the first observation, so that equal ones have no spread at all.
-    da, db = a - a[..., :1], b - b[..., :1]
-    ma, mb = (jnp.mean(d, axis=-1, keepdims=True) for d in (da, db))
-    va, vb = (jnp.var(d, axis=-1, ddof=1) / d.shape[-1] for d in (da, db))
-    difference = (a[..., 0] - b[..., 0]) + (ma - mb)[..., 0]
-    total = va + vb
-    share = jnp.where(total > 0, va / jnp.where(total > 0, total, 1.0), 0.5)
-    df = 1 / (share**2 / (a.shape[-1] - 1) + (1 - share) ** 2 / (b.shape[-1] - 1))
-    return difference, jnp.sqrt(total), df
-
-
 def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> Result:
     r"""Pearson's test of counts, :math:`\chi^2 = \sum_i (O_i - E_i)^2 / E_i`.
 
@@ -160,7 +129,7 @@ def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> R
     counts = jnp.asarray(observed)
     require_counts(op, "observed", counts)
     counts = numbers(op, "observed", counts, 1)
-    _require_known(op, "observed", counts >= 0, "has a negative entry, and counts must be 0 or more")
+    require_values(op, "observed", counts, counts >= 0, "0 or more, as counts are")
     if counts.ndim > 2 or min(counts.shape) < 2:
         raise InputError(
             f"{op}: observed is {describe(counts)}, and must be (k,), or a table (r, c), with two categories at least"
@@ -172,32 +141,30 @@ def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> R
         df = (counts.shape[0] - 1) * (counts.shape[1] - 1)
         rows, columns = (jnp.sum(counts, axis, keepdims=True) for axis in (1, 0))
         for axis, sums in (("row", rows), ("column", columns)):
-            _require_known(op, "observed", sums > 0, f"has a {axis} of zeros, which says nothing; leave it out")
+            require_values(
+                op, f"the sum of each {axis} of observed", sums, sums > 0, "positive: leave out what was never observed"
+            )
         means = rows * (columns / jnp.sum(counts))
     else:
         raise InputError(f"{op}: a table is tested for independence, without expected and ddof; flatten it to (k,)")
     if df < 1:
         raise InputError(f"{op}: ddof is {ddof}, which leaves {df} degrees of freedom of {describe(counts)}")
     statistic = jnp.sum((counts - means) ** 2 / means)
+    statistic = jnp.where(jnp.all(counts >= 0), statistic, jnp.nan)
     df = jnp.asarray(df, counts.dtype)
     return Result(statistic, chi_squared_tail(statistic, df), df)
 
 
 def _expected(op: str, counts: jax.Array, expected: Any) -> jax.Array:
     total = jnp.sum(counts)
-    _require_known(op, "observed", total > 0, "has no counts but zeros")
+    require_values(op, "the sum of observed", total, total > 0, "positive")
     if expected is None:
         return jnp.broadcast_to(total / counts.size, counts.shape)
     expected = numbers(op, "expected", expected).astype(counts.dtype)
     if expected.shape != counts.shape:
         raise InputError(f"{op}: expected is {describe(expected)}, and must be like observed, {describe(counts)}")
     require_positive(op, "expected", expected)
-    gap = jnp.abs(jnp.sum(expected) - total)
-    close = gap <= float(jnp.finfo(counts.dtype).eps) ** 0.5 * total
-    _require_known(op, "expected", close, "must have the sum of observed; multiply probabilities by that sum")
+    gap = jnp.sum(expected) - total
+    close = jnp.abs(gap) <= float(jnp.finfo(counts.dtype).eps) ** 0.5 * total
+    require_values(op, "the sum of expected", gap + total, close, "that of observed; multiply probabilities by it")
     return jnp.where(close & jnp.all(expected > 0), expected, jnp.nan)
-
-
-def _require_known(op: str, name: str, condition: jax.Array, what: str) -> None:
-    if not holds(condition):
-        raise InputError(f"{op}: {name} {what}")

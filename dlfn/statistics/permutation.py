@@ -12,7 +12,8 @@ import numpy as np
 
 from dlfn.core import InputError
 from dlfn.ops._common import describe
-from dlfn.statistics.hypothesis import Result, check_alternative, numbers
+from dlfn.statistics._samples import check_alternative, numbers
+from dlfn.statistics.hypothesis import Result
 
 __all__ = ["permutation_test"]
 

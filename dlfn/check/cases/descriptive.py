@@ -97,6 +97,8 @@ register(
             Trap("4: constant data", ([0.1] * 4, [3e38] * 4), {0: [0.0] * 4, 1: [0.0] * 4}, value=0.0),
             Trap("large and small", ([1e25, -1e25], [1e-30, -1e-30]), {0: [5e-31, -5e-31], 1: [5e24, -5e24]},
                  value=1e-5),
+            Trap("constant data, both large", ([1e25] * 3, [1e25] * 3), {0: [0.0] * 3, 1: [0.0] * 3}, value=0.0),
+            Trap("at both ends of the range", ([3e38, -3e38], [2e-38, -2e-38]), {0: [1e-38, -1e-38]}, value=6.0),
         ),
         (Bench("rows of (1024, 1024)", (_SQUARE, _SQUARE), {"plain": _plain_covariance}, **_ROWS),),
     )

@@ -27,7 +27,7 @@ register(
         ops.sqrt,
         SAFE,
         (Case(lambda lead: (uniform(0.1, 4.0, *lead, 5),), oracle=lambda torch, x: torch.sqrt(x)),),
-        (Trap("7: slope 0 at 0 and below", ([0.0, 4.0, -1.0],), {0: [0.0, 0.25, 0.0]}, value=[0.0, 2.0, NAN]),),
+        (Trap("7: slope 0 at 0", ([0.0, 4.0, -1.0, NAN],), {0: [0.0, 0.25, NAN, NAN]}, value=[0.0, 2.0, NAN, NAN]),),
         (Bench("(1024, 1024)", (uniform(0.1, 4.0, 1024, 1024),), {"jnp": jnp.sqrt}),),
     )
 )
@@ -105,6 +105,7 @@ register(
         (
             Trap("20: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[0.0]),
             Trap("at y = 0", ([2.0], [0.0]), {0: [-INF], 1: [INF]}, value=[-INF]),
+            Trap("where y is nan", ([0.0, 0.0], [NAN, INF]), {0: [NAN, INF], 1: [NAN, 0.0]}, value=[NAN, 0.0]),
         ),
         (Bench("(1024, 1024)", (_SQUARE, uniform(0.1, 2.0, 1024, 1024)), {"jax": jax.scipy.special.xlogy}),),
     )
