@@ -111,14 +111,14 @@ def test_from_logits_everything_is_finite():
 GOOD = jnp.array([0.5, 0.25, 0.25])
 BAD = jnp.array([0.5, 0.5, 0.5])
 REFUSED = [
-    (lambda: ops.entropy(BAD), ["entropy: p is float32[3] and sums to 1.5", "sum to 1 along axis 0"]),
+    (lambda: ops.entropy(BAD), ["entropy: the sum of p along axis 0 is 1.5", "divide p by it"]),
     (lambda: ops.entropy(jnp.array([1.5, -0.5])), ["entropy: p has the entry -0.5", "ops.softmax(p)"]),
     (lambda: ops.entropy(jnp.array([jnp.nan, 1.0])), ["entropy: p has the entry nan"]),
-    (lambda: ops.cross_entropy(GOOD, BAD), ["cross_entropy: q is float32[3] and sums to 1.5"]),
-    (lambda: ops.relative_entropy(BAD, GOOD), ["relative_entropy: p is float32[3] and sums to 1.5"]),
-    (lambda: ops.mutual_information(jnp.ones((2, 2))), ["mutual_information: joint", "sums to 4", "axis (0, 1)"]),
+    (lambda: ops.cross_entropy(GOOD, BAD), ["cross_entropy: the sum of q along axis 0 is 1.5"]),
+    (lambda: ops.relative_entropy(BAD, GOOD), ["relative_entropy: the sum of p along axis 0 is 1.5"]),
+    (lambda: ops.mutual_information(jnp.ones((2, 2))), ["mutual_information: the sum of joint along axis (0, 1) is 4"]),
     (lambda: ops.conditional_entropy(GOOD), ["conditional_entropy: joint is float32[3]", "two axes (..., X, Y)"]),
-    (lambda: jax.grad(ops.entropy)(BAD), ["entropy: p is float32[3] and sums to 1.5"]),
+    (lambda: jax.grad(ops.entropy)(BAD), ["entropy: the sum of p along axis 0 is 1.5"]),
     (lambda: ops.entropy(GOOD, base=1), ["entropy: base is 1"]),
     (lambda: ops.entropy(GOOD, axis=1), ["entropy: axis is 1"]),
     (lambda: ops.entropy(jnp.float32(1)), ["entropy: p is the scalar"]),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -18,18 +19,19 @@ __all__ = [
     "check_reduction",
     "describe",
     "dot",
-    "holds",
     "in_shape_of",
     "is_explicit",
     "like",
     "power",
     "reduce",
     "require_axes",
+    "require_broadcast",
     "require_distribution",
     "require_float",
     "require_focus",
     "require_rank",
     "require_same_shape",
+    "require_values",
     "sharded_along",
     "sum_dtype",
     "upcast",
@@ -146,29 +148,45 @@ def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other:
         )
 
 
-def holds(condition: jax.Array) -> bool:
-    """Whether a condition on values holds everywhere, or is not known: under jit and vmap there are no values yet."""
+def require_values(op: str, name: str, x: Any, condition: jax.Array, must_be: str) -> None:
+    """``condition``, of the shape of x, must hold for every entry, or not be known: under jit and vmap there are no
+    values yet."""
     try:
-        return bool(jnp.all(condition))
+        if jnp.all(condition):
+            return
     except jax.errors.ConcretizationTypeError:
-        return True
+        return
+    bad = jnp.ravel(lax.stop_gradient(x))[jnp.argmin(condition)]
+    found = "is" if jnp.ndim(x) == 0 else "has the entry"
+    raise InputError(f"{op}: {name} {found} {float(bad):.6g}, and must be {must_be}")
+
+
+def require_broadcast(op: str, but: int = 0, /, **arrays: jax.Array) -> None:
+    """The shapes must broadcast, without the last ``but`` axes."""
+    shapes = [array.shape[: -but or None] for array in arrays.values()]
+    try:
+        jnp.broadcast_shapes(*shapes)
+    except ValueError:
+        shown = [f"{name} is {describe(array)}" for name, array in arrays.items()]
+        raise InputError(
+            f"{op}: {_listed(shown)}: their {'leading axes' if but else 'shapes'} {_listed(map(list, shapes))} do not "
+            "broadcast; pairs of sizes must be equal, or one of them 1: give what has fewer axes the missing ones by "
+            "x[..., None]"
+        ) from None
+
+
+def _listed(parts: Iterable[Any]) -> str:
+    *most, last = map(str, parts)
+    return f"{', '.join(most)} and {last}"
 
 
 def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...]) -> None:
     """Where the values are known, they must not be negative, and sum to 1 up to the root of their dtype's precision."""
-    values = upcast(lax.stop_gradient(p))
-    if not holds(values >= 0):
-        raise InputError(
-            f"{op}: {name} has the entry {float(jnp.min(values)):.6g}, and must be probabilities, which are 0 or more; "
-            f"of logits they are ops.softmax({name})"
-        )
-    total = jnp.sum(values, axes)
-    if not holds(jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5):
-        worst = total.ravel()[jnp.argmax(jnp.abs(total - 1))]
-        raise InputError(
-            f"{op}: {name} is {describe(p)} and sums to {float(worst):.6g}, and probabilities must sum to 1 along axis "
-            f"{axes[0] if len(axes) == 1 else axes}; divide {name} by its sum"
-        )
+    require_values(op, name, p, p >= 0, f"0 or more, as probabilities are; of logits they are ops.softmax({name})")
+    total = jnp.sum(upcast(p), axes)
+    close = jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5
+    along = f"along axis {axes[0] if len(axes) == 1 else axes}"
+    require_values(op, f"the sum of {name} {along}", total, close, f"1, as of probabilities; divide {name} by it")
 
 
 def check_reduction(op: str, reduction: Any, shape: tuple[Any, ...]) -> None:

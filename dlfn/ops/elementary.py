@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, sum_dtype, upcast
+from dlfn.core import Op
+from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
 from dlfn.ops._scaled import finite, root, root_or_one, scale
 
 __all__ = ["atan2", "hypot", "power", "sqrt", "xlogy"]
@@ -38,13 +38,7 @@ def _of_two(
             require_float(op, names[0], a)
             if not (integer and jnp.issubdtype(b.dtype, jnp.integer)):
                 require_float(op, names[1], b)
-            try:
-                jnp.broadcast_shapes(a.shape, b.shape)
-            except ValueError:
-                raise InputError(
-                    f"{op}: {names[0]} is {describe(a)} and {names[1]} is {describe(b)}, and they must broadcast "
-                    "against each other; add axes of size 1, or transpose one of them"
-                ) from None
+            require_broadcast(op, **dict(zip(names, (a, b))))
 
         def widened(a, b):
             dtype = sum_dtype(_common_dtype(a, b))

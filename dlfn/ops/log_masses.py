@@ -17,14 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import Op
-from dlfn.ops._common import upcast
+from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
     cotangent,
     is_whole,
     or_nan,
     or_one,
-    require_broadcast,
     require_chances,
     require_counts,
     require_trials,

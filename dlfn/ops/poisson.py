@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import Op
-from dlfn.ops._common import upcast
+from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
     cotangent,
     is_whole,
     or_nan,
     or_one,
-    require_broadcast,
     require_counts,
     require_expected,
 )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, holds, upcast
+from dlfn.ops._common import describe, require_values, upcast
 from dlfn.ops._densities import require_counts, require_positive
 from dlfn.statistics._tails import chi_squared_tail, normal_tail, t_tail
 
@@ -160,7 +160,7 @@ def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> R
     counts = jnp.asarray(observed)
     require_counts(op, "observed", counts)
     counts = numbers(op, "observed", counts, 1)
-    _require_known(op, "observed", counts >= 0, "has a negative entry, and counts must be 0 or more")
+    require_values(op, "observed", counts, counts >= 0, "0 or more, as counts are")
     if counts.ndim > 2 or min(counts.shape) < 2:
         raise InputError(
             f"{op}: observed is {describe(counts)}, and must be (k,), or a table (r, c), with two categories at least"
@@ -172,7 +172,9 @@ def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> R
         df = (counts.shape[0] - 1) * (counts.shape[1] - 1)
         rows, columns = (jnp.sum(counts, axis, keepdims=True) for axis in (1, 0))
         for axis, sums in (("row", rows), ("column", columns)):
-            _require_known(op, "observed", sums > 0, f"has a {axis} of zeros, which says nothing; leave it out")
+            require_values(
+                op, f"the sum of each {axis} of observed", sums, sums > 0, "positive: leave out what was never observed"
+            )
         means = rows * (columns / jnp.sum(counts))
     else:
         raise InputError(f"{op}: a table is tested for independence, without expected and ddof; flatten it to (k,)")
@@ -185,19 +187,14 @@ def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> R
 
 def _expected(op: str, counts: jax.Array, expected: Any) -> jax.Array:
     total = jnp.sum(counts)
-    _require_known(op, "observed", total > 0, "has no counts but zeros")
+    require_values(op, "the sum of observed", total, total > 0, "positive")
     if expected is None:
         return jnp.broadcast_to(total / counts.size, counts.shape)
     expected = numbers(op, "expected", expected).astype(counts.dtype)
     if expected.shape != counts.shape:
         raise InputError(f"{op}: expected is {describe(expected)}, and must be like observed, {describe(counts)}")
     require_positive(op, "expected", expected)
-    gap = jnp.abs(jnp.sum(expected) - total)
-    close = gap <= float(jnp.finfo(counts.dtype).eps) ** 0.5 * total
-    _require_known(op, "expected", close, "must have the sum of observed; multiply probabilities by that sum")
+    gap = jnp.sum(expected) - total
+    close = jnp.abs(gap) <= float(jnp.finfo(counts.dtype).eps) ** 0.5 * total
+    require_values(op, "the sum of expected", gap + total, close, "that of observed; multiply probabilities by it")
     return jnp.where(close & jnp.all(expected > 0), expected, jnp.nan)
-
-
-def _require_known(op: str, name: str, condition: jax.Array, what: str) -> None:
-    if not holds(condition):
-        raise InputError(f"{op}: {name} {what}")
