@@ -112,12 +112,36 @@ class PCA:
         return cls(*_principal(x, k))
 
     def transform(self, x: Any) -> jax.Array:
-        """(..., features) to coordinates along the components, (..., k)."""
+        """Coordinates along the components.
+
+        Args:
+            x: (..., features).
+
+        Returns:
+            (..., k), in the common dtype with the fit.
+
+        Raises:
+            InputError: on an argument that is not floating point, or has another number of features than the fit.
+        """
         x = self._checked("x", x, self.mean.shape[0])
         return ops.linear(x - self.mean, self.components.T)
 
     def inverse_transform(self, z: Any) -> jax.Array:
-        """(..., k) to the points (..., features) that have these coordinates, and none beside the components."""
+        """The points that have these coordinates, and lie in the space of the components.
+
+        Args:
+            z: (..., k).
+
+        Returns:
+            (..., features), in the common dtype with the fit.
+
+        Raises:
+            InputError: on an argument that is not floating point, or has another number of coordinates than the fit.
+
+        >>> pca = PCA.fit(jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]), 1)
+        >>> print(pca.inverse_transform(jnp.zeros(1)))
+        [2. 2.]
+        """
         z = self._checked("z", z, self.components.shape[0])
         return ops.linear(z, self.components) + self.mean
 

@@ -65,7 +65,7 @@ class Perceptron(NamedTuple):
 
 
 def perceptron(
-    x: Any, targets: Any, *, learning_rate: float = 1.0, passes: int = 100, record: bool = False
+    x: Any, targets: Any, *, learning_rate: Any = 1.0, passes: int = 100, record: bool = False
 ) -> Perceptron:
     r"""Perceptron rule, :math:`\Delta w = \eta (t - \hat y) x` with :math:`\hat y = \operatorname{sign}(w^\top x)`.
 
@@ -180,12 +180,12 @@ class Regression:
         """The expected y: the score, the probability of 1, or the probabilities of the classes."""
         return self.probabilities(self.scores(params, x))
 
-    def loss(self, params: Any, x: Any, y: Any, *, l2: float = 0.0) -> jax.Array:
+    def loss(self, params: Any, x: Any, y: Any, *, l2: Any = 0.0) -> jax.Array:
         """J, a scalar. :func:`jax.grad` and :func:`dlfn.backprop` of it agree with :meth:`gradient`."""
         params, x, y, l2 = self._checked(params, x, y, l2)
         return self.op(self._scores(params, x), y) + _penalty(params, l2)
 
-    def gradient(self, params: Any, x: Any, y: Any, *, l2: float = 0.0) -> Any:
+    def gradient(self, params: Any, x: Any, y: Any, *, l2: Any = 0.0) -> Any:
         r""":math:`\nabla J` in closed form, of the tree of the parameters."""
         return self._loss_and_gradient(*self._checked(params, x, y, l2))[1]
 
@@ -196,7 +196,7 @@ class Regression:
         *,
         steps: int = 1000,
         learning_rate: Any = None,
-        l2: float = 0.0,
+        l2: Any = 0.0,
         params: Any = None,
         classes: int | None = None,
     ) -> Fit:
@@ -215,7 +215,7 @@ class Regression:
         Raises:
             InputError: as above, and on a number of steps or classes that is none.
         """
-        x, y = _data(self.name, x, y, "y")
+        x, y = _data(self.name, x, y)
         if not (isinstance(steps, int) and steps >= 0):
             raise InputError(f"{self.name}: steps is {steps!r}, and must be an int, 0 or more")
         if params is None:
@@ -226,7 +226,7 @@ class Regression:
             learning_rate = self.longest_step(x, l2, "b" in params)
         return self._descend(params, x, y, jnp.asarray(learning_rate, x.dtype), l2, steps=steps)
 
-    def longest_step(self, x: Any, l2: float = 0.0, bias: bool = True) -> jax.Array:
+    def longest_step(self, x: Any, l2: Any = 0.0, bias: bool = True) -> jax.Array:
         r"""The learning rate with which no step makes J larger: one over the bound of its curvature,
         :math:`c\, \lambda_{\max}(X^\top X) / N + \lambda`; 1 where that is 0. With a bias X has a column of ones."""
         x, l2 = _data(self.name, x)[0], _strength(self.name, l2)
@@ -271,12 +271,14 @@ class Regression:
 
     def _checked(self, params, x, y=None, l2=0.0):
         """The arguments as arrays, in the dtype to compute in."""
-        x, y = _data(self.name, x, y, "y")
+        x, y = _data(self.name, x, y)
         if not (isinstance(params, dict) and {"w"} <= set(params) <= {"w", "b"}):
             raise InputError(f"{self.name}: params is {params!r:.60}, and must be a dictionary of 'w', and 'b' or none")
         params = jax.tree.map(jnp.asarray, params)
         for name, param in params.items():
             require_float(self.name, f"params[{name!r}]", param)
+        dtype = jnp.result_type(x, *params.values())
+        x, params = jax.tree.map(lambda part: part.astype(dtype), (x, params))
         w, ids = params["w"], self.op is ops.softmax_cross_entropy
         outputs = w.shape[-1:] if ids else ()
         if w.shape != (x.shape[1], *outputs) or ("b" in params and params["b"].shape != outputs):

@@ -159,6 +159,14 @@ def test_data_without_curvature_have_a_longest_step():
     assert jnp.isfinite(linear_regression.fit(1e-22 * jnp.ones((3, 2)), jnp.ones(3), params=start).losses).all()
 
 
+@MODELS
+def test_half_types_are_fitted_in_float32(model):
+    x, y = jnp.eye(3, 2, dtype=jnp.bfloat16), jnp.array([0, 1, 1])
+    start = {"w": jnp.zeros((2, *[2] * (model is softmax_regression)), jnp.bfloat16)}
+    fit = model.fit(x, y, params=start, steps=2)
+    assert fit.params["w"].dtype == fit.losses.dtype == model.scores(start, x).dtype == jnp.float32
+
+
 def test_mistakes_are_refused(refused):
     x, y = jnp.ones((4, 2)), jnp.array([0, 1, 1, 0])
     refused(lambda: perceptron(x, y), ["perceptron: targets has the entry 0", "2 * targets - 1"])
