@@ -13,7 +13,7 @@ from jax import lax
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.linalg import require_homogeneous, rotation, scaling, translation
-from dlfn.ops._common import describe, require_float, sum_dtype
+from dlfn.ops._common import describe, require_float, require_values, sum_dtype
 
 __all__ = ["affine", "crop", "flip", "noise", "random_affine"]
 
@@ -35,7 +35,8 @@ def affine(images: Any, matrix: Any, *, fill: float = 0.0) -> jax.Array:
 
     Raises:
         InputError: on images that are not floating point or have other than four axes, on matrices that do not fit, and
-            on singular ones (inside ``jit`` these make images of ``fill``).
+            on singular ones and other last rows (inside ``jit`` singular matrices make images of ``fill``, and the last
+            row is not read). Matrices that are not finite make images of nan.
 
     Source: 004 linear algebra and applications.
 
@@ -51,9 +52,14 @@ def affine(images: Any, matrix: Any, *, fill: float = 0.0) -> jax.Array:
     n = images.shape[0]
     if matrix.ndim > 3 or matrix.shape[:-2] not in ((), (n,)):
         raise InputError(f"affine: matrix is {describe(matrix)}, and must be (3, 3), or ({n}, 3, 3) for {n} images")
+    last = matrix[..., 2, :]
+    affine_or_nan = (last == jnp.array([0, 0, 1])) | jnp.isnan(last)
+    must_be = "(0, 0, 1), as nothing here makes perspective"
+    require_values("affine", "the last row of matrix", last, affine_or_nan, must_be)
     dtype = jnp.promote_types(sum_dtype(images.dtype), matrix.dtype)
     back = jnp.broadcast_to(ops.inverse(matrix.astype(dtype)), (n, 3, 3))
-    return _warped(images, back, jnp.asarray(fill, dtype))
+    known = jnp.isfinite(matrix).all((-2, -1))[..., None, None, None]
+    return jnp.where(known, _warped(images, back, jnp.asarray(fill, dtype)), jnp.nan)
 
 
 @jax.jit
@@ -72,7 +78,7 @@ def _warped(images, back, fill):
 def _bilinear(images, row, column, fill):
     """Values at the places (N, H, W) between pixels."""
     n, height, width, _ = images.shape
-    # A place that is far off, or no number, is as good as one just outside.
+    # A place that is far off, or no number as of singular matrices, is as good as one just outside.
     row, column = (
         jnp.where((place > -2) & (place < size + 1), place, -2.0) for place, size in ((row, height), (column, width))
     )
@@ -102,9 +108,15 @@ def random_affine(
     r"""Each image turned, scaled and shifted at random, by :func:`affine`.
 
     Args:
+        key: of the random choices.
+        images: (N, H, W, C).
         angle: the largest rotation, in radians, either way.
         scale: the largest change of size: factors are :math:`e^u` with u uniform in [-scale, scale].
         shift: the longest shift, in pixels, along either axis.
+        fill: what is around the images.
+
+    Returns:
+        Of the shape and dtype of the images.
 
     Raises:
         InputError: as :func:`affine`, and on negative bounds.
@@ -135,7 +147,13 @@ def flip(key: jax.Array, images: Any, *, axis: str = "horizontal", probability: 
     """Each image mirrored with a probability.
 
     Args:
+        key: of the random choices.
+        images: (N, H, W, C).
         axis: "horizontal" exchanges left and right, "vertical" top and bottom.
+        probability: of each image to be mirrored, from 0 to 1.
+
+    Returns:
+        Of the shape and dtype of the images.
 
     Raises:
         InputError: on images that are not floating point or have other than four axes, on an unknown axis, and on a
@@ -161,12 +179,14 @@ def crop(
     """A random window of each image, after padding it on all sides.
 
     Args:
+        key: of the random choices.
+        images: (N, H, W, C).
         padding: pixels, 0 or more.
         size: (height, width) of the window; that of the images by default.
         fill: what the padding is made of.
 
     Returns:
-        (N, *size, C).
+        (N, *size, C), in the dtype of the images.
 
     Raises:
         InputError: on images that are not floating point or have other than four axes, on a negative padding, and on a
@@ -198,7 +218,12 @@ def noise(key: jax.Array, images: Any, *, std: float) -> jax.Array:
     r"""Normal noise on every pixel, :math:`x \mapsto x + \sigma \epsilon`.
 
     Args:
+        key: of the random choices.
+        images: (N, H, W, C).
         std: :math:`\sigma`, 0 or more.
+
+    Returns:
+        Of the shape and dtype of the images.
 
     Raises:
         InputError: on images that are not floating point or have other than four axes, and on a negative std.

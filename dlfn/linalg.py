@@ -15,6 +15,7 @@ from jax.core import Tracer
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.ops._common import describe, require_float, sum_dtype
+from dlfn.ops.eigen import signs
 from dlfn.ops.linear_systems import require_square
 
 __all__ = ["PCA", "eig", "rotation", "scaling", "transform_points", "translation"]
@@ -64,7 +65,8 @@ class PCA:
     Attributes:
         mean: (features,).
         components: (k, features): the rows are the first k columns of V, orthonormal, the most variance first. Of each,
-            the largest component is positive.
+            the largest component is positive: the first, where more than one are equal up to the root of the dtype's
+            precision.
         explained_variance: (k,), the variances :math:`\sigma_i^2 / (N - 1)` along the components.
         explained_variance_ratio: (k,), these over the total variance; 0 for data without variance.
 
@@ -110,12 +112,36 @@ class PCA:
         return cls(*_principal(x, k))
 
     def transform(self, x: Any) -> jax.Array:
-        """(..., features) to coordinates along the components, (..., k)."""
+        """Coordinates along the components.
+
+        Args:
+            x: (..., features).
+
+        Returns:
+            (..., k), in the common dtype with the fit.
+
+        Raises:
+            InputError: on an argument that is not floating point, or has another number of features than the fit.
+        """
         x = self._checked("x", x, self.mean.shape[0])
         return ops.linear(x - self.mean, self.components.T)
 
     def inverse_transform(self, z: Any) -> jax.Array:
-        """(..., k) to the points (..., features) that have these coordinates, and none beside the components."""
+        """The points that have these coordinates, and lie in the space of the components.
+
+        Args:
+            z: (..., k).
+
+        Returns:
+            (..., features), in the common dtype with the fit.
+
+        Raises:
+            InputError: on an argument that is not floating point, or has another number of coordinates than the fit.
+
+        >>> pca = PCA.fit(jnp.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]), 1)
+        >>> print(pca.inverse_transform(jnp.zeros(1)))
+        [2. 2.]
+        """
         z = self._checked("z", z, self.components.shape[0])
         return ops.linear(z, self.components) + self.mean
 
@@ -132,11 +158,10 @@ def _principal(x, k):
     wide = x.astype(sum_dtype(x.dtype))
     mean = jnp.mean(wide, axis=0)
     _, scale, v = jnp.linalg.svd(wide - mean, full_matrices=False)
-    largest = jnp.take_along_axis(v, jnp.argmax(jnp.abs(v), axis=1, keepdims=True), axis=1)
     variance = scale**2 / (x.shape[0] - 1)
     total = jnp.sum(variance)
     ratio = variance / jnp.where(total == 0, jnp.ones_like(total), total)
-    return [part.astype(x.dtype) for part in (mean, (v * jnp.sign(largest))[:k], variance[:k], ratio[:k])]
+    return [part.astype(x.dtype) for part in (mean, (v * signs(v.T).T)[:k], variance[:k], ratio[:k])]
 
 
 def rotation(theta: Any) -> jax.Array:

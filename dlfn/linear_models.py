@@ -33,13 +33,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.core import Tracer
 
 from dlfn import ops
-from dlfn.core import InputError, Op
-from dlfn.ops._common import describe, require_float, sum_dtype
+from dlfn.core import InputError
+from dlfn.ops._common import describe, require_float, require_values, sum_dtype
 
 __all__ = [
     "Fit", "Perceptron", "Regression", "Steps", "linear_regression", "logistic_regression", "perceptron",
@@ -67,7 +65,7 @@ class Perceptron(NamedTuple):
 
 
 def perceptron(
-    x: Any, targets: Any, *, learning_rate: float = 1.0, passes: int = 100, record: bool = False
+    x: Any, targets: Any, *, learning_rate: Any = 1.0, passes: int = 100, record: bool = False
 ) -> Perceptron:
     r"""Perceptron rule, :math:`\Delta w = \eta (t - \hat y) x` with :math:`\hat y = \operatorname{sign}(w^\top x)`.
 
@@ -78,14 +76,14 @@ def perceptron(
     Args:
         x: (examples, features), without the column of ones.
         targets: (examples,), +1 or -1.
-        learning_rate: :math:`\eta`. As weights begin at 0 it only scales them.
-        passes: the limit.
+        learning_rate: :math:`\eta`, positive. As weights begin at 0 it only scales them.
+        passes: the limit of passes over the examples, which others call epochs.
         record: whether to return all steps. Then all passes are made, those after the last error too, so that ``steps``
             has (passes · examples) entries.
 
     Raises:
         InputError: on empty data, other shapes, data that are not floating point, targets other than +1 and -1 (where
-            they are known: not inside ``jit``), and a limit below 1.
+            they are known: not inside ``jit``), a learning rate that is not positive, and a limit below 1.
 
     Source: 001 section 1.
 
@@ -98,12 +96,14 @@ def perceptron(
     [ 2. -2. -2.] 3 True
     """
     x, targets = _data("perceptron", x, targets, "targets")
-    if targets.ndim != 1:
-        raise InputError(f"perceptron: targets is {describe(targets)}, and must be ({x.shape[0]},)")
-    _require_values("perceptron", "targets", targets, (-1, 1), "+1 or -1; pass 2 * targets - 1 for 0 and 1")
+    learning_rate, targets = jnp.asarray(learning_rate, x.dtype), targets.astype(x.dtype)
+    must_be = "+1 or -1; pass 2 * targets - 1 for 0 and 1"
+    require_values("perceptron", "targets", targets, jnp.abs(targets) == 1, must_be)
+    good = (learning_rate > 0) & (learning_rate < jnp.inf)
+    require_values("perceptron", "learning_rate", learning_rate, good, "positive and finite")
     if not (isinstance(passes, int) and passes >= 1):
         raise InputError(f"perceptron: passes is {passes!r}, and must be an int, 1 or more")
-    return _perceptron(x, targets.astype(x.dtype), jnp.asarray(learning_rate, x.dtype), passes=passes, record=record)
+    return _perceptron(x, targets, learning_rate, passes=passes, record=record)
 
 
 @functools.partial(jax.jit, static_argnames=("passes", "record"))
@@ -121,10 +121,10 @@ def _perceptron(x, targets, learning_rate, *, passes, record):
 
     start = jnp.zeros(x.shape[1] + 1, x.dtype)
     if record:
-        repeated = jax.tree.map(lambda part: jnp.concatenate([part] * passes), examples)
-        weights, steps = lax.scan(step, start, repeated)
-        right = jnp.all((steps.error == 0).reshape(passes, -1), axis=1)
+        weights, steps = lax.scan(lambda weights, _: lax.scan(step, weights, examples), start, length=passes)
+        right = jnp.all(steps.error == 0, axis=1)
         made = jnp.where(jnp.any(right), jnp.argmax(right) + 1, passes)
+        steps = jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:]), steps)
         return Perceptron(weights, made, right[-1], steps)
 
     def one_pass(state):
@@ -145,41 +145,49 @@ class Fit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
-    """A linear model by its loss of the scores; see the top of this module for the equations.
+    r"""A linear model by its loss of the scores; see the top of this module for the equations.
+
+    Of all methods x is (examples, features), y (examples,), params as above, and l2 is :math:`\lambda`, 0 or more. They
+    raise InputError on other shapes, on empty data, on x or params that are not floating point, on labels that are none
+    of the model's and on a negative l2 (where the values are known: not inside ``jit``).
+
+    >>> x, y = jnp.array([[0.0], [1.0]]), jnp.array([0, 1])
+    >>> params = {"w": jnp.array([2.0]), "b": jnp.array(-1.0)}
+    >>> print(logistic_regression.scores(params, x), logistic_regression.predict(params, x))
+    [-1.  1.] [0.26894143 0.7310586 ]
+    >>> print(logistic_regression.loss(params, x, y), logistic_regression.gradient(params, x, y, l2=0.1)["w"])
+    0.3132617 [0.06552929]
+    >>> print(linear_regression.longest_step(x, bias=False))
+    2.0
 
     Attributes:
         name: in errors.
         op: the loss of (scores, y), whose hand-derived backward pass is R / N.
-        static: the loss's configuration.
         curvature: the largest second derivative of an example's loss.
         probabilities: of scores, or the scores themselves.
     """
 
     name: str
-    op: Op
-    static: tuple[tuple[str, Any], ...]
+    op: Callable[..., Any]
     curvature: float
     probabilities: Callable[..., Any]
 
     def scores(self, params: Any, x: Any) -> jax.Array:
         """:math:`X W + b`: (examples,), or (examples, classes)."""
-        scores = ops.matmul(x, params["w"])
-        return scores + params["b"] if "b" in params else scores
+        return self._scores(*self._checked(params, x)[:2])
 
     def predict(self, params: Any, x: Any) -> jax.Array:
         """The expected y: the score, the probability of 1, or the probabilities of the classes."""
         return self.probabilities(self.scores(params, x))
 
-    def loss(self, params: Any, x: Any, y: Any, *, l2: float = 0.0) -> jax.Array:
+    def loss(self, params: Any, x: Any, y: Any, *, l2: Any = 0.0) -> jax.Array:
         """J, a scalar. :func:`jax.grad` and :func:`dlfn.backprop` of it agree with :meth:`gradient`."""
-        x, y = self._checked(x, y, params)
-        value = self.op(self.scores(params, x), y, **dict(self.static))
-        return value + ops.l2_penalty(params["w"], strength=l2) if l2 else value
+        params, x, y, l2 = self._checked(params, x, y, l2)
+        return self.op(self._scores(params, x), y) + _penalty(params, l2)
 
-    def gradient(self, params: Any, x: Any, y: Any, *, l2: float = 0.0) -> Any:
-        """:math:`\\nabla J` in closed form, of the tree of the parameters."""
-        x, y = self._checked(x, y, params)
-        return self._loss_and_gradient(params, x, y, l2)[1]
+    def gradient(self, params: Any, x: Any, y: Any, *, l2: Any = 0.0) -> Any:
+        r""":math:`\nabla J` in closed form, of the tree of the parameters."""
+        return self._loss_and_gradient(*self._checked(params, x, y, l2))[1]
 
     def fit(
         self,
@@ -188,7 +196,7 @@ class Regression:
         *,
         steps: int = 1000,
         learning_rate: Any = None,
-        l2: float = 0.0,
+        l2: Any = 0.0,
         params: Any = None,
         classes: int | None = None,
     ) -> Fit:
@@ -197,33 +205,35 @@ class Regression:
         Args:
             x: (examples, features). Features of very different sizes converge slowly: standardise them.
             y: (examples,): values, 0 and 1, or class ids.
-            learning_rate: :math:`\eta`; by default one over the largest curvature that J can have, with which no step
-                makes J larger.
+            steps: how many, 0 or more.
+            learning_rate: :math:`\eta`; by default :meth:`longest_step`.
+            l2: :math:`\lambda`, 0 or more.
             params: where to start, 0 by default. Without "b" there is no bias.
-            classes: of softmax regression; the largest id of y and one more by default (not inside ``jit``).
+            classes: of softmax regression without params; the largest id of y and one more by default (not inside
+                ``jit``).
 
         Raises:
-            InputError: on empty data, other shapes, data that are not floating point, and labels that are none.
+            InputError: as above, and on a number of steps or classes that is none.
         """
-        x, y = self._checked(x, y, params)
+        x, y = _data(self.name, x, y)
         if not (isinstance(steps, int) and steps >= 0):
             raise InputError(f"{self.name}: steps is {steps!r}, and must be an int, 0 or more")
-        if not l2 >= 0:
-            raise InputError(f"{self.name}: l2 is {l2!r}, and must be a number that is 0 or more")
         if params is None:
             outputs = self._outputs(y, classes)
             params = {"w": jnp.zeros((x.shape[1], *outputs), x.dtype), "b": jnp.zeros(outputs, x.dtype)}
+        params, x, y, l2 = self._checked(params, x, y, l2)
         if learning_rate is None:
             learning_rate = self.longest_step(x, l2, "b" in params)
-        return self._descend(params, x, y, jnp.asarray(learning_rate, x.dtype), jnp.asarray(l2, x.dtype), steps=steps)
+        return self._descend(params, x, y, jnp.asarray(learning_rate, x.dtype), l2, steps=steps)
 
-    def longest_step(self, x: Any, l2: float = 0.0, bias: bool = True) -> jax.Array:
-        r"""One over the bound of the curvature, :math:`c\, \lambda_{\max}(X^\top X) / N + \lambda`; with a bias X has a
-        column of ones."""
+    def longest_step(self, x: Any, l2: Any = 0.0, bias: bool = True) -> jax.Array:
+        r"""The learning rate with which no step makes J larger: one over the bound of its curvature,
+        :math:`c\, \lambda_{\max}(X^\top X) / N + \lambda`; 1 where that is 0. With a bias X has a column of ones."""
+        x, l2 = _data(self.name, x)[0], _strength(self.name, l2)
         columns = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1) if bias else x
         gram = ops.matmul(columns.T, columns) if columns.shape[0] > columns.shape[1] else ops.matmul(columns, columns.T)
-        largest = ops.eigh(gram / x.shape[0])[0][-1]
-        return 1 / (self.curvature * largest + l2)
+        curvature = self.curvature * ops.eigh(gram / x.shape[0])[0][-1] + l2
+        return 1 / jnp.where(curvature < jnp.finfo(x.dtype).smallest_normal, 1, curvature)
 
     @functools.partial(jax.jit, static_argnames=("self", "steps"))
     def _descend(self, params, x, y, learning_rate, l2, *, steps):
@@ -233,15 +243,17 @@ class Regression:
 
         return Fit(*lax.scan(step, params, length=steps))
 
+    def _scores(self, params, x):
+        scores = ops.matmul(x, params["w"])
+        return scores + params["b"] if "b" in params else scores
+
     def _loss_and_gradient(self, params, x, y, l2):
-        scores = self.scores(params, x)
-        _, static = self.op.bind_arguments(scores, y, **dict(self.static))
-        loss, residuals = self.op.forward(scores, y, **static)
-        r = self.op.backward(residuals, jnp.ones_like(loss), **static)[0]  # R / N
+        scores = self._scores(params, x)
+        loss, r = jax.value_and_grad(self.op)(scores, y)  # r is R / N, by the op's rule
         gradient = {"w": ops.matmul(x.T, r) + l2 * params["w"]}
         if "b" in params:
             gradient["b"] = jnp.sum(r, axis=0)
-        return loss + l2 / 2 * jnp.sum(params["w"] ** 2), gradient
+        return loss + _penalty(params, l2), gradient
 
     def _outputs(self, y, classes):
         if self.op is not ops.softmax_cross_entropy:
@@ -249,55 +261,64 @@ class Regression:
                 raise InputError(f"{self.name}: classes is {classes!r}, and is for softmax_regression")
             return ()
         if classes is None:
-            if isinstance(y, Tracer):
-                raise InputError(f"{self.name}: inside jit pass classes=..., as y is not known when it is compiled")
-            classes = int(np.asarray(y).max()) + 1
-        if not isinstance(y, Tracer) and np.asarray(y).max() >= classes:
-            raise InputError(f"{self.name}: y has class {np.asarray(y).max()}, and classes is {classes}")
+            try:
+                classes = max(int(jnp.max(y)), 0) + 1
+            except jax.errors.ConcretizationTypeError:
+                raise InputError(f"{self.name}: pass classes=... inside jit, where y is not known") from None
+        if not (isinstance(classes, int) and classes >= 1):
+            raise InputError(f"{self.name}: classes is {classes!r}, and must be an int, 1 or more")
         return (classes,)
 
-    def _checked(self, x, y, params):
-        x, y = _data(self.name, x, y, "y")
-        if y.ndim != 1:
-            raise InputError(f"{self.name}: y is {describe(y)}, and must be ({x.shape[0]},)")
-        if params is not None and not (isinstance(params, dict) and {"w"} <= set(params) <= {"w", "b"}):
+    def _checked(self, params, x, y=None, l2=0.0):
+        """The arguments as arrays, in the dtype to compute in."""
+        x, y = _data(self.name, x, y)
+        if not (isinstance(params, dict) and {"w"} <= set(params) <= {"w", "b"}):
             raise InputError(f"{self.name}: params is {params!r:.60}, and must be a dictionary of 'w', and 'b' or none")
-        if params is not None and params["w"].shape[:1] != x.shape[1:]:
-            raise InputError(
-                f"{self.name}: params['w'] is {describe(params['w'])} and x is {describe(x)}: the first axis of w must "
-                "have the size of the last of x"
-            )
-        if self.op is ops.softmax_cross_entropy:
+        params = jax.tree.map(jnp.asarray, params)
+        for name, param in params.items():
+            require_float(self.name, f"params[{name!r}]", param)
+        dtype = jnp.result_type(x, *params.values())
+        x, params = jax.tree.map(lambda part: part.astype(dtype), (x, params))
+        w, ids = params["w"], self.op is ops.softmax_cross_entropy
+        outputs = w.shape[-1:] if ids else ()
+        if w.shape != (x.shape[1], *outputs) or ("b" in params and params["b"].shape != outputs):
+            shown = " and ".join(f"params[{name!r}] is {describe(param)}" for name, param in params.items())
+            shapes = "(features, classes) and (classes,)" if ids else "(features,) and ()"
+            raise InputError(f"{self.name}: {shown} for x {describe(x)}, and must be {shapes}")
+        if y is not None and ids:
             if not jnp.issubdtype(y.dtype, jnp.integer):
                 raise InputError(f"{self.name}: y is {describe(y)}, and must be class ids, integers from 0 on")
-            if not isinstance(y, Tracer) and np.asarray(y).min() < 0:
-                raise InputError(f"{self.name}: y has class {np.asarray(y).min()}, and ids are 0 or more")
-            return x, y
-        if self.op is ops.binary_cross_entropy:
-            _require_values(self.name, "y", y, (0, 1), "0 or 1; pass (y + 1) / 2 for -1 and +1")
-        return x, y.astype(x.dtype)
+            require_values(self.name, "y", y, (y >= 0) & (y < w.shape[1]), f"a class id from 0 to {w.shape[1] - 1}")
+        elif y is not None:
+            y = y.astype(x.dtype)
+            if self.op is ops.binary_cross_entropy:
+                good = (y == 0) | (y == 1)
+                require_values(self.name, "y", y, good, "0 or 1; pass (y + 1) / 2 for -1 and +1")
+        return params, x, y, _strength(self.name, l2).astype(x.dtype)
 
 
-def _data(name, x, y, y_name):
-    x, y = jnp.asarray(x), jnp.asarray(y)
+def _data(name, x, y=None, y_name="y"):
+    x = jnp.asarray(x)
     require_float(name, "x", x)
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{name}: x is {describe(x)}, and must be (examples, features), one of each at least")
-    if y.ndim == 0 or y.shape[0] != x.shape[0]:
-        raise InputError(
-            f"{name}: x is {describe(x)} and {y_name} is {describe(y)}: they must have the same number of examples"
-        )
+    if y is not None:
+        y = jnp.asarray(y)
+        if y.shape != x.shape[:1]:
+            raise InputError(f"{name}: {y_name} is {describe(y)} for x {describe(x)}, and must be ({x.shape[0]},)")
     return x.astype(sum_dtype(x.dtype)), y
 
 
-def _require_values(name, of, values, allowed, what):
-    if isinstance(values, Tracer):
-        return
-    wrong = np.setdiff1d(np.asarray(values, np.float64), allowed)
-    if wrong.size:
-        raise InputError(f"{name}: {of} has {wrong[0]:g}, and all must be {what}")
+def _strength(name, l2):
+    l2 = jnp.asarray(l2)
+    require_values(name, "l2", l2, l2 >= 0, "0 or more")
+    return l2
 
 
-linear_regression = Regression("linear_regression", ops.mse, (("half", True),), 1.0, lambda scores: scores)
-logistic_regression = Regression("logistic_regression", ops.binary_cross_entropy, (), 0.25, ops.sigmoid)
-softmax_regression = Regression("softmax_regression", ops.softmax_cross_entropy, (), 0.5, ops.softmax)
+def _penalty(params, l2):
+    return l2 / 2 * jnp.sum(params["w"] ** 2)
+
+
+linear_regression = Regression("linear_regression", functools.partial(ops.mse, half=True), 1.0, lambda scores: scores)
+logistic_regression = Regression("logistic_regression", ops.binary_cross_entropy, 0.25, ops.sigmoid)
+softmax_regression = Regression("softmax_regression", ops.softmax_cross_entropy, 0.5, ops.softmax)

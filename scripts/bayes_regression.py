@@ -10,11 +10,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from dlfn import nn, ops, optimizers
-from scripts._fit import fit, positive
+from scripts._example import fit, positive, pyplot, save, with_plot
 
 NOISE, POINTS, DRAWS = 0.1, 80, 500
 MODEL = nn.Serial(
@@ -29,21 +30,16 @@ def curve(x):
 
 
 def negative_bound(params, x, y, key):
-    """Expected loss of all the data plus the divergence of the weights from their prior, per point."""
+    """What the data lack in log-likelihood, plus the divergence of the weights from their prior, per point."""
     prediction, _ = MODEL.apply(params, (), x, key=key, train=True)
-    misfit = ops.mse(prediction, y, half=True) / NOISE**2
+    misfit = -jnp.mean(ops.normal_log_prob(y, prediction, NOISE))
     kl = sum(layer.kl(params[name]) for name, layer in MODEL.children().items() if params[name])
     return misfit + kl / POINTS
 
 
 def plot(path, grid, predictions, x, y):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     mean, std = predictions.mean(0), predictions.std(0)
-    figure, (above, below) = plt.subplots(
+    figure, (above, below) = pyplot().subplots(
         2, 1, figsize=(7, 5.5), sharex=True, height_ratios=[3, 1], layout="constrained"
     )
     above.fill_between(grid, mean - 2 * std, mean + 2 * std, alpha=0.25, label="mean ± 2 deviations")
@@ -56,15 +52,14 @@ def plot(path, grid, predictions, x, y):
     below.plot(grid, std)
     below.axvspan(-1, 1, color="gray", alpha=0.15, linewidth=0)
     below.set(xlabel="x", ylabel="deviation", ylim=(0, None))
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=positive, default=8000, help="of Adam (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and draws (default: %(default)s)")
-    parser.add_argument("--plot", metavar="FILE", help="writes data, predictions and uncertainty to it")
-    arguments = parser.parse_args(argv)
+    arguments = with_plot(parser, argv, "bayes_regression", "data, predictions and uncertainty")
     rng = np.random.default_rng(arguments.seed)
     x = rng.uniform(-1, 1, (POINTS, 1)).astype(np.float32)
     y = (curve(x) + NOISE * rng.normal(size=x.shape)).astype(np.float32)
@@ -82,9 +77,7 @@ def main(argv=None):
         "deviation of the predictions at x =",
         ", ".join(f"{x:g}: {std[abs(grid - x).argmin()]:.3f}" for x in range(-2, 3)),
     )
-    if arguments.plot:
-        plot(arguments.plot, grid, predictions, x, y)
-        print(f"plot in {arguments.plot}")
+    plot(arguments.plot, grid, predictions, x, y)
     return 0
 
 

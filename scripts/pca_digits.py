@@ -3,7 +3,6 @@
 that the components explain, and of what is left of an image with few of them."""
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -15,18 +14,15 @@ import numpy as np
 from sklearn import datasets, decomposition
 
 from dlfn.linalg import PCA
+from scripts._example import pyplot, save, with_plot
 
 
 def plot(path, x, labels, pca):
-    import matplotlib
-    from matplotlib import pyplot
-
-    matplotlib.use("Agg")
-    figure = pyplot.figure(figsize=(12, 6.2), layout="constrained")
+    figure = pyplot().figure(figsize=(12, 6.2), layout="constrained")
     plane, right = figure.subfigures(1, 2, width_ratios=(1.25, 1))
     axes = plane.subplots()
     z = np.asarray(pca.transform(x))[:, :2]
-    colours = matplotlib.colormaps["tab10"].colors
+    colours = pyplot().get_cmap("tab10").colors
     for digit in range(10):
         of_digit = z[labels == digit]
         axes.scatter(*of_digit.T, s=9, color=colours[digit], alpha=0.55, linewidths=0, label=str(digit))
@@ -62,17 +58,12 @@ def plot(path, x, labels, pca):
             if row == chosen[0]:
                 place.set_title(f"{k} of 64" if k < 64 else "all 64", fontsize=10)
     below.suptitle("images put together again from their first components", fontsize=12)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plot", default="runs/pca_digits.png", metavar="FILE", help="(default: %(default)s)")
-    arguments = parser.parse_args(argv)
-    if importlib.util.find_spec("matplotlib") is None:
-        parser.error("the plot needs matplotlib: pip install matplotlib")
-    Path(arguments.plot).parent.mkdir(parents=True, exist_ok=True)
-
+    arguments = with_plot(parser, argv, "pca_digits", "plane, variance and images")
     digits = datasets.load_digits()
     with jax.enable_x64(True):
         pca = PCA.fit(digits.data)
@@ -83,7 +74,6 @@ def main(argv=None):
         for k in (1, 2, 5, 10, 20, 40):
             print(f"{k:3d} components explain {total[k - 1]:.1%} of the variance")
         plot(arguments.plot, digits.data, digits.target, pca)
-    print(f"plot in {arguments.plot}")
     return 0
 
 

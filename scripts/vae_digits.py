@@ -19,7 +19,7 @@ from sklearn.model_selection import train_test_split
 
 from dlfn import nn, ops, optimizers, weights
 from dlfn.train.data import batch_indices
-from scripts._fit import fit, positive
+from scripts._example import fit, positive, pyplot, save, with_plot
 
 RATE, TOLERANCE, LATENT = 1e-3, 1.02, 8
 ENCODER = nn.Serial(hidden=nn.Linear(256), act=nn.Tanh(), code=nn.Linear(2 * LATENT))
@@ -73,11 +73,6 @@ def fit_in_pytorch(params, batches, noises):
 
 
 def plot(path, params, counts, key):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     @jax.jit
     def decoded(code):
         return ops.sigmoid(DECODER.apply(params["decoder"], (), code)[0])
@@ -89,13 +84,13 @@ def plot(path, params, counts, key):
         "reconstructions": decoded(codes),
         "samples": decoded(jax.random.normal(key, (60, LATENT))),
     }
-    figure, axes = plt.subplots(3, 1, figsize=(6, 5.8), height_ratios=[1, 1, 6], layout="constrained")
+    figure, axes = pyplot().subplots(3, 1, figsize=(6, 5.8), height_ratios=[1, 1, 6], layout="constrained")
     for ax, (title, images) in zip(axes, rows.items()):
         tiles = np.pad(np.asarray(images).reshape(-1, 10, 8, 8), ((0, 0), (0, 0), (1, 1), (1, 1)))
         ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(-1, 100), cmap="gray", vmin=0, vmax=1)
         ax.set_title(title, loc="left", fontsize=10)
         ax.axis("off")
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def main(argv=None):
@@ -104,8 +99,7 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=positive, default=128, help="images in a batch (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: %(default)s)")
     parser.add_argument("--against", choices=["pytorch"], help="what else to train the same model with")
-    parser.add_argument("--plot", metavar="FILE", help="writes test images, reconstructions and samples to it")
-    arguments = parser.parse_args(argv)
+    arguments = with_plot(parser, argv, "vae_digits", "test images, reconstructions and samples")
     images = np.asarray(load_digits().data, np.float32)
     train, test = train_test_split(images, test_size=0.2, random_state=arguments.seed)
     keys = jax.random.split(jax.random.key(arguments.seed), 5)
@@ -122,9 +116,7 @@ def main(argv=None):
     last = min(100, arguments.steps)
     print(f"training ELBO {-losses[-last:].mean():.2f} nats per image (mean of the last {last} of {len(losses)} steps)")
     print(f"test ELBO {-reconstruction - kl:.2f} = {-reconstruction:.2f} of reconstruction − {kl:.2f} of KL")
-    if arguments.plot:
-        plot(arguments.plot, fitted, test, keys[4])
-        print(f"plot in {arguments.plot}")
+    plot(arguments.plot, fitted, test, keys[4])
     if arguments.against is None:
         return 0
     theirs = fit_in_pytorch(params, batches, noise)

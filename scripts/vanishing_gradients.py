@@ -17,7 +17,7 @@ from dlfn import nn
 from dlfn.check import jacobian_norms
 from dlfn.check.compare import format_table
 from dlfn.nn.initializers import orthogonal
-from scripts._fit import positive
+from scripts._example import positive, pyplot, save, with_plot
 
 HIDDEN, FEATURES = 64, 8
 CELLS = {
@@ -39,38 +39,30 @@ def norms_of(cell, xs, key):
 
 
 def plot(path, norms):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(7, 4), layout="constrained")
     for name, values in norms.items():
-        shade = plt.get_cmap("Oranges" if name.startswith("RNN") else "Blues")
+        shade = pyplot().get_cmap("Oranges" if name.startswith("RNN") else "Blues")
         rank = [n for n in norms if n[:3] == name[:3]].index(name)
         axes.plot(values, label=name, color=shade(0.45 + 0.22 * rank))
     axes.axhline(1, color="gray", linewidth=0.8)
     axes.set(yscale="log", xlim=(0, None), xlabel="$k$", ylabel=r"$\|\partial h_t / \partial h_{t-k}\|$",
              title="what is left of a gradient k steps back")  # fmt: skip
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=positive, default=100, help="length of the sequence (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs (default: %(default)s)")
-    parser.add_argument("--plot", metavar="FILE", help="writes the norms against k to it")
-    arguments = parser.parse_args(argv)
+    arguments = with_plot(parser, argv, "vanishing_gradients", "the norms against k")
     inputs, weights = jax.random.split(jax.random.key(arguments.seed))
     xs = jax.random.normal(inputs, (arguments.steps, FEATURES))
     norms = {name: norms_of(cell, xs, weights) for name, cell in CELLS.items()}
     at = sorted({round(share * arguments.steps) for share in (0.1, 0.25, 0.5, 1)})
     rows = [[name, *(f"{values[k]:.1e}" for k in at)] for name, values in norms.items()]
     print(format_table(["‖∂h_t/∂h_{t−k}‖", *(f"k = {k}" for k in at)], rows))
-    if arguments.plot:
-        plot(arguments.plot, norms)
-        print(f"plot in {arguments.plot}")
+    plot(arguments.plot, norms)
     return 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from dlfn import nn, ops, optimizers
 from dlfn.check.compare import format_table
 from dlfn.train.data import batch_indices, digits
-from scripts._fit import fit, positive
+from scripts._example import fit, positive, pyplot, save, with_plot
 
 PRICES = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
 LATENT, BATCH, RATE = 16, 128, 1e-3
@@ -45,12 +45,7 @@ def test(params, x, labels, noise):
 
 
 def plot(path, rates, losses, errors):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (plane, line) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    figure, (plane, line) = pyplot().subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     most = np.linspace(0, 2 * max(rates), 10_000)
     plane.plot(most, np.minimum(most, np.log(10)), "--", color="gray", linewidth=0.8, label="the most that can be")
     plane.plot(rates, np.log(10) - losses, "o-", label="test images")
@@ -59,15 +54,14 @@ def plot(path, rates, losses, errors):
     plane.legend(loc="lower right")
     line.plot(PRICES, 100 * errors, "o-")
     line.set(xscale="log", yscale="log", xlabel="β, price of a nat", ylabel="test error in %", title="what it costs")
-    figure.savefig(path, dpi=120)
+    save(figure, path)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=positive, default=1500, help="of Adam, for each β (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: %(default)s)")
-    parser.add_argument("--plot", metavar="FILE", help="writes rate, information and error to it")
-    arguments = parser.parse_args(argv)
+    arguments = with_plot(parser, argv, "vib_digits", "rate, information and error")
     data = digits(arguments.seed, 0.2)
     keys = jax.random.split(jax.random.key(arguments.seed), 4)
     params = {
@@ -86,9 +80,7 @@ def main(argv=None):
         for price, rate, loss, error in zip(PRICES, rates, losses, errors)
     ]
     print(format_table(["β", "rate (nats)", "of the label (nats)", "test accuracy"], rows))
-    if arguments.plot:
-        plot(arguments.plot, rates, losses, errors)
-        print(f"plot in {arguments.plot}")
+    plot(arguments.plot, rates, losses, errors)
     return 0
 
 

@@ -94,6 +94,11 @@ def test_affine_of_nothing_and_of_whole_pixels():
         affine(x[:, :4, :4], rotation(np.pi / 2)).round(4), jnp.rot90(x[:, :4, :4], -1, (1, 2)).round(4)
     )
     assert (jax.jit(affine)(x, jnp.zeros((3, 3))) == 0).all()
+    for compiled in (affine, jax.jit(affine)):
+        moved = compiled(x, jnp.stack([rotation(jnp.nan), jnp.eye(3)]))
+        assert jnp.isnan(moved[0]).all()
+        assert jnp.array_equal(moved[1], x[1])
+        assert jnp.isnan(compiled(x, scaling(jnp.inf))).all()
     spotted = x.at[0, 0, 0, 0].set(jnp.nan)
     assert jnp.isnan(affine(spotted, translation([10.0, 0.0]))).sum() == 0
 
@@ -160,7 +165,9 @@ def test_mistakes_are_refused(refused):
     refused(lambda: flip(KEY, x.astype(jnp.uint8)), ["flip: images is uint8[2, 4, 4, 1]", "floating point"])
     refused(lambda: affine(x, jnp.eye(2)), ["affine: matrix is float32[2, 2]"])
     refused(lambda: affine(x, jnp.ones((3, 3, 3))), ["(2, 3, 3) for 2 images"])
-    refused(lambda: affine(x, jnp.zeros((3, 3))), ["inverse: a is singular"])
+    refused(lambda: affine(x, jnp.eye(3).at[2, 0].set(0.5)), ["the last row of matrix has the entry 0.5", "(0, 0, 1)"])
+    refused(lambda: jax.grad(lambda m: affine(x, m).sum())(2 * jnp.eye(3)), ["the last row of matrix has the entry 2"])
+    refused(lambda: affine(x, jnp.diag(jnp.array([1.0, 0.0, 1.0]))), ["inverse: a is singular"])
     refused(lambda: random_affine(KEY, x, angle=-1.0), ["angle is -1.0"])
     refused(lambda: flip(KEY, x, axis="width"), ["axis is 'width'"])
     refused(lambda: flip(KEY, x, probability=2.0), ["probability is 2.0"])

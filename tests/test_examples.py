@@ -4,7 +4,10 @@ import importlib.util
 import runpy
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+import scipy.stats
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
@@ -30,7 +33,7 @@ def run(script, *arguments):
 @pytest.mark.parametrize("script", EXAMPLES)
 def test_example(script, tmp_path, capsys):
     arguments, words = EXAMPLES[script]
-    plot = tmp_path / "plot.png"
+    plot = tmp_path / "new" / "plot.png"
     if "{plot}" in arguments:
         pytest.importorskip("matplotlib", reason="matplotlib draws the plots")
     assert run(script, *(argument.format(plot=plot) for argument in arguments)) in (0, None)
@@ -38,6 +41,46 @@ def test_example(script, tmp_path, capsys):
     assert [word for word in words if word.format(plot=plot) not in printed] == []
     if "{plot}" in arguments:
         assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_nats_per_point_are_those_of_the_normal_distribution():
+    script = runpy.run_path(str(SCRIPTS / "bayes_regression.py"))
+    x, y, key = np.linspace(-1, 1, 80, dtype=np.float32)[:, None], np.ones((80, 1), np.float32), jax.random.key(0)
+    params, _ = script["MODEL"].init(key, x)
+    prediction, _ = script["MODEL"].apply(params, (), x, key=key, train=True)
+    kl = sum(layer.kl(params[name]) for name, layer in script["MODEL"].children().items() if params[name])
+    expected = -scipy.stats.norm.logpdf(y, prediction, 0.1).mean() + kl / 80
+    np.testing.assert_allclose(script["negative_bound"](params, x, y, key), expected, rtol=1e-5)
+
+
+PLOTS = pytest.mark.parametrize("script", [name for name, (arguments, _) in EXAMPLES.items() if "--plot" in arguments])
+
+
+@PLOTS
+def test_missing_matplotlib_is_said_before_the_work(script, capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "matplotlib" else found(name, *rest)
+    )
+    with pytest.raises(SystemExit) as stopped:
+        run(script)
+    assert stopped.value.code == 2
+    assert 'the plot needs matplotlib: pip install -e ".[examples]"' in capsys.readouterr().err
+
+
+@PLOTS
+def test_plots_have_a_folder(script, capsys, monkeypatch, tmp_path):
+    """Of their own, unless told; where there can be none, this is said before the work."""
+    pytest.importorskip("matplotlib", reason="matplotlib draws the plots")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        run(script, "--help")
+    assert f"runs/{script}.png" in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stopped:
+        run(script, "--plot", "file/plot.png")
+    assert stopped.value.code == 2
+    assert "argument --plot" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", EXAMPLES)

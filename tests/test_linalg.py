@@ -56,6 +56,13 @@ def test_pca_of_digits_and_of_constants(x64):
     np.testing.assert_allclose(batch.components[1], PCA.fit(x[4:8, 18:22]).components, atol=1e-10)
 
 
+def test_signs_of_components_do_not_depend_on_rounding():
+    """Of two that are equal in size the first is positive, however they are rounded."""
+    for tilt in (1 - 1e-6, 1.0, 1 + 1e-6):
+        x = jnp.array([[1.0], [-2.0], [3.0]]) * jnp.array([1.0, -tilt, 0.5])
+        assert PCA.fit(x, 1).components[0, 0] > 0
+
+
 def test_transforms_compose():
     """Columns of the documents' matrices, and the order of products."""
     assert rotation(0.0).tolist() == np.eye(3).tolist()

@@ -141,20 +141,68 @@ def test_without_bias_and_inside_jit(x64):
     np.testing.assert_allclose(fit.params["w"], start["w"] - 0.1 / len(x) * x.T @ r, rtol=1e-12)
 
 
+@MODELS
+def test_strength_of_the_penalty_may_be_traced(model, x64):
+    x, y = map(jnp.asarray, data(model))
+    params = {"w": jnp.ones((x.shape[1], *[3] * (model is softmax_regression)))}
+    for l2 in (0.0, 0.3):
+        loss, slope = jax.jit(jax.value_and_grad(lambda l2: model.loss(params, x, y, l2=l2)))(l2)
+        np.testing.assert_allclose(loss, model.loss(params, x, y, l2=l2), rtol=1e-12)
+        np.testing.assert_allclose(slope, params["w"].size / 2, rtol=1e-12)
+
+
+def test_data_without_curvature_have_a_longest_step():
+    """001 section 2 with X = 0: no weights explain anything, and they stay where they were."""
+    x, start = jnp.zeros((3, 2)), {"w": jnp.ones(2)}
+    assert linear_regression.longest_step(x, bias=False) == 1
+    fit = linear_regression.fit(x, jnp.ones(3), params=start, steps=5)
+    assert fit.params["w"].tolist() == [1.0, 1.0]
+    assert fit.losses.tolist() == [0.5] * 5
+    assert jnp.isfinite(linear_regression.fit(1e-22 * jnp.ones((3, 2)), jnp.ones(3), params=start).losses).all()
+
+
+@MODELS
+def test_half_types_are_fitted_in_float32(model):
+    x, y = jnp.eye(3, 2, dtype=jnp.bfloat16), jnp.array([0, 1, 1])
+    start = {"w": jnp.zeros((2, *[2] * (model is softmax_regression)), jnp.bfloat16)}
+    fit = model.fit(x, y, params=start, steps=2)
+    assert fit.params["w"].dtype == fit.losses.dtype == model.scores(start, x).dtype == jnp.float32
+
+
 def test_mistakes_are_refused(refused):
     x, y = jnp.ones((4, 2)), jnp.array([0, 1, 1, 0])
-    refused(lambda: perceptron(x, y), ["perceptron: targets has 0", "2 * targets - 1"])
+    refused(lambda: perceptron(x, y), ["perceptron: targets has the entry 0", "2 * targets - 1"])
     refused(lambda: perceptron(jnp.ones((0, 2)), jnp.ones(0)), ["perceptron: x is float32[0, 2]", "at least"])
     refused(lambda: perceptron(x, NAND, passes=0), ["passes is 0"])
     refused(lambda: linear_regression.fit(jnp.ones((0, 2)), jnp.ones(0)), ["linear_regression: x is float32[0, 2]"])
     refused(lambda: linear_regression.fit(jnp.ones((4, 0)), jnp.ones(4)), ["x is float32[4, 0]"])
-    refused(lambda: linear_regression.fit(x, jnp.ones(3)), ["float32[4, 2]", "float32[3]", "same number of examples"])
+    refused(lambda: linear_regression.fit(x, jnp.ones(3)), ["float32[4, 2]", "y is float32[3]", "must be (4,)"])
     refused(lambda: linear_regression.fit(x, jnp.ones((4, 1))), ["y is float32[4, 1]", "must be (4,)"])
-    refused(lambda: logistic_regression.fit(x, 2 * y), ["logistic_regression: y has 2", "0 or 1"])
+    refused(lambda: logistic_regression.fit(x, 2 * y), ["logistic_regression: y has the entry 2", "0 or 1"])
     refused(lambda: softmax_regression.fit(x, y.astype(float)), ["softmax_regression: y is float32[4]", "class ids"])
-    refused(lambda: softmax_regression.fit(x, y - 1), ["y has class -1"])
-    refused(lambda: softmax_regression.fit(x, y, classes=1), ["y has class 1, and classes is 1"])
-    refused(lambda: softmax_regression.fit(x, y, l2=-1.0), ["l2 is -1.0"])
+    refused(lambda: softmax_regression.fit(x, y - 1), ["y has the entry -1", "class id from 0 to 0"])
+    refused(lambda: softmax_regression.fit(x, y, classes=1), ["y has the entry 1", "class id from 0 to 0"])
+    refused(lambda: softmax_regression.fit(x, y, l2=-1.0), ["l2 is -1"])
+    refused(lambda: softmax_regression.fit(x, y, classes=0), ["classes is 0", "1 or more"])
+    refused(lambda: jax.jit(softmax_regression.fit)(x, y), ["pass classes=... inside jit"])
     refused(lambda: linear_regression.loss({"w": jnp.ones(3)}, x, y), ["params['w'] is float32[3]"])
+    refused(lambda: perceptron(x, NAND, learning_rate=-1.0), ["learning_rate is -1"])
+
+
+@pytest.mark.parametrize("method", ["loss", "gradient", "predict", "scores"])
+def test_all_methods_check_their_arguments(method, refused):
+    x, y = jnp.ones((4, 2)), jnp.array([0, 1, 2, 0])
+    call = getattr(softmax_regression, method)
+    rest = () if method in ("predict", "scores") else (y,)
+    good = {"w": jnp.ones((2, 3)), "b": jnp.ones(3)}
+    call(good, x, *rest)
+    for b in (jnp.ones(()), jnp.ones(1), jnp.ones((4, 3))):
+        refused(lambda b=b: call({**good, "b": b}, x, *rest), [f"params['b'] is float32{list(b.shape)}", "(classes,)"])
+    refused(lambda: call({"w": jnp.ones(2)}, x, *rest), ["params['w'] is float32[2]", "(features, classes)"])
+    refused(lambda: call({"w": jnp.ones((2, 3), int)}, x, *rest), ["params['w'] is int32[2, 3]", "floating point"])
+    refused(lambda: call(good, x[0], *rest), ["x is float32[2]"])
+    if rest:
+        refused(lambda: call(good, x, y + 1), ["y has the entry 3", "from 0 to 2"])
+        refused(lambda: call(good, x, y, l2=-1.0), ["l2 is -1"])
     refused(lambda: linear_regression.loss(jnp.ones(3), x, y), ["must be a dictionary of 'w', and 'b'"])
     refused(lambda: linear_regression.fit(y[:, None], y), ["x is int32[4, 1]", "floating point"])

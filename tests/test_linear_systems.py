@@ -68,6 +68,19 @@ def test_regular_matrices_are_not_refused(matrix, x64):
     np.testing.assert_allclose(ops.inverse(a), np.linalg.inv(np.asarray(a)), rtol=1e-12)
 
 
+def test_singular_matrices_are_refused_inside_grad(refused):
+    a = jnp.ones((2, 2))
+    refused(lambda: jax.grad(lambda a: ops.inverse(a).sum())(a), ["inverse: a is singular"])
+    refused(lambda: jax.jvp(ops.solve, (a, a), (a, a)), ["solve: a is singular"])
+
+
+def test_half_types_are_singular_to_the_precision_of_the_factors(refused):
+    hilbert = jnp.asarray(scipy.linalg.hilbert(3), jnp.bfloat16)
+    exact = np.linalg.inv(np.asarray(hilbert, np.float64))
+    np.testing.assert_allclose(ops.inverse(hilbert).astype(jnp.float32), exact, rtol=2**-8)
+    refused(lambda: ops.inverse(jnp.ones((2, 2), jnp.bfloat16)), ["singular to the precision of float32"])
+
+
 def test_numbers_that_are_not_finite_go_through():
     assert np.isnan(ops.inverse(jnp.array([[jnp.nan, 1.0], [1.0, 1.0]]))).any()
 
@@ -183,6 +196,26 @@ def test_a_basis_that_is_anyones_choice_gives_zero(x64):
     values, q = ops.eigh(a)
     np.testing.assert_allclose(q * values @ q.T, (a + a.T) / 2, atol=1e-14)
     assert all(np.abs(column).max() == column.max() for column in np.asarray(q).T)
+
+
+def test_close_eigenvalues_of_a_large_matrix_are_told_apart():
+    """Float32's rounding is below a gap of 1e-4, whose term is most of this gradient; between equal ones it is none."""
+    n = 256
+    q = scipy.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+
+    def gradient(eigenvalues, dtype):
+        weights = jnp.asarray(np.cos(np.arange(n)), dtype)
+        a = jnp.asarray(q * eigenvalues @ q.T, dtype)
+        return np.asarray(jax.jit(jax.grad(lambda a: jnp.sum((weights @ ops.eigh(a)[1][:, : n // 2]) ** 2)))(a))
+
+    close = np.linspace(0.0, 1.0, n)
+    close[n // 2] = close[n // 2 - 1] + 1e-4
+    equal = np.where(np.arange(n) < n // 2, 0.0, 1.0)
+    with jax.enable_x64(True):
+        for eigenvalues, tolerance in ((close, 0.05), (equal, 1e-4)):
+            exact = gradient(eigenvalues, "float64")
+            error = np.linalg.norm(gradient(eigenvalues, "float32") - exact) / np.linalg.norm(exact)
+            assert error < tolerance, error
 
 
 def test_mistakes_are_refused(refused):

@@ -2,7 +2,7 @@ r"""Eigenvalues and eigenvectors of symmetric matrices, and functions of such ma
 
 **Equal eigenvalues.** Eigenvectors of equal eigenvalues are any basis of their space, and the formula of their
 gradient divides by the gap, 0. Two eigenvalues count as equal here when they are no further apart than
-:math:`8 n \epsilon \max |\lambda|`, the size of LAPACK's rounding, of which the quotient would be noise. What
+:math:`8 \sqrt n \epsilon \max |\lambda|`, a few times LAPACK's rounding, of which the quotient would be noise. What
 :func:`eigh` does with these terms:
 
 - A function of eigenvalues alone, such as :math:`\sum f(\lambda)`, has its right gradient, and so has one that depends
@@ -20,9 +20,9 @@ from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import Static, describe, upcast
-from dlfn.ops.linear_systems import require_square
+from dlfn.ops.linear_systems import require_square, transposed
 
-__all__ = ["eigh", "matrix_function"]
+__all__ = ["eigh", "matrix_function", "signs"]
 
 # Gauss-Legendre rules on [-1, 1], as Python numbers, and the places of nodes in the interval.
 _QUADRATURES = tuple(
@@ -52,7 +52,7 @@ def eigh(a):
 
     Returns:
         The eigenvalues in ascending order, (..., n), and the eigenvectors in columns, (..., n, n). Of each, the largest
-        component is positive, and the first of those that are within a thousandth of it.
+        component is positive: the first, where more than one are equal up to the root of the dtype's precision.
 
     Raises:
         InputError: on an argument that is not floating point, and on matrices that are not square.
@@ -71,7 +71,7 @@ def eigh(a):
            [0., 2.]], dtype=float32)
     """
     eigenvalues, q = jnp.linalg.eigh(a)
-    return eigenvalues, q * _signs(q)
+    return eigenvalues, q * signs(q)
 
 
 @eigh.def_check
@@ -82,7 +82,7 @@ def _eigh_check(a):
 @eigh.def_forward
 def _eigh_forward(a):
     eigenvalues, q = jnp.linalg.eigh(upcast(a))
-    q = q * _signs(q)
+    q = q * signs(q)
     return (eigenvalues.astype(a.dtype), q.astype(a.dtype)), (eigenvalues, q, Static(a.dtype))
 
 
@@ -92,9 +92,9 @@ def _eigh_backward(residuals, dy):
     d_eigenvalues, dq = (cotangent.astype(q.dtype) for cotangent in dy)
     gap = eigenvalues[..., None, :] - eigenvalues[..., :, None]
     equal = _equal(eigenvalues, gap)
-    inside = jnp.where(equal, jnp.zeros_like(gap), _transposed(q) @ dq / jnp.where(equal, jnp.ones_like(gap), gap))
+    inside = jnp.where(equal, jnp.zeros_like(gap), transposed(q) @ dq / jnp.where(equal, jnp.ones_like(gap), gap))
     inside = inside + d_eigenvalues[..., None] * jnp.eye(q.shape[-1], dtype=q.dtype)
-    return (_symmetric(q @ inside @ _transposed(q)).astype(static.value),)
+    return (_symmetric(q @ inside @ transposed(q)).astype(static.value),)
 
 
 @Op
@@ -152,15 +152,15 @@ def _matrix_function_check(a, *, function):
 def _matrix_function_forward(a, *, function):
     eigenvalues, q = jnp.linalg.eigh(upcast(a))
     values, _ = _evaluated(function, eigenvalues)
-    y = _symmetric(q * values[..., None, :] @ _transposed(q))
+    y = _symmetric(q * values[..., None, :] @ transposed(q))
     return y.astype(a.dtype), (eigenvalues, q, Static(a.dtype))
 
 
 @matrix_function.def_backward
 def _matrix_function_backward(residuals, dy, *, function):
     eigenvalues, q, static = residuals
-    inside = _divided_differences(function, eigenvalues) * (_transposed(q) @ dy.astype(q.dtype) @ q)
-    return (_symmetric(q @ inside @ _transposed(q)).astype(static.value),)
+    inside = _divided_differences(function, eigenvalues) * (transposed(q) @ dy.astype(q.dtype) @ q)
+    return (_symmetric(q @ inside @ transposed(q)).astype(static.value),)
 
 
 def _evaluated(function, x):
@@ -189,24 +189,21 @@ def _divided_differences(function, x):
     return jnp.where(lax.stop_gradient(better), mean, quotient)
 
 
-def _signs(q):
+def signs(q):
     """What the columns are multiplied with to have their signs: LAPACK's differ from machine to machine."""
     size = jnp.abs(q)
-    large = size > 0.999 * jnp.max(size, axis=-2, keepdims=True, initial=0.0)
-    row = jnp.arange(q.shape[-1])[:, None]
-    first = row == jnp.min(jnp.where(large, row, q.shape[-1]), axis=-2, keepdims=True, initial=q.shape[-1])
+    large = size >= (1 - float(jnp.finfo(q.dtype).eps) ** 0.5) * jnp.max(size, axis=-2, keepdims=True, initial=0.0)
+    rows = q.shape[-2]
+    row = jnp.arange(rows)[:, None]
+    first = row == jnp.min(jnp.where(large, row, rows), axis=-2, keepdims=True, initial=rows)
     return lax.stop_gradient(jnp.sum(jnp.where(first, jnp.sign(q), 0), axis=-2, keepdims=True))
 
 
 def _equal(x, gap):
     """Which of x are equal as far as their rounding tells, themselves among them."""
     size = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0.0)[..., None]
-    return lax.stop_gradient(jnp.abs(gap) <= 8 * x.shape[-1] * jnp.finfo(x.dtype).eps * size)
+    return lax.stop_gradient(jnp.abs(gap) <= 8 * x.shape[-1] ** 0.5 * jnp.finfo(x.dtype).eps * size)
 
 
 def _symmetric(x):
-    return (x + _transposed(x)) / 2
-
-
-def _transposed(x):
-    return jnp.swapaxes(x, -1, -2)
+    return (x + transposed(x)) / 2

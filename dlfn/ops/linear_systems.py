@@ -2,10 +2,10 @@ r"""Inverse matrices and systems of linear equations, by LU factors with row exc
 
 LAPACK has no half types: they are factored in float32.
 
-**Singular matrices.** Outside of ``jit`` and of derivatives, where the numbers are known, a singular matrix is an
-error. Inside, it gives inf and nan, in its own results alone and not in those of the rest of a batch. What counts as
-singular is the cancellation in :math:`A^{-1} A = I`: where :math:`\max_i \sum_j |A^{-1}_{ij}| |A_{ji}|`, which
-scaling rows or columns does not change, is :math:`1/\epsilon` or more, no digit of a result is sure.
+**Singular matrices.** Where the numbers are known, not inside ``jit``, ``vmap`` and :func:`dlfn.backprop`, a singular
+matrix is an error. Inside, it gives inf and nan, in its own results alone and not in those of the rest of a batch. What
+counts as singular is the cancellation in :math:`A^{-1} A = I`: where :math:`\max_i \sum_j |A^{-1}_{ij}| |A_{ji}|`,
+which scaling rows or columns does not change, is :math:`1/\epsilon` or more, no digit of a result is sure.
 """
 
 import jax
@@ -16,9 +16,9 @@ from jax.core import Tracer
 from jax.scipy.linalg import lu_factor, lu_solve
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, in_shape_of, like, require_float, upcast
+from dlfn.ops._common import Static, describe, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
 
-__all__ = ["inverse", "require_square", "solve"]
+__all__ = ["inverse", "require_square", "solve", "transposed"]
 
 
 def require_square(op, a):
@@ -28,14 +28,15 @@ def require_square(op, a):
 
 
 def _require_regular(op, a):
+    a = lax.stop_gradient(a)  # of what is being differentiated the numbers are known
     if isinstance(a, Tracer) or not a.size or not a.is_fully_addressable:
         return
-    matrices = np.asarray(a, np.float64)
-    unsure = ~(_cancellation(matrices) < 1 / jnp.finfo(a.dtype).eps) & np.isfinite(matrices).all((-1, -2))
+    matrices, dtype = np.asarray(a, np.float64), sum_dtype(a.dtype)
+    unsure = ~(_cancellation(matrices) < 1 / jnp.finfo(dtype).eps) & np.isfinite(matrices).all((-1, -2))
     if unsure.any():
         place = f"[{', '.join(map(str, np.argwhere(unsure)[0]))}]" if a.ndim > 2 else ""
         raise InputError(
-            f"{op}: a{place} is singular to the precision of {a.dtype}; add a multiple of the identity to it, or use "
+            f"{op}: a{place} is singular to the precision of {dtype}; add a multiple of the identity to it, or use "
             "jnp.linalg.lstsq for the solution of least squares"
         )
 
@@ -100,7 +101,7 @@ def _inverse_forward(a):
 @inverse.def_backward
 def _inverse_backward(residuals, dy):
     y, static = residuals
-    turned = _transposed(y)
+    turned = transposed(y)
     return (-(turned @ dy.astype(y.dtype) @ turned).astype(static.value),)
 
 
@@ -147,13 +148,7 @@ def _solve_check(a, b):
             f"solve: a is {describe(a)} and b is {describe(b)}: b must have the shape (..., {a.shape[-1]}, k), or "
             f"({a.shape[-1]},){hint}"
         )
-    try:
-        jnp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise InputError(
-            f"solve: a is {describe(a)} and b is {describe(b)}: their leading axes {list(a.shape[:-2])} and "
-            f"{list(b.shape[:-2])} do not broadcast; pairs of sizes must be equal, or one of them 1"
-        ) from None
+    require_broadcast("solve", 2, a=a, b=b)
     _require_regular("solve", a)
 
 
@@ -172,7 +167,7 @@ def _solve_backward(residuals, dx):
     b = static.value
     dx = (dx[..., None] if b.ndim == 1 else dx).astype(x.dtype)
     db = _solved(a.astype(x.dtype), factors, dx, transposed=True)
-    da = in_shape_of(-(db @ _transposed(x)), a.shape)
+    da = in_shape_of(-(db @ transposed(x)), a.shape)
     db = in_shape_of(db[..., 0] if b.ndim == 1 else db, b.shape)
     return like(da, jax.typeof(a)), like(db, b)
 
@@ -194,7 +189,7 @@ def _by_factors(a, lu, pivots, b, *, transposed):
     """The solution of A x = b, or of Aᵀ x = b, by the factors of A. An op of its own, so that the second derivatives of
     the ops above follow from the equation too, and not from the factors'."""
     del lu, pivots
-    return jnp.linalg.solve(_transposed(a) if transposed else a, b)
+    return jnp.linalg.solve(transposed(a) if transposed else a, b)
 
 
 @_by_factors.def_forward
@@ -207,9 +202,9 @@ def _by_factors_forward(a, lu, pivots, b, *, transposed):
 def _by_factors_backward(residuals, dx, *, transposed):
     a, lu, pivots, x = residuals
     db = _by_factors(a, lu, pivots, dx, transposed=not transposed)
-    da = -(x @ _transposed(db)) if transposed else -(db @ _transposed(x))
+    da = -(x @ transposed(db)) if transposed else -(db @ transposed(x))
     return da, None, None, db
 
 
-def _transposed(a):
+def transposed(a):
     return jnp.swapaxes(a, -1, -2)

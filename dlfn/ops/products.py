@@ -15,6 +15,7 @@ from dlfn.ops._common import (
     in_shape_of,
     is_explicit,
     like,
+    require_broadcast,
     require_float,
     require_rank,
     sum_dtype,
@@ -65,7 +66,7 @@ def _matmul_check(a, b):
         require_float("matmul", name, value)
         require_rank("matmul", name, value, "the axis that is summed over")
     _require_equal("matmul", a, a.shape[-1], b, b.shape[-2] if b.ndim > 1 else b.shape[0], "the columns", "the rows")
-    _require_broadcast("matmul", a, a.shape[:-2], b, b.shape[:-2])
+    require_broadcast("matmul", 2, a=a, b=b)
 
 
 def _require_equal(op, a, size, b, other, which, of_which):
@@ -77,16 +78,6 @@ def _require_equal(op, a, size, b, other, which, of_which):
             f"{op}: a is {describe(a)} and b is {describe(b)}: {which} of a, {size}, must be as many as {of_which} of "
             f"b, {other}{hint}"
         )
-
-
-def _require_broadcast(op, a, a_lead, b, b_lead):
-    try:
-        jnp.broadcast_shapes(a_lead, b_lead)
-    except ValueError:
-        raise InputError(
-            f"{op}: a is {describe(a)} and b is {describe(b)}: their leading axes {list(a_lead)} and {list(b_lead)} do "
-            "not broadcast; pairs of sizes must be equal, or one of them 1"
-        ) from None
 
 
 @matmul.def_forward
@@ -186,7 +177,7 @@ def _dot_check(a, b):
         require_float("dot", name, value)
         require_rank("dot", name, value, "an axis of components")
     _require_equal("dot", a, a.shape[-1], b, b.shape[-1], "the components", "those")
-    _require_broadcast("dot", a, a.shape[:-1], b, b.shape[:-1])
+    require_broadcast("dot", 1, a=a, b=b)
 
 
 @dot.def_forward

@@ -1,0 +1,62 @@
+"""What the examples share: training as one compiled loop, a number of steps on the command line, and plots."""
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+import jax
+import optax
+from jax import lax
+
+
+def positive(text):
+    """The type of an argument that counts something."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def fit(loss, params, optimizer, inputs):
+    """Minimises ``loss(params, *batch)`` over the batches that the arrays of ``inputs`` have along their first axis.
+    Returns the parameters, and the loss of every step."""
+
+    def step(carry, batch):
+        params, state = carry
+        value, gradient = jax.value_and_grad(loss)(params, *batch)
+        updates, state = optimizer.update(gradient, state, params)
+        return (optax.apply_updates(params, updates), state), value
+
+    @jax.jit
+    def run(params, inputs):
+        return lax.scan(step, (params, optimizer.init(params)), inputs)
+
+    (params, _), losses = run(params, inputs)
+    return params, losses
+
+
+def with_plot(parser, argv, name, shows):
+    """The arguments, the plot's file among them. That nothing can draw or write it is an error before the work."""
+    parser.add_argument("--plot", type=Path, default=f"runs/{name}.png", metavar="FILE",
+                        help=f"what {shows} are drawn to (default: %(default)s)")  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error('the plot needs matplotlib: pip install -e ".[examples]"')
+    try:
+        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --plot: {error}")
+    return arguments
+
+
+def pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")  # to files, without a display
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def save(figure, path):
+    figure.savefig(path, dpi=120)
+    print(f"plot in {path}")
