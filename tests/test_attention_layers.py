@@ -34,10 +34,10 @@ def language_model(cache=None, positions=None, **options):
 )
 def test_decoding_equals_the_full_pass(options, steps):
     x = jax.random.normal(KEY, (2, 12, 7))
-    params, state = language_model(**options).init(KEY, x)
-    full, _ = language_model(**options).apply(params, state, x)
-    decoder = language_model(cache=12, **options)
-    _, state = decoder.init(KEY, x)
+    model, decoder = language_model(**options), language_model(cache=12, **options)
+    params, state = jax.jit(model.init)(KEY, x)
+    full, _ = jax.jit(model.apply)(params, state, x)
+    _, state = jax.jit(decoder.init)(KEY, x)
     step = jax.jit(decoder.apply)
     done, ys = 0, []
     for n in steps:

@@ -67,6 +67,11 @@ def test_interrupt_is_exit_130(config, capsys, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(loop, "_check_finite", interrupted)
-    assert main(["train", str(config)]) == 130
+    # A shell that runs this in its background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["train", str(config)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "dlfn: interrupted\n"
     assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["config.toml"]

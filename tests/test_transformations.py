@@ -185,7 +185,7 @@ def test_vmap_over_a_later_axis(typical):
     s.check(lambda f: jax.grad(lambda *args: jnp.sum(jax.vmap(s.scalar(f), axes)(*args) ** 2), s.moving)(*s.args))
 
 
-@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_shard_map(typical, check_vma):
     s = typical((DEVICES, 2))
     mesh = jax.make_mesh((DEVICES,), ("i",), axis_types=(AxisType.Auto,))
