@@ -31,7 +31,7 @@ from dlfn.ops.linear import linear
 __all__ = ["linear_cross_entropy"]
 
 # Logits of a chunk, at most, and rows of one, at least, where the caller leaves it to us.
-_LOGITS, _ROWS = 2**22, 128
+_LOGITS, _ROWS = 2**22, 160
 _FOR_DISTRIBUTIONS = "; for distributions use softmax_cross_entropy(linear(x, w, b), labels)"
 # Entries of the weight gradient that a CPU adds at a time: they stay in its cache.
 _BLOCK = 2**20
@@ -76,7 +76,7 @@ def linear_cross_entropy(
         reduction: "mean" over the rows, "sum" or "none".
         label_smoothing: as in :func:`~dlfn.ops.softmax_cross_entropy`.
         ignore_label: likewise.
-        chunk: rows per chunk; by default as many as have 4 million logits, but 128 at least. Sharded arrays on a mesh
+        chunk: rows per chunk; by default as many as have 4 million logits, but 160 at least. Sharded arrays on a mesh
             of explicit axes are one chunk.
         precision: of the matrix products, as in :func:`jax.numpy.matmul`.
 
