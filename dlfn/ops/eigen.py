@@ -20,7 +20,7 @@ from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import Static, describe, upcast
-from dlfn.ops.linear_systems import require_square, transposed
+from dlfn.ops.linear_systems import require_square
 
 __all__ = ["eigh", "matrix_function", "signs"]
 
@@ -92,9 +92,9 @@ def _eigh_backward(residuals, dy):
     d_eigenvalues, dq = (cotangent.astype(q.dtype) for cotangent in dy)
     gap = eigenvalues[..., None, :] - eigenvalues[..., :, None]
     equal = _equal(eigenvalues, gap)
-    inside = jnp.where(equal, jnp.zeros_like(gap), transposed(q) @ dq / jnp.where(equal, jnp.ones_like(gap), gap))
+    inside = jnp.where(equal, jnp.zeros_like(gap), q.mT @ dq / jnp.where(equal, jnp.ones_like(gap), gap))
     inside = inside + d_eigenvalues[..., None] * jnp.eye(q.shape[-1], dtype=q.dtype)
-    return (_symmetric(q @ inside @ transposed(q)).astype(static.value),)
+    return (_symmetric(q @ inside @ q.mT).astype(static.value),)
 
 
 @Op
@@ -138,7 +138,7 @@ def matrix_function(a, *, function):
            [0.5, 0. ]], dtype=float32)
     """
     eigenvalues, q = jnp.linalg.eigh(a)
-    return q * function(eigenvalues)[0][..., None, :] @ jnp.swapaxes(q, -1, -2)
+    return q * function(eigenvalues)[0][..., None, :] @ q.mT
 
 
 @matrix_function.def_check
@@ -152,15 +152,15 @@ def _matrix_function_check(a, *, function):
 def _matrix_function_forward(a, *, function):
     eigenvalues, q = jnp.linalg.eigh(upcast(a))
     values, _ = _evaluated(function, eigenvalues)
-    y = _symmetric(q * values[..., None, :] @ transposed(q))
+    y = _symmetric(q * values[..., None, :] @ q.mT)
     return y.astype(a.dtype), (eigenvalues, q, Static(a.dtype))
 
 
 @matrix_function.def_backward
 def _matrix_function_backward(residuals, dy, *, function):
     eigenvalues, q, static = residuals
-    inside = _divided_differences(function, eigenvalues) * (transposed(q) @ dy.astype(q.dtype) @ q)
-    return (_symmetric(q @ inside @ transposed(q)).astype(static.value),)
+    inside = _divided_differences(function, eigenvalues) * (q.mT @ dy.astype(q.dtype) @ q)
+    return (_symmetric(q @ inside @ q.mT).astype(static.value),)
 
 
 def _evaluated(function, x):
@@ -206,4 +206,4 @@ def _equal(x, gap):
 
 
 def _symmetric(x):
-    return (x + transposed(x)) / 2
+    return (x + x.mT) / 2

@@ -18,7 +18,7 @@ from jax.scipy.linalg import lu_factor, lu_solve
 from dlfn.core import InputError, Op
 from dlfn.ops._common import Static, describe, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
 
-__all__ = ["inverse", "require_square", "solve", "transposed"]
+__all__ = ["inverse", "require_square", "solve"]
 
 
 def require_square(op, a):
@@ -101,7 +101,7 @@ def _inverse_forward(a):
 @inverse.def_backward
 def _inverse_backward(residuals, dy):
     y, static = residuals
-    turned = transposed(y)
+    turned = y.mT
     return (-(turned @ dy.astype(y.dtype) @ turned).astype(static.value),)
 
 
@@ -167,7 +167,7 @@ def _solve_backward(residuals, dx):
     b = static.value
     dx = (dx[..., None] if b.ndim == 1 else dx).astype(x.dtype)
     db = _solved(a.astype(x.dtype), factors, dx, transposed=True)
-    da = in_shape_of(-(db @ transposed(x)), a.shape)
+    da = in_shape_of(-(db @ x.mT), a.shape)
     db = in_shape_of(db[..., 0] if b.ndim == 1 else db, b.shape)
     return like(da, jax.typeof(a)), like(db, b)
 
@@ -189,7 +189,7 @@ def _by_factors(a, lu, pivots, b, *, transposed):
     """The solution of A x = b, or of Aᵀ x = b, by the factors of A. An op of its own, so that the second derivatives of
     the ops above follow from the equation too, and not from the factors'."""
     del lu, pivots
-    return jnp.linalg.solve(transposed(a) if transposed else a, b)
+    return jnp.linalg.solve(a.mT if transposed else a, b)
 
 
 @_by_factors.def_forward
@@ -202,9 +202,5 @@ def _by_factors_forward(a, lu, pivots, b, *, transposed):
 def _by_factors_backward(residuals, dx, *, transposed):
     a, lu, pivots, x = residuals
     db = _by_factors(a, lu, pivots, dx, transposed=not transposed)
-    da = -(x @ transposed(db)) if transposed else -(db @ transposed(x))
+    da = -(x @ db.mT) if transposed else -(db @ x.mT)
     return da, None, None, db
-
-
-def transposed(a):
-    return jnp.swapaxes(a, -1, -2)
