@@ -145,7 +145,9 @@ def test_no_distribution_is_nan_under_jit(name):
 
 
 @pytest.mark.parametrize(
-    "f", [ops.bernoulli_log_prob, lambda x, p: ops.binomial_log_prob(x, 3, p), ops.poisson_log_prob], ids=str
+    "f",
+    [ops.bernoulli_log_prob, lambda x, p: ops.binomial_log_prob(x, 3, p), ops.poisson_log_prob],
+    ids=["bernoulli", "binomial", "poisson"],
 )
 def test_nan_is_no_count(f):
     assert np.isnan(jax.jit(jax.value_and_grad(f, 1))(jnp.nan, 0.5)).all()
