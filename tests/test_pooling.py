@@ -70,9 +70,9 @@ def test_autodiff_of_the_definition_breaks_ties_alike(x64):
     np.testing.assert_array_equal(_pull_back(f, x, _cotangent)[1], _pull_back(dlfn.autodiff(f), x, _cotangent)[1])
 
 
-@pytest.mark.parametrize("n", [*range(1, 9), 31])
-@pytest.mark.parametrize("m", [1, 2, 3, 5, 7, 12])
-def test_adaptive_windows_of_every_size(n, m, x64):
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 31])
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 12])
+def test_adaptive_windows_of_many_sizes(n, m, x64):
     torch = pytest.importorskip("torch")
     x = np.random.default_rng(0).normal(size=(2, n, 3))
     for kind in ("avg", "max"):
