@@ -8,6 +8,8 @@ import pytest
 import dlfn
 from dlfn import ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 PARAMS = {
     "hidden": [{"w": jnp.array([[1.0, -2.0]]), "b": jnp.array([3.0])}],
     "logits": {"w": jnp.array([4.0], jnp.bfloat16), "b": jnp.array([5.0])},

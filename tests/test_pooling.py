@@ -11,6 +11,8 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measure import residual_bytes
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 WINDOWS = [
     dict(window=2),
     dict(window=3, strides=2, padding=1),
