@@ -122,14 +122,15 @@ LAYERS: dict[str, tuple[Layer, tuple[int, ...]]] = {
     "dlfn.nn.LayerNorm": (nn.LayerNorm(), (2, 4)),
     "dlfn.nn.LearnedPositions": (nn.LearnedPositions(5), (2, 4, 3)),
     "dlfn.nn.Linear": (nn.Linear(3), (4, 2)),
-    "dlfn.nn.MultiHeadAttention": (nn.MultiHeadAttention(2), (2, 4, 6)),
+    # Without positions the gradient of the keys' bias is 0 but for rounding.
+    "dlfn.nn.MultiHeadAttention": (nn.MultiHeadAttention(2, positions="rope"), (2, 4, 8)),
     "dlfn.nn.PReLU": (nn.PReLU(), (4, 2)),
     "dlfn.nn.RNN": (nn.RNN(3), (2, 4, 2)),
     "dlfn.nn.Recurrent": (nn.Recurrent(nn.LSTMCell(3)), (2, 4, 2)),
     "dlfn.nn.Residual": (nn.Residual(nn.Linear(3), projection=nn.Linear(3)), (4, 2)),
     "dlfn.nn.SpatialDropout": (nn.SpatialDropout(0.5), (2, 3, 3, 4)),
     "dlfn.nn.Stacked": (nn.Stacked(nn.LSTM(3), nn.LSTM(2)), (2, 4, 2)),
-    "dlfn.nn.TransformerBlock": (nn.TransformerBlock(2), (2, 4, 6)),
+    "dlfn.nn.TransformerBlock": (nn.TransformerBlock(2, positions="rope"), (2, 4, 8)),
     "dlfn.nn.Zoneout": (nn.Recurrent(nn.Zoneout(nn.GRUCell(3))), (2, 4, 2)),
 }
 
