@@ -15,7 +15,6 @@ import dlfn
 from dlfn import nn
 from dlfn.check.measures import norm, projected
 
-
 CHANNELS, IDS = 4, 7
 SHAPES = {"row": (3, CHANNELS), "image": (2, 5, 6, CHANNELS), "sequence": (2, 5, CHANNELS)}
 
