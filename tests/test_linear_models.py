@@ -115,19 +115,19 @@ def test_classifiers_have_scikit_learns_optimum(model, x64):
     fit = model.fit(x, y, l2=0.1, steps=4000)
     gradient = model.gradient(fit.params, x, y, l2=0.1)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient)) < 1e-10
-    theirs = linear_model.LogisticRegression(C=1 / (0.1 * len(x)), tol=1e-12, max_iter=10_000, solver="newton-cg")
+    theirs = linear_model.LogisticRegression(C=1 / (0.1 * len(x)), tol=1e-12, max_iter=10_000, solver="newton-cholesky")
     theirs.fit(x, y)
     if model is softmax_regression:
         assert set(y) == set(range(fit.params["w"].shape[1]))
         # Their optimum is unique but for one number added to all biases.
         bias = fit.params["b"] - jnp.mean(fit.params["b"])
-        np.testing.assert_allclose(bias, theirs.intercept_ - theirs.intercept_.mean(), atol=1e-7)
-        np.testing.assert_allclose(fit.params["w"].T, theirs.coef_, atol=1e-7)
-        np.testing.assert_allclose(model.predict(fit.params, x), theirs.predict_proba(x), atol=1e-7)
+        np.testing.assert_allclose(bias, theirs.intercept_ - theirs.intercept_.mean(), atol=1e-10)
+        np.testing.assert_allclose(fit.params["w"].T, theirs.coef_, atol=1e-10)
+        np.testing.assert_allclose(model.predict(fit.params, x), theirs.predict_proba(x), atol=1e-10)
     else:
-        np.testing.assert_allclose(fit.params["w"], theirs.coef_[0], atol=1e-7)
-        np.testing.assert_allclose(fit.params["b"], theirs.intercept_[0], atol=1e-7)
-        np.testing.assert_allclose(model.predict(fit.params, x), theirs.predict_proba(x)[:, 1], atol=1e-7)
+        np.testing.assert_allclose(fit.params["w"], theirs.coef_[0], atol=1e-10)
+        np.testing.assert_allclose(fit.params["b"], theirs.intercept_[0], atol=1e-10)
+        np.testing.assert_allclose(model.predict(fit.params, x), theirs.predict_proba(x)[:, 1], atol=1e-10)
 
 
 def test_without_bias_and_inside_jit(x64):
