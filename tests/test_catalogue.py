@@ -12,6 +12,7 @@ from dlfn.catalogue.coverage import LAYERS
 from dlfn.catalogue.oracles import ORACLES
 from dlfn.check.registry import entries
 from dlfn.cli import main
+from dlfn.linear_models import Regression
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -28,7 +29,9 @@ def test_every_row_is_implemented_and_checked(row):
     names = catalogue.implemented_by(row)
     assert names
     for name in names:
-        assert catalogue.resolve(name).__doc__
+        implementation = catalogue.resolve(name)
+        assert callable(implementation) or isinstance(implementation, Regression), name
+        assert implementation.__doc__
     assert list(catalogue.checks(row))
     assert row.where
     assert row.latex.count("{") == row.latex.count("}")
@@ -43,6 +46,14 @@ def test_everything_that_implements_a_row_is_checked(row):
         case.oracle for name in names if name in registered for case in registered[name].cases
     )
     assert not [name for name in names if not (name in registered or name in LAYERS or row.id in ORACLES)]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_of_the_rows(name):
+    """``dlfn formulas --check`` runs these too; tests/test_networks.py compares all layers in networks."""
+    row = catalogue.Row("any", "002", "x", (name,))
+    assert [check.run() for check in catalogue.checks(row)] == [None]
 
 
 def test_every_op_implements_a_row():

@@ -37,15 +37,15 @@ def implemented_by(row: Row) -> list[str]:
 
 
 def resolve(name: str) -> Any:
-    """The object of a dotted name; AttributeError or ImportError where there is none."""
-    parts = name.split(".")
-    for i in range(len(parts), 0, -1):
-        try:
-            module = importlib.import_module(".".join(parts[:i]))
-        except ModuleNotFoundError:
-            continue
-        return functools.reduce(getattr, parts[i:], module)
-    raise ImportError(f"no module named {parts[0]}")
+    """The object of a dotted name; ImportError or AttributeError where there is none. Where a function has the name of
+    the module that it is in, as ``dlfn.ops.linear``, it is the function."""
+    package, *parts = name.split(".")
+    found = importlib.import_module(package)
+    for i, part in enumerate(parts):
+        if not hasattr(found, part) and hasattr(found, "__path__"):
+            importlib.import_module(".".join([package, *parts[: i + 1]]))
+        found = getattr(found, part)
+    return found
 
 
 def checks(row: Row) -> Iterator[Check]:
