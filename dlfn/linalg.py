@@ -15,6 +15,7 @@ from jax.core import Tracer
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.ops._common import describe, require_float, sum_dtype
+from dlfn.ops._scaled import or_one
 from dlfn.ops.eigen import signs
 from dlfn.ops.linear_systems import require_square
 
@@ -160,7 +161,7 @@ def _principal(x, k):
     _, scale, v = jnp.linalg.svd(wide - mean, full_matrices=False)
     variance = scale**2 / (x.shape[0] - 1)
     total = jnp.sum(variance)
-    ratio = variance / jnp.where(total == 0, jnp.ones_like(total), total)
+    ratio = variance / or_one(total)
     return [part.astype(x.dtype) for part in (mean, (v * signs(v.T).T)[:k], variance[:k], ratio[:k])]
 
 

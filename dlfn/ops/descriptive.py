@@ -24,6 +24,7 @@ from dlfn.ops._common import (
     require_axes,
     require_float,
     require_same_shape,
+    sum_dtype,
     upcast,
     upcast_alike,
 )
@@ -295,8 +296,7 @@ def _covariance_backward(residuals, dc, *, axis, ddof, keepdims):
 
 def _count(x, axes):
     """The entries along the axes. Not a number: sizes may be symbolic."""
-    dtype = x.dtype if x.dtype.itemsize >= 4 else jnp.float32
-    return jnp.asarray(math.prod(x.shape[axis] for axis in axes), dtype)
+    return jnp.asarray(math.prod(x.shape[axis] for axis in axes), sum_dtype(x.dtype))
 
 
 def _check(op, x, axis, ddof):
