@@ -41,35 +41,46 @@ def finite_differences(
     them may be rounding of the function's value. Of four steps they take the pair that agrees best (a step across a
     kink, or out of the domain, does not), extrapolated to zero (Richardson)."""
     steps = np.array([20.0, 10.0, 1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
+    counts = [len(at) for at in chosen]
+    bases = [_steps_of_size_one(np.asarray(x), at) for x, at in zip(point, chosen, strict=True)]
+    base, place = np.concatenate([[0.0], *bases]), np.concatenate([[0], *chosen]).astype(int)
+    leaf = np.concatenate([[0], np.repeat(np.arange(len(point)), counts)])
 
-    def along(leaf: int, at: Any) -> Any:
-        eps = float(jnp.finfo(point[leaf].dtype).eps)
+    @jax.jit  # one program with one copy of the function: what a comparison takes is mostly its compilation
+    def losses(point: list[jax.Array], leaf: Any, place: Any, moves: Any) -> Any:
+        def along(coordinate: Any) -> Any:
+            leaf, place, moves = coordinate
 
-        def difference(h: Any) -> Any:
-            def moved(sign: float) -> Any:
-                flat = point[leaf].ravel()
-                changed = flat.at[at].add(sign * h).reshape(point[leaf].shape)
-                return loss([*point[:leaf], changed, *point[leaf + 1 :]])
+            def moved(move: Any) -> Any:
+                def of_leaf(i: int, x: jax.Array) -> jax.Array:
+                    here = (leaf == i) & (jnp.arange(x.size).reshape(x.shape) == place)
+                    return jnp.where(here, x + move.astype(x.dtype), x)
 
-            return (moved(1.0) - moved(-1.0)) / (2 * h)
+                return loss([of_leaf(i, x) for i, x in enumerate(point)])
 
-        largest = jnp.max(jnp.abs(point[leaf]))
-        least = jnp.where(largest > 0, 1e-2 * largest, 1)
-        base = eps**0.2 * jnp.maximum(least, jnp.abs(point[leaf].ravel()[at]))
-        raw = jax.lax.map(difference, base * jnp.asarray(steps, point[leaf].dtype))
-        coarse, fine = raw[0::2], raw[1::2]
-        gap = jnp.abs(coarse - fine)
-        best = jnp.argmin(jnp.where(jnp.isnan(gap), jnp.inf, gap))
-        rounding = 4 * eps * jnp.abs(loss(point)) / (base * jnp.asarray(steps[1::2], base.dtype)[best])
-        return (4 * fine[best] - coarse[best]) / 3, rounding
+            return jax.lax.map(moved, moves)
 
-    def of_leaf(leaf: int, at: Any) -> tuple[np.ndarray, np.ndarray]:
-        if not len(at):
-            return np.zeros(0), np.zeros(0)
-        values, rounding = jax.jit(lambda at: jax.lax.map(functools.partial(along, leaf), at))(jnp.asarray(at))
-        return np.asarray(values), np.asarray(rounding)
+        return jax.lax.map(along, (leaf, place, moves))
 
-    return [of_leaf(leaf, at) for leaf, at in enumerate(chosen)]
+    h = base[:, None] * steps
+    found = np.asarray(losses(point, leaf, place, np.concatenate([h, -h], axis=1)))
+    with np.errstate(all="ignore"):  # a loss that is not finite is reported as such
+        raw = (found[1:, : len(steps)] - found[1:, len(steps) :]) / (2 * h[1:])
+        coarse, fine = raw[:, 0::2], raw[:, 1::2]
+        gap = np.abs(coarse - fine)
+        best = np.argmin(np.where(np.isnan(gap), np.inf, gap), axis=1)[:, None]
+        coarse, fine, width = (np.take_along_axis(a, best, 1)[:, 0] for a in (coarse, fine, h[1:, 1::2]))
+        eps = np.repeat([float(jnp.finfo(x.dtype).eps) for x in point], counts)
+        values, rounding = (4 * fine - coarse) / 3, 4 * eps * np.abs(found[0, 0]) / width
+    ends = np.cumsum(counts)[:-1]
+    return list(zip(np.split(values, ends), np.split(rounding, ends), strict=True))
+
+
+def _steps_of_size_one(x: np.ndarray, at: Any) -> np.ndarray:
+    """The fifth root of the spacing, relative to a coordinate, but at least to a hundredth of the largest."""
+    largest = norm(x)
+    least = 1e-2 * largest if largest > 0 else 1.0
+    return float(jnp.finfo(x.dtype).eps) ** 0.2 * np.maximum(least, np.abs(x.ravel()[np.asarray(at, int)]))
 
 
 def norm(array: Any) -> float:
