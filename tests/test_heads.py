@@ -37,7 +37,7 @@ def test_gradients_are_left_out_where_only_the_value_is_wanted():
 @pytest.mark.parametrize("classes_first", [False, True])
 def test_weight_gradients_by_blocks_of_classes(monkeypatch, reduction, classes_first):
     """Blocks only form in large heads: here of 128 classes, with some left over."""
-    module = sys.modules["dlfn.ops.linear_cross_entropy"]
+    module = sys.modules["dlfn.ops._head"]
     monkeypatch.setattr(module, "_BLOCK", 1)
     x, w = jax.random.normal(KEY, (7, 3)), jax.random.normal(KEY, (300, 3) if classes_first else (3, 300))
     labels = jnp.arange(7) * 40

@@ -25,6 +25,7 @@ __all__ = [
     "cut",
     "logits_gradient",
     "reduce_valid",
+    "sum_of_others",
 ]
 
 # What stands for exp(inf), so that quotients of it are finite.
@@ -88,11 +89,16 @@ def cut(z):
     return jnp.clip(z, -big, big)
 
 
-def class_losses(z, index, wrong, label_smoothing):
+def sum_of_others(z, index, m, first=None):
+    """Of e_j. ``first`` here and below: of a block of the classes, that which it begins with."""
+    return jnp.sum(_exp_of_others(z, index, m, first), axis=-1)
+
+
+def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others):
     """The loss of every row, and what :func:`logits_gradient` needs to know of it."""
     top = jnp.max(z, axis=-1)
     m = cut(top)
-    others = jnp.minimum(jnp.sum(_exp_of_others(z, index, m), axis=-1), INFINITE)
+    others = jnp.minimum(sum_of_others(z, index, m), INFINITE)
     z_k = jnp.where(wrong, jnp.nan, _entry(z, index))
     e_k = jnp.exp(cut(z_k) - m)
     s = jnp.minimum(others + e_k, INFINITE)
@@ -105,25 +111,25 @@ def class_losses(z, index, wrong, label_smoothing):
     return losses, Statistics(m, others, 1 / s)
 
 
-def logits_gradient(z, index, statistics, dy, label_smoothing):
-    """The cotangent of the logits, given that of every row's loss."""
+def logits_gradient(z, index, statistics, dy, label_smoothing, first=None, classes=None):
+    """The cotangent of the logits, given that of every row's loss; of a block of ``classes``, theirs."""
     m, others, inverse = statistics
     per_row = dy * inverse
-    e = jnp.minimum(_exp_of_others(z, index, m), INFINITE) * per_row[..., None]
+    e = jnp.minimum(_exp_of_others(z, index, m, first), INFINITE) * per_row[..., None]
     at_k = -others * per_row
     if label_smoothing:
-        share = dy * (label_smoothing / z.shape[-1])
+        share = dy * (label_smoothing / (classes or z.shape[-1]))
         e, at_k = e - share[..., None], at_k + (dy * label_smoothing - share)
-    return _with_entry(e, index, at_k)
+    return _with_entry(e, index, at_k, first)
 
 
-def _exp_of_others(z, index, m):
+def _exp_of_others(z, index, m, first):
     """e_j, with 0 for the class of the row. Written the same in forward and backward, XLA computes it once for both."""
-    return _with_entry(jnp.exp(z - m[..., None]), index, jnp.zeros_like(m))
+    return _with_entry(jnp.exp(z - m[..., None]), index, jnp.zeros_like(m), first)
 
 
 # One entry per row. On a CPU it is cheaper to read and write it alone than in a masked pass over the classes; elsewhere
-# the mask fuses with its neighbours, and sharded classes allow nothing else.
+# the mask fuses with its neighbours, and sharded classes allow nothing else. A block has the entries of few rows.
 
 
 def _entry(z, index):
@@ -132,8 +138,10 @@ def _entry(z, index):
     return jnp.sum(jnp.where(_is_class(index, z), z, jnp.zeros_like(z)), axis=-1)
 
 
-def _with_entry(e, index, value):
-    if not _one_by_one(e):
+def _with_entry(e, index, value, first):
+    if first is not None:
+        index = index - first
+    if first is not None or not _one_by_one(e):
         return jnp.where(_is_class(index, e), value[..., None], e)
     rows = tuple(range(index.ndim))
     numbers = lax.ScatterDimensionNumbers((), (index.ndim,), (index.ndim,), rows, rows)

@@ -1,40 +1,30 @@
 r"""The cross-entropy of an affine map's logits, which are never whole."""
 
-import math
-
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._class_ids import (
     check_ids,
     check_smoothing,
     class_ids,
-    class_losses,
-    logits_gradient,
     reduce_valid,
 )
 from dlfn.ops._common import (
     Static,
     describe,
-    dot,
-    is_explicit,
     like,
     require_float,
     require_rank,
     sum_dtype,
 )
+from dlfn.ops._head import Chunks, Head
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.linear import linear
 
 __all__ = ["linear_cross_entropy"]
 
-# Logits of a chunk, at most, and rows of one, at least, where the caller leaves it to us.
-_LOGITS, _ROWS = 2**22, 160
 _FOR_DISTRIBUTIONS = "; for distributions use softmax_cross_entropy(linear(x, w, b), labels)"
-# Entries of the weight gradient that a CPU adds at a time: they stay in its cache.
-_BLOCK = 2**20
 
 
 @Op
@@ -76,7 +66,7 @@ def linear_cross_entropy(
         reduction: "mean" over the rows, "sum" or "none".
         label_smoothing: as in :func:`~dlfn.ops.softmax_cross_entropy`.
         ignore_label: likewise.
-        chunk: rows per chunk; by default as many as have 4 million logits, but 160 at least. Sharded arrays on a mesh
+        chunk: rows per chunk; by default as many as have 8 million logits, but 256 at least. Sharded arrays on a mesh
             of explicit axes are one chunk.
         precision: of the matrix products, as in :func:`jax.numpy.matmul`.
 
@@ -130,85 +120,6 @@ def _check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore
         raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
 
 
-class _Head:
-    """The affine map, and its backward pass on rows of which the logits' gradients g are known."""
-
-    def __init__(self, w, b, dtype, classes_first, precision):
-        self.w, self.b, self.dtype = w.astype(dtype), b, dtype
-        self.classes_first, self.precision = classes_first, precision
-        self.classes = w.shape[0 if classes_first else 1]
-
-    def logits(self, x):
-        z = dot(x, self.w, ((x.ndim - 1,), (1 if self.classes_first else 0,)), self.precision)
-        return z if self.b is None else z + self.b.astype(z.dtype)
-
-    def totals(self):
-        """Zeros for the gradients of w and b; of the arguments' own, which under shard_map know their axes."""
-        return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=sum_dtype(self.dtype)), (self.w, self.b))
-
-    def backward(self, totals, x, g):
-        dw, db = totals
-        if db is not None:
-            db = db + like(jnp.sum(g, axis=tuple(range(g.ndim - 1))), jax.typeof(db))
-        g = g.astype(self.dtype)
-        axis = 0 if self.classes_first else 1
-        sharding = jax.typeof(x).sharding if is_explicit(x) else None
-        dx = dot(g, self.w, ((g.ndim - 1,), (axis,)), self.precision, sharding)
-        return (self._add_product(dw, x, g, axis), db), dx
-
-    def _add_product(self, dw, x, g, axis):
-        rows = tuple(range(x.ndim - 1))
-        sharding = jax.typeof(dw).sharding if is_explicit(dw) else None
-
-        def product(g):
-            return dot(*((g, x) if self.classes_first else (x, g)), (rows, rows), self.precision, sharding)
-
-        size = max(_BLOCK // x.shape[-1], 128) // 128 * 128
-        blocks = self.classes // size
-        if blocks < 2 or jax.default_backend() != "cpu" or sharding is not None:
-            return dw + product(g)
-
-        def add(dw, start, size):
-            part = lax.dynamic_slice_in_dim(g, start, size, g.ndim - 1)
-            old = lax.dynamic_slice_in_dim(dw, start, size, axis)
-            return lax.dynamic_update_slice_in_dim(dw, old + product(part), start, axis)
-
-        dw, _ = lax.scan(lambda dw, start: (add(dw, start, size), None), dw, jnp.arange(blocks) * size)
-        rest = self.classes - blocks * size
-        return add(dw, blocks * size, rest) if rest else dw
-
-
-class _Chunks:
-    """Rows as n chunks of equally many. A chunk takes every n-th row, so that rows sharded over devices stay there."""
-
-    def __init__(self, x, classes, chunk):
-        self.lead, self.whole = x.shape[:-1], is_explicit(x)
-        self.rows = math.prod(self.lead)
-        size = chunk or max(_ROWS, _LOGITS // classes)
-        self.n = -(-self.rows // size)
-        if isinstance(self.rows, int):
-            self.n = max(self.n, 1)
-            size = -(-self.rows // self.n)
-        self.size = size
-
-    def split(self, array):
-        rest = array.shape[len(self.lead) :]
-        array = jnp.pad(array.reshape(self.rows, *rest), [(0, self.n * self.size - self.rows), *[(0, 0) for _ in rest]])
-        return jnp.swapaxes(array.reshape(self.size, self.n, *rest), 0, 1)
-
-    def join(self, array):
-        rest = array.shape[2:]
-        array = jnp.swapaxes(array, 0, 1).reshape(self.n * self.size, *rest)
-        return array[: self.rows].reshape(*self.lead, *rest)
-
-    def scan(self, step, carry, arrays):
-        """``step(carry, arrays) -> (carry, outputs)`` over the chunks of the arrays."""
-        if self.whole:
-            return step(carry, arrays)
-        carry, outputs = lax.scan(step, carry, jax.tree.map(self.split, arrays))
-        return carry, jax.tree.map(self.join, outputs)
-
-
 def _common_dtype(*arrays):
     return jnp.result_type(*(array for array in arrays if array is not None))
 
@@ -219,8 +130,8 @@ def _setting(arguments, classes_first, ignore_label, chunk, precision):
     if jax.default_backend() == "cpu":
         dtype = sum_dtype(dtype)  # it multiplies half types in float32 anyway, and so g need not be rounded to them
     x = x.astype(dtype)
-    head = _Head(w, b, dtype, classes_first, precision)
-    return x, head, _Chunks(x, head.classes, chunk), class_ids(labels, x, head.classes, ignore_label)
+    head = Head(w, b, dtype, classes_first, precision)
+    return x, head, Chunks(x, head.classes, chunk), class_ids(labels, x, head.classes, ignore_label)
 
 
 @linear_cross_entropy.def_forward
@@ -231,14 +142,13 @@ def _forward(x, w, labels, b, *, classes_first, reduction, label_smoothing, igno
 
     def of_losses(carry, rows):
         x, index, _, wrong = rows
-        return carry, class_losses(head.logits(x), index, wrong, label_smoothing)
+        return carry, head.losses(head.logits(x), index, wrong, label_smoothing)
 
     def with_gradients(totals, rows):
         x, index, valid, wrong = rows
         z = head.logits(x)
-        losses, statistics = class_losses(z, index, wrong, label_smoothing)
-        g = logits_gradient(z, index, statistics, valid.astype(z.dtype), label_smoothing)
-        totals, dx = head.backward(totals, x, g)
+        losses, statistics = head.losses(z, index, wrong, label_smoothing)
+        totals, dx = head.backward(totals, x, z, index, statistics, valid.astype(z.dtype), label_smoothing)
         return totals, (losses, dx)
 
     rows = x, index, valid, wrong
@@ -264,8 +174,7 @@ def _backward(residuals, dy, *, classes_first, reduction, label_smoothing, ignor
 
     def step(totals, rows):
         x, index, statistics, dy = rows
-        g = logits_gradient(head.logits(x), index, statistics, dy, label_smoothing)
-        return head.backward(totals, x, g)
+        return head.backward(totals, x, head.logits(x), index, statistics, dy, label_smoothing)
 
     (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
     kinds = jax.tree.map(jax.typeof, arguments)
