@@ -18,9 +18,8 @@ def x64():
 
 
 @functools.cache
-def older_emitters():
-    """XLA's compiler option for the emitters of CPU code that it had before 2026, where it still has them: they take
-    a third of the time."""
+def older_emitters_option():
+    """XLA's compiler option for the emitters of CPU code that it had before 2026, where it still has them."""
     options = {"xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(jnp.sin).lower(1.0).compile(compiler_options=options)
@@ -30,16 +29,20 @@ def older_emitters():
 
 
 @pytest.fixture
-def quick_compilation(monkeypatch):
-    """Without XLA's optimiser, and with its older emitters: a fifth of the time. For tests in float64, which are not
-    about what compilation does to rounding."""
-    options, original = older_emitters(), compiler.get_compile_options
+def older_emitters(monkeypatch):
+    """With XLA's older emitters, compilation takes half the time. Not for tests of what users' code rounds to."""
+    options, original = older_emitters_option(), compiler.get_compile_options
 
-    def quick(*args, **kwargs):
+    def with_options(*args, **kwargs):
         kwargs["env_options_overrides"] = {**options, **(kwargs.get("env_options_overrides") or {})}
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(compiler, "get_compile_options", quick)
+    monkeypatch.setattr(compiler, "get_compile_options", with_options)
+
+
+@pytest.fixture
+def quick_compilation(older_emitters):
+    """Without XLA's optimiser too: a fifth of the time. For tests in float64."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

@@ -9,6 +9,8 @@ import dlfn
 from dlfn import calculus
 from dlfn.calculus import Pair, chain, cos, exp, log, power, product, quotient, sin, variable
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 POINTS = np.linspace(0.3, 2.1, 7)
 EXPRESSIONS = {
     "power": (lambda u: power(u, 3), lambda x: x**3),

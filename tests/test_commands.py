@@ -13,6 +13,8 @@ from dlfn.bench.measure import measure, residual_bytes
 from dlfn.check import registry
 from dlfn.cli import main
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 
 def test_check_passes_and_writes_json(tmp_path, capsys):
     path = tmp_path / "deep" / "check.json"

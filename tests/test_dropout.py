@@ -9,6 +9,8 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measure import residual_bytes
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 KEY = jax.random.key(0)
 X = 1 + jax.random.uniform(KEY, (4, 6, 6, 50))
 

@@ -10,6 +10,8 @@ import dlfn
 from dlfn import ops
 from dlfn.check import ulp
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 
 def test_checker_finds_the_nan_of_a_root_that_where_does_not_use():
     """Trap 7: no op can repair it, but ``ops.sqrt`` in its place does."""

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 
 # Script: arguments, words of its output. Where there is a plot, {plot} is its file.

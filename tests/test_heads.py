@@ -11,6 +11,8 @@ import pytest
 import dlfn
 from dlfn import nn, ops
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 KEY = jax.random.key(0)
 
 

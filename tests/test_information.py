@@ -13,6 +13,8 @@ import sklearn.metrics
 import dlfn
 from dlfn import ops
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14)
 
 

@@ -10,6 +10,8 @@ import dlfn
 from dlfn import linalg
 from dlfn.linalg import PCA, rotation, scaling, transform_points, translation
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 
 def test_general_matrices_are_put_together_again(x64):
     a = np.random.default_rng(0).normal(size=(2, 4, 4))

@@ -15,6 +15,8 @@ import dlfn
 from dlfn import nn
 from dlfn.check.measures import norm, projected
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 CHANNELS, IDS = 4, 7
 SHAPES = {"row": (3, CHANNELS), "image": (2, 5, 6, CHANNELS), "sequence": (2, 5, CHANNELS)}
 

@@ -11,6 +11,8 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measure import residual_bytes
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 KEY = jax.random.key(0)
 
 

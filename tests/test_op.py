@@ -9,6 +9,8 @@ import pytest
 
 import dlfn
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 
 def make(backward=lambda residuals, dy: (dy, None, {"w": dy, "n": None}), **options):
     """y = x · w of a dictionary, beside an integer and a key."""

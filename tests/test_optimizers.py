@@ -9,6 +9,8 @@ import pytest
 import dlfn
 from dlfn import optimizers
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 SCHEDULE = optax.cosine_decay_schedule(0.05, 1000)
 SLOW = optax.cosine_decay_schedule(0.005, 1000)
 PAIRS = {

@@ -21,6 +21,8 @@ from dlfn.probability import (
     marginal,
 )
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 DISTRIBUTIONS = {
     "bernoulli": (lambda: Bernoulli(0.3), st.bernoulli(0.3), [0, 1]),
     "bernoulli logits": (lambda: Bernoulli(logits=-2.0), st.bernoulli(1 / (1 + np.exp(2.0))), [0, 1]),

@@ -15,6 +15,8 @@ from dlfn import nn, ops
 from dlfn.bench.measure import residual_bytes
 from dlfn.check import jacobian_norms
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 KEY = jax.random.key(0)
 GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gru after": 3}
 OPS = {"rnn": ops.rnn, "lstm": ops.lstm, "gru": ops.gru, "gru after": functools.partial(ops.gru, reset_after=True)}

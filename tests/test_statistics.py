@@ -13,6 +13,8 @@ import dlfn
 from dlfn.statistics import chi_squared_test, compare_runs, permutation_test, welch_t_test, z_test
 from dlfn.statistics._tails import chi_squared_tail, t_quantile, t_tail
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(0.0, 1.0, 7), RNG.normal(0.8, 2.0, 9)
 ALTERNATIVES = ["two-sided", "less", "greater"]

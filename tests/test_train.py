@@ -20,6 +20,8 @@ from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.progress import progress
 from dlfn.train.step import Carry, Metrics, make_dispatch
 
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
 TINY = """
 [model]
 widths = [8]
