@@ -100,4 +100,4 @@ def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "of a checkout that is not installed"
+        return "(not installed)"

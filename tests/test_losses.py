@@ -1,4 +1,4 @@
-"""Losses: known arguments that are out of range."""
+"""Losses: arguments that are refused."""
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,13 @@ def test_what_is_out_of_range_is_refused(name, refused):
     refused(lambda: loss(Z, argument), parts)
     refused(lambda: jax.grad(loss)(Z, argument), parts)
     jax.jit(loss)(Z, argument)  # there are no values yet
+
+
+def test_what_is_no_array_is_shown_to_its_cut(refused):
+    refused(
+        lambda: ops.mse([1.0, 2.0], Z), ["mse: prediction is list [Array(1., dtype=float32,", "..., and must be a fl"]
+    )
+    refused(lambda: ops.mse({"z": Z}, Z), ["mse: prediction is dict {'z': Array([[ 0.3, -1.2], [ 2. , 0.5]], dtype"])
 
 
 def test_distributions_of_half_types_sum_to_one_but_for_rounding():
