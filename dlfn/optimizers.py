@@ -173,20 +173,24 @@ def _by_root(g, v, eps, eps_in_sqrt):
 
 
 def _check(optimizer: str, learning_rate: Rate, **decays: float) -> None:
-    # A traced one, as optax.inject_hyperparams makes, has no value yet.
-    known = not (callable(learning_rate) or isinstance(learning_rate, jax.core.Tracer))
-    if known and not (_is_number(learning_rate) and 0 <= learning_rate < math.inf):
+    if not (callable(learning_rate) or _is_from_0_to(math.inf, learning_rate)):
         raise InputError(
             f"{optimizer}: learning_rate is {learning_rate!r}, and must be a number that is 0 or more, or a schedule, "
             "a function of the steps taken"
         )
     for name, value in decays.items():
-        if not (_is_number(value) and 0 <= value < 1):
+        if not _is_from_0_to(1, value):
             raise InputError(f"{optimizer}: {name} is {value!r}, and must be a number with 0 <= {name} < 1")
 
 
-def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float | np.number | np.ndarray | jax.Array) and jnp.ndim(x) == 0
+def _is_from_0_to(end: float, x: Any) -> bool:
+    """Whether 0 <= x < end, or x is traced, as optax.inject_hyperparams makes numbers, and has no value yet."""
+    if not isinstance(x, int | float | np.number | np.ndarray | jax.Array) or jnp.ndim(x):
+        return False
+    try:
+        return bool(0 <= x < end)
+    except jax.errors.ConcretizationTypeError:
+        return True
 
 
 def _optimizer(

@@ -19,7 +19,8 @@ from dlfn.check.measures import (
     relative_error,
     worst_coordinate,
 )
-from dlfn.core import InputError, autodiff, backprop, jaxprs
+from dlfn.check.precision import leaves_float64
+from dlfn.core import InputError, autodiff, backprop
 
 __all__ = ["Comparison", "Row", "compare", "format_table"]
 
@@ -251,7 +252,7 @@ def _advice(result: Comparison, value: Any, loss: Callable[..., Any], point: dic
         bad = [name for name, x in point.items() if not np.isfinite(x).all()]
         cause = f"{' and '.join(bad)} is not finite" if bad else "look at the definitions, or try another point"
         yield f"the value by the definitions is {float(value)}, and there is nothing to agree with: {cause}"
-    elif result.dtype == "float64" and (where := _leaves_float64(loss, list(point.values()))):
+    elif result.dtype == "float64" and (where := leaves_float64(loss, list(point.values()))):
         yield where
     elif not result.value_ok:
         yield f"the VALUE is not that of the definitions, error {_error(result.value_error)}: look at the forward"
@@ -260,27 +261,6 @@ def _advice(result: Comparison, value: Any, loss: Callable[..., Any], point: dic
             "where only finite differences disagree, a step crossed a kink, or a rule that is right by its "
             "definition is not the slope of the value (stop_gradient, straight-through)"
         )
-
-
-def _leaves_float64(loss: Callable[..., Any], point: list[jax.Array]) -> str | None:
-    """Where the function first computes in a narrower dtype: nothing agrees to 1e-10 then."""
-
-    def narrow(var: Any) -> bool:
-        return jnp.issubdtype(var.aval.dtype, jnp.floating) and var.aval.dtype != jnp.float64
-
-    def visit(jaxpr: Any) -> Iterator[str]:
-        for eqn in jaxprs.parts(jaxpr)[0].eqns:
-            for var in filter(narrow, eqn.outvars):
-                where = f"the function computes in {var.aval.dtype} ({jaxprs.source_line(eqn) or eqn.primitive.name})"
-                # The arguments are float64: what is narrow before anything was cast is a constant.
-                if any(map(narrow, eqn.invars)):
-                    yield f"{where}, on an array that is no argument: pass it as one, to be cast, or dtype=None"
-                else:
-                    yield f"{where}: pass dtype=None"
-            for sub in jaxprs.subjaxprs(eqn):
-                yield from visit(sub)
-
-    return next(visit(jax.make_jaxpr(loss)(point)), None)
 
 
 def _is_float(leaf: Any) -> bool:
