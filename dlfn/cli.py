@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import NoReturn
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
+from dlfn.files import require_writable
 
 __all__ = ["main"]
 
@@ -28,6 +30,7 @@ _USAGE = "\n".join(
         *(f"  {name:<10}{purpose}" for name, (_, purpose) in _COMMANDS.items()),
         "",
         "dlfn COMMAND --help describes a command, for example: dlfn train --help",
+        "dlfn --version prints the versions of dlfn and jax",
         "",
         "exit codes: 0 success, 1 what was checked or trained failed, 2 bad input, 130 interrupted",
     ]
@@ -64,6 +67,9 @@ def _run(argv: list[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         print(_USAGE)
         return 0
+    if argv == ["--version"]:
+        print(f"dlfn {_version('dlfn')}, jax {_version('jax')}")
+        return 0
     if not argv:
         raise InputError(f"no command given; {suggestion('', _COMMANDS)}")
     if argv[0] not in _COMMANDS:
@@ -82,4 +88,16 @@ def _run(argv: list[str]) -> int:
         arguments = parser.parse_args(rest)
     except SystemExit as stop:  # argparse leaves by SystemExit after --help
         return int(stop.code or 0)
+    if path := getattr(arguments, "json", None):
+        try:
+            require_writable(path)  # before the work
+        except OSError as error:
+            raise InputError(f"argument --json: cannot write {str(path)!r}: {error.strerror}") from None
     return command.run(arguments)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,12 +1,14 @@
 """Writing files so that a reader never sees half of one."""
 
 import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replacing", "write_text"]
+__all__ = ["replacing", "require_writable", "write_text"]
 
 
 @contextlib.contextmanager
@@ -22,6 +24,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Tries whether :func:`replacing` could write the file, and leaves nothing behind.
+
+    Raises:
+        OSError: if it could not.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def write_text(path: Path, text: str) -> None:

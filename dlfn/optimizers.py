@@ -1,7 +1,8 @@
 r"""Optimisers as the documents write them, compatible with optax.
 
 Each returns an :class:`optax.GradientTransformation`: it goes into ``optax.chain`` beside optax's clipping, and takes
-optax's schedules where a learning rate is asked for. With :math:`g_t` the gradient at step t = 1, 2, …, the update that
+optax's schedules where a learning rate is asked for. A negative rate, and a decay that never forgets, are an
+:class:`~dlfn.InputError`. With :math:`g_t` the gradient at step t = 1, 2, …, the update that
 is added to the parameters is :math:`-\eta_t u_t`.
 
 ================ ======================================================================================================
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dlfn.core import InputError
@@ -53,6 +55,7 @@ def sgd(learning_rate: Rate) -> optax.GradientTransformation:
     >>> print(updates)
     [-0.1  0.2]
     """
+    _check("sgd", learning_rate)
     return _optimizer(learning_rate, {}, lambda g, t: ({}, g))
 
 
@@ -68,7 +71,7 @@ def momentum(learning_rate: Rate, mu: float = 0.9, *, ema: bool = False) -> opta
     >>> print(updates)
     [-1.75]
     """
-    _require_decay("momentum", "mu", mu)
+    _check("momentum", learning_rate, mu=mu)
 
     def step(g, t, v):
         v = mu * v + ((1 - mu) * g if ema else g)
@@ -109,8 +112,7 @@ def adamw(
 
     Source: 002 section 14.3; Loshchilov & Hutter 2019, *Decoupled Weight Decay Regularization*.
     """
-    _require_decay("adam", "beta1", beta1)
-    _require_decay("adam", "beta2", beta2)
+    _check("adam", learning_rate, beta1=beta1, beta2=beta2)
 
     def step(g, t, m, v):
         m = beta1 * m + (1 - beta1) * g
@@ -134,7 +136,7 @@ def rmsprop(
 
     Source: 004 optimization; Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.
     """
-    _require_decay("rmsprop", "beta", beta)
+    _check("rmsprop", learning_rate, beta=beta)
 
     def step(g, t, v):
         v = beta * v + (1 - beta) * g * g
@@ -152,6 +154,7 @@ def adagrad(
 
     Source: 004 optimization; Duchi et al. 2011, *Adaptive Subgradient Methods*.
     """
+    _check("adagrad", learning_rate)
 
     def step(g, t, v):
         v = v + g * g
@@ -169,9 +172,25 @@ def _by_root(g, v, eps, eps_in_sqrt):
     return g / jnp.sqrt(v + eps) if eps_in_sqrt else g / (jnp.sqrt(v) + eps)
 
 
-def _require_decay(optimizer: str, name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise InputError(f"{optimizer}: {name} is {value!r}, and must be a number with 0 <= {name} < 1")
+def _check(optimizer: str, learning_rate: Rate, **decays: float) -> None:
+    if not (callable(learning_rate) or _is_from_0_to(math.inf, learning_rate)):
+        raise InputError(
+            f"{optimizer}: learning_rate is {learning_rate!r}, and must be a number that is 0 or more, or a schedule, "
+            "a function of the steps taken"
+        )
+    for name, value in decays.items():
+        if not _is_from_0_to(1, value):
+            raise InputError(f"{optimizer}: {name} is {value!r}, and must be a number with 0 <= {name} < 1")
+
+
+def _is_from_0_to(end: float, x: Any) -> bool:
+    """Whether 0 <= x < end, or x is traced, as optax.inject_hyperparams makes numbers, and has no value yet."""
+    if not isinstance(x, int | float | np.number | np.ndarray | jax.Array) or jnp.ndim(x):
+        return False
+    try:
+        return bool(0 <= x < end)
+    except jax.errors.ConcretizationTypeError:
+        return True
 
 
 def _optimizer(

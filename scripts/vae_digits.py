@@ -4,6 +4,7 @@ its evidence lower bound. With --against pytorch also trains the same model ther
 batches, with the same noise; exits 1 if our loss is then more than 1.02 times as large."""
 
 import argparse
+import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -100,6 +101,8 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: %(default)s)")
     parser.add_argument("--against", choices=["pytorch"], help="what else to train the same model with")
     arguments = with_plot(parser, argv, "vae_digits", "test images, reconstructions and samples")
+    if arguments.against and importlib.util.find_spec("torch") is None:
+        parser.error("argument --against: pytorch is not installed: pip install torch")
     images = np.asarray(load_digits().data, np.float32)
     train, test = train_test_split(images, test_size=0.2, random_state=arguments.seed)
     keys = jax.random.split(jax.random.key(arguments.seed), 5)

@@ -1,5 +1,7 @@
 """backprop, autodiff and compare as a user meets them."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -190,8 +192,52 @@ def test_compare_prints_a_table_and_finds_what_is_wrong():
 
     slightly_wrong.defvjp(lambda x: (jnp.sum(x**2), x), lambda x, dy: (2 * x * dy * jnp.array([1, 1.0001, 1]),))
     result = dlfn.compare(slightly_wrong)(jnp.array([1.0, 2.0, 3.0]))
-    assert not result.ok
+    assert not result  # so that `assert dlfn.compare(f)(x)` is a test
     assert "[1]: 4.0004 instead of 4" in str(result)
+    assert "NOT ALL GRADIENTS AGREE" in str(result)
+    # Nor does it hide beside a leaf whose gradient is a thousand times as large.
+    assert not dlfn.compare(lambda x, y: 1e-3 * slightly_wrong(x) + y)(jnp.array([0.1, 0.2, 0.3]), 1.0)
+
+
+def normalised(params, x):
+    h = x @ params["w"] + params["b"]
+    return ops.tanh((h - jnp.mean(h, axis=0)) / jnp.std(h, axis=0)) @ params["w"].T
+
+
+def attended(key_bias, x):
+    return ops.attention(x[None, :, None], (x + key_bias)[None, :, None], x[None, :, None], causal=True)
+
+
+def shifted(shift, x):
+    return ops.softmax_cross_entropy(x + shift, jnp.array([0, 1, 1]))
+
+
+ZERO = {  # gradients that are 0 but for rounding
+    "a bias before a normalisation": (normalised, ({"w": W, "b": jnp.array([0.3, -0.2, 0.1])}, X), "params['b']"),
+    "the keys' bias": (attended, (jnp.array([0.3, -0.2]), X), "key_bias"),
+    "a shift of logits": (shifted, (0.5, X), "shift"),
+    "nothing beside it": (lambda shift: shifted(shift, X.astype(shift.dtype)), (0.5,), "shift"),
+}
+
+
+@pytest.mark.parametrize("name", ZERO)
+def test_compare_takes_rounding_for_zero(name):
+    f, args, leaf = ZERO[name]
+    result = dlfn.compare(f)(*args)
+    assert result.ok, result
+    (row,) = [row for row in result.rows if row.path == leaf]
+    assert row.norm < 1e-15
+    assert ("ok: 0 but for rounding" in str(result)) == (row.norm > 0)
+
+    @jax.custom_vjp
+    def leaking(args):  # 1e-9 where 0 is right
+        return f(*args)
+
+    leaking.defvjp(
+        lambda args: jax.vjp(lambda args: f(*args), args),
+        lambda pull, dy: (jax.tree.map(lambda dx: dx + 1e-9, pull(dy)[0]),),
+    )
+    assert not dlfn.compare(lambda *args: leaking(args))(*args)
 
 
 def test_compare_finds_a_nan_that_no_op_can_repair():
@@ -283,8 +329,37 @@ def test_compare_gives_no_false_alarm_at(name):
     assert result.ok, result
 
 
-def test_compare_says_where_a_function_leaves_float64():
-    result = dlfn.compare(lambda x: jax.nn.softmax(x.astype(jnp.float32)))(X)
-    assert "the function computes in float32 (" in str(result)
-    with pytest.raises(dlfn.InputError, match="returns no floating-point array"):
-        dlfn.compare(jnp.argmax)(X)
+ADVICE = {
+    "a cast": (lambda x: jax.nn.softmax(x.astype(jnp.float32)), X, r"computes in float32 \(.*\): pass dtype=None"),
+    "a closure": (lambda x: ops.tanh(X) * x, 2.0, r"float32 \(.*\), on an array that is no argument: pass it as one"),
+    "nan": (ops.gelu, jnp.array([1.0, jnp.nan]), "value by the definitions is nan, .*: x is not finite"),
+    "inf": (lambda x: jnp.sum(1 / x), jnp.zeros(1), "value by the definitions is inf, .*look at the definitions"),
+}
+
+
+@pytest.mark.parametrize("name", ADVICE)
+def test_compare_says_what_the_cause_may_be(name):
+    f, x, message = ADVICE[name]
+    result = dlfn.compare(f)(x)
+    assert not result
+    assert re.search(message, str(result))
+    assert "look at the forward" not in str(result)
+
+
+def test_compare_leaves_finite_differences_out():
+    result = dlfn.compare(jnp.sin, coordinates=0)(X)
+    assert result
+    assert result.rows[0].finite_difference is None
+
+
+REFUSED = {
+    "no gradient": (lambda: dlfn.compare(jnp.argmax)(X), ["returns no floating-point array"]),
+    "tolerance": (lambda: dlfn.compare(jnp.sin, tolerance=-1), ["tolerance is -1", "a positive number"]),
+    "nan": (lambda: dlfn.compare(jnp.sin, tolerance=float("nan")), ["tolerance is nan", "a positive number"]),
+    "coordinates": (lambda: dlfn.compare(jnp.sin, coordinates=-1), ["coordinates is -1", "0 or more"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_compare_refuses(name, refused):
+    refused(*REFUSED[name])

@@ -101,9 +101,22 @@ def test_an_object_that_is_gone_is_reported(monkeypatch, capsys):
     assert "PROBLEM dlfn.nn.count_them" in capsys.readouterr().out
 
 
-def test_an_unknown_id_names_the_nearest(capsys):
-    assert main(["formulas", "linear.softmaxx"]) == 2
-    assert "unknown formula 'linear.softmaxx'; did you mean 'linear.softmax'?" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("id", "hint"),
+    [
+        ("linear.softmaxx", "did you mean 'linear.softmax'?"),
+        ("gelu", "did you mean 'activation.gelu'?"),
+        ("nonsense", "`dlfn formulas` lists all"),
+    ],
+)
+def test_an_unknown_id_names_the_nearest(id, hint, capsys):
+    assert main(["formulas", id]) == 2
+    assert capsys.readouterr().err == f"dlfn: error: unknown formula {id!r}; {hint}\n"
+
+
+def test_an_id_that_is_given_twice_is_printed_once(capsys):
+    assert main(["formulas", "linear.sigmoid", "linear.sigmoid"]) == 0
+    assert "1 of 1 formulas ok" in capsys.readouterr().out
 
 
 def test_layers_gradients_fail_where_a_backward_is_wrong(monkeypatch):

@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line on bad input, and nothing half-written."""
 
+import re
 import signal
 
 import pytest
@@ -44,16 +45,30 @@ def test_help_has_an_example(argv, capsys):
         (["train", "tiny.toml", "train.steps=x"], "train.steps = 'x': expected an integer, got str"),
         (["train", "tiny.toml", "run.folder=tiny.toml"], "run.folder = 'tiny.toml' is a file; choose a folder"),
         (["train", "tiny.toml", "run.folder=."], "run.folder = '.' holds files but no run"),
+        (["train", "nope.toml"], "no configuration at 'nope.toml'; nor is there one of a similar name"),
+        (["train", "tiny.toml", "train.batch_size=5000"], "there are only 1437 training examples"),
+        (["check", "gelu", "--json", "."], "argument --json: cannot write '.': Is a directory"),
+        (
+            ["formulas", "--json", "tiny.toml/x.json"],
+            "argument --json: cannot write 'tiny.toml/x.json': Not a directory",
+        ),
         (["train", "tiny.toml", "run.folder=tiny.toml/run"], "cannot write to run.folder = 'tiny.toml/run'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(config, capsys, argv, message):
     assert main(argv) == 2
-    printed = capsys.readouterr().err
+    captured = capsys.readouterr()
+    printed = captured.err
+    assert captured.out == ""  # it is said before the work
     assert printed.startswith("dlfn: error: ")
     assert message in printed
     assert printed.count("\n") == 1
     assert [path.name for path in config.parent.iterdir()] == ["tiny.toml"]
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"dlfn .+, jax \d.*\n", capsys.readouterr().out)
 
 
 def test_failed_training_is_exit_1(config, capsys):

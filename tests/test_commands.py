@@ -28,7 +28,9 @@ def test_check_passes_and_writes_json(tmp_path, capsys):
         assert set(case) == {"op", "case", "dtype", "path", "argument", "max_relative_error", "tolerance", "ok"}
         if case["dtype"] == "float64" and case["path"] != "finite_difference":
             assert case["max_relative_error"] <= 1e-10
-    assert "failed: 0" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "the worst of each op, dtype and path:" in printed
+    assert "failed: 0" in printed
 
 
 @pytest.fixture
@@ -82,6 +84,8 @@ def test_unknown_op(command, capsys, tmp_path):
     assert captured.err == "dlfn: error: unknown op 'sigmiod'; did you mean 'sigmoid'?\n"
     assert captured.out == ""
     assert not path.exists()
+    assert main([command, "nonsense"]) == 2
+    assert capsys.readouterr().err == "dlfn: error: unknown op 'nonsense'; the ops are those of dlfn.ops\n"
 
 
 def test_bench_writes_rows(tmp_path, capsys, monkeypatch):

@@ -86,7 +86,9 @@ def test_missing_file_suggests_one_that_exists(toml):
     path = toml("")
     with pytest.raises(dlfn.InputError, match=r"did you mean '.*example\.toml'"):
         load(path.with_name("exampel.toml"))
-    with pytest.raises(dlfn.InputError, match="no TOML file is in"):
+    with pytest.raises(dlfn.InputError, match="nor is there one of a similar name"):
+        load(path.with_name("toml.toml"))  # the endings do not count
+    with pytest.raises(dlfn.InputError, match="nor is there one of a similar name"):
         load(path.parent / "nowhere" / "x.toml")
     with pytest.raises(dlfn.InputError, match="cannot read"):
         load(path.parent)

@@ -55,22 +55,31 @@ def test_nats_per_point_are_those_of_the_normal_distribution():
     np.testing.assert_allclose(script["negative_bound"](params, x, y, key), expected, rtol=1e-5)
 
 
-PLOTS = pytest.mark.parametrize("script", [name for name, (arguments, _) in EXAMPLES.items() if "--plot" in arguments])
+PLOTTED = [name for name, (arguments, _) in EXAMPLES.items() if "--plot" in arguments]
 
 
-@PLOTS
-def test_missing_matplotlib_is_said_before_the_work(script, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("script", "arguments", "package", "message"),
+    [(script, [], "matplotlib", 'the plot needs matplotlib: pip install -e ".[examples]"') for script in PLOTTED]
+    + [("vae_digits", ["--against", "pytorch"], "torch", "pytorch is not installed: pip install torch")],
+)
+def test_what_is_not_installed_is_said_before_the_work(
+    script, arguments, package, message, capsys, monkeypatch, tmp_path
+):
+    if package != "matplotlib":
+        pytest.importorskip("matplotlib", reason="matplotlib draws the plots")
+    monkeypatch.chdir(tmp_path)
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "matplotlib" else found(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name == package else found(name, *rest)
     )
     with pytest.raises(SystemExit) as stopped:
-        run(script)
+        run(script, *arguments)
     assert stopped.value.code == 2
-    assert 'the plot needs matplotlib: pip install -e ".[examples]"' in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-@PLOTS
+@pytest.mark.parametrize("script", PLOTTED)
 def test_plots_have_a_folder(script, capsys, monkeypatch, tmp_path):
     """Of their own, unless told; where there can be none, this is said before the work."""
     pytest.importorskip("matplotlib", reason="matplotlib draws the plots")

@@ -1,12 +1,13 @@
 """The optimisers against optax, step by step."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-import dlfn
 from dlfn import optimizers
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
@@ -109,7 +110,24 @@ def test_half_precision_keeps_its_dtypes():
     assert {x.dtype for x in jax.tree.leaves((updates, state.moments))} == {jnp.dtype(jnp.bfloat16)}
 
 
-@pytest.mark.parametrize("make", [lambda: optimizers.momentum(0.1, 1.0), lambda: optimizers.adam(0.1, beta2=2.0)])
-def test_a_decay_that_never_forgets_is_refused(make):
-    with pytest.raises(dlfn.InputError, match="must be a number with 0 <="):
-        make()
+MAKERS = {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "State"}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_learning_rates(name, refused):
+    make = MAKERS[name]
+    for rate in (-1.0, "a", float("nan"), jnp.inf, None, jnp.ones(2), np.float32(-1)):
+        refused(lambda: make(rate), ["learning_rate is", "0 or more, or a schedule"])  # noqa: B023
+    for rate in (0, 0.1, np.float32(0.1), jnp.float32(0.1), optax.constant_schedule(0.1)):
+        trajectory(make(rate), 1)
+    others = set(inspect.signature(make).parameters) - {"learning_rate"}
+    injected = optax.inject_hyperparams(make, static_args=others)(learning_rate=0.1)
+    np.testing.assert_array_equal(jax.jit(lambda: trajectory(injected, 2))()["w"], trajectory(make(0.1), 2)["w"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: optimizers.momentum(0.1, 1.0), lambda: optimizers.adam(0.1, beta2=2.0), lambda: optimizers.adam(0.1, "a")],
+)
+def test_a_decay_that_never_forgets_is_refused(make, refused):
+    refused(make, ["must be a number with 0 <="])

@@ -207,6 +207,7 @@ def test_compare_runs_that_are_all_equal():
 
 MISTAKES = {
     "no data": (lambda: z_test([], 0.0, 1.0), ["z_test: x is float32[0]", "no observations"]),
+    "scalar": (lambda: z_test(3.0, 0.0, 1.0), ["x is the scalar float32[]", "axis of observations; pass [x] for one"]),
     "std": (lambda: z_test([1.0], 0.0, -1.0), ["z_test: std", "-1", "positive"]),
     "one observation": (lambda: welch_t_test([1.0], [1.0, 2.0]), ["welch_t_test: a", "one observation,", "at least 2"]),
     "alternative": (lambda: welch_t_test(A, B, alternative="both"), ["alternative is 'both'", "two-sided"]),

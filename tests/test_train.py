@@ -127,6 +127,10 @@ def test_a_dispatch_donates_its_carry_and_equals_a_plain_loop():
         (["optimizer.name=adm"], "optimizer.name = 'adm': did you mean 'adam'?"),
         (["optimizer.wieght_decay=1"], "'optimizer.wieght_decay' for adamw; did you mean 'optimizer.weight_decay'?"),
         (["optimizer.name=sgd", "optimizer.b1=0.9"], "unknown key 'optimizer.b1' for sgd; expected one of "),
+        (
+            ["optimizer.name=sgd", "optimizer.weight_decay=1e-2"],
+            "optimizer='{name = \"sgd\", learning_rate = 0.001}' drops",
+        ),
         (["optimizer.learning_rate=fast"], "optimizer.learning_rate = 'fast': expected a number, got str"),
         (["optimizer.nesterov=1"], "optimizer.nesterov = 1: expected true or false, got int"),
         (["train.batch_size=2000"], "train.batch_size = 2000: there are only 1437 training examples"),

@@ -32,4 +32,5 @@ def find(id: str) -> Row:
     for row in ROWS:
         if row.id == id:
             return row
-    raise InputError(f"unknown formula {id!r}; {suggestion(id, [row.id for row in ROWS])}")
+    ids = [row.id for row in ROWS]
+    raise InputError(f"unknown formula {id!r}; {suggestion(id, ids, otherwise='`dlfn formulas` lists all')}")

@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     from dlfn.catalogue import ROWS, find
     from dlfn.files import write_text
 
-    chosen = [find(id) for id in arguments.ids] or ROWS
+    chosen = [find(id) for id in dict.fromkeys(arguments.ids)] or ROWS
     rows = []
     for row in chosen:
         result, problems = _look_at(row, arguments.check)

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         share = float("inf") if r.max_relative_error is None else r.max_relative_error / r.tolerance
         if key not in worst or share > worst[key][0]:
             worst[key] = (share, r)
-    print("\n" + format_table(header, [cells(r) for _, r in worst.values()]))
+    print("\nthe worst of each op, dtype and path:\n" + format_table(header, [cells(r) for _, r in worst.values()]))
     failures = [r for r in results if not r.ok]
     if failures:
         print("\nFAILED\n" + format_table(header, [cells(r) for r in failures]))

@@ -175,5 +175,7 @@ def entries(names: list[str] | None = None) -> Iterator[Entry]:
 
     for name in names or []:
         if name not in _ENTRIES:
-            raise InputError(f"unknown op {name!r}; {suggestion(name, _ENTRIES)}")
+            raise InputError(
+                f"unknown op {name!r}; {suggestion(name, _ENTRIES, otherwise='the ops are those of dlfn.ops')}"
+            )
     return (entry for name, entry in list(_ENTRIES.items()) if not names or name in names)

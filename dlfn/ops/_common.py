@@ -103,7 +103,10 @@ def as_rows(x: jax.Array) -> jax.Array:
 
 
 def describe(x: Any) -> str:
-    return f"{x.dtype}{list(x.shape)}" if isinstance(x, jax.Array) else f"{type(x).__name__} {x!r:.60}"
+    if isinstance(x, jax.Array):
+        return f"{x.dtype}{list(x.shape)}"
+    text = " ".join(repr(x).split())
+    return f"{type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
 def require_float(op: str, name: str, x: Any) -> None:

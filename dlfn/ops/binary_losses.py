@@ -16,6 +16,7 @@ from dlfn.ops._common import (
     require_float,
     require_focus,
     require_same_shape,
+    require_values,
     upcast_alike,
     weight_of_each,
 )
@@ -28,6 +29,10 @@ def _check(op, logits, labels, reduction):
     require_float(op, "labels", labels)
     require_same_shape(op, "logits", logits, "labels", labels)
     check_reduction(op, reduction, logits.shape)
+
+
+def _check_probabilities(op, labels):
+    require_values(op, "labels", labels, (labels >= 0) & (labels <= 1), "in [0, 1]; pass (labels + 1) / 2 for -1 and 1")
 
 
 @Op
@@ -52,7 +57,8 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
         A scalar, or with "none" the shape of the arguments.
 
     Raises:
-        InputError: on different shapes, integers, an unknown reduction, and a mean over nothing.
+        InputError: on different shapes, integers, known labels out of range, an unknown reduction, and a mean over
+            nothing.
 
     Source: 001 section 4, 002 section 13.3.
 
@@ -70,6 +76,7 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
 @binary_cross_entropy.def_check
 def _binary_cross_entropy_check(logits, labels, *, reduction):
     _check("binary_cross_entropy", logits, labels, reduction)
+    _check_probabilities("binary_cross_entropy", labels)
 
 
 @binary_cross_entropy.def_forward
@@ -131,8 +138,8 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
         A scalar, or with "none" the shape of the arguments.
 
     Raises:
-        InputError: on different shapes, integers, gamma or alpha out of range, an unknown reduction, and a mean over
-            nothing.
+        InputError: on different shapes, integers, known labels, gamma or alpha out of range, an unknown reduction, and
+            a mean over nothing.
 
     Source: peers; Lin et al. 2017, *Focal Loss for Dense Object Detection*.
 
@@ -152,6 +159,7 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
 @binary_focal_loss.def_check
 def _binary_focal_loss_check(logits, labels, *, gamma, alpha, reduction):
     _check("binary_focal_loss", logits, labels, reduction)
+    _check_probabilities("binary_focal_loss", labels)
     require_focus("binary_focal_loss", gamma)
     if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
         raise InputError(f"binary_focal_loss: alpha is {alpha!r}, and must be a number in [0, 1], or None")
@@ -213,7 +221,8 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
         A scalar, or with "none" the shape of the arguments.
 
     Raises:
-        InputError: on different shapes, integers, an unknown reduction, and a mean over nothing.
+        InputError: on different shapes, integers, known labels other than these, an unknown reduction, and a mean over
+            nothing.
 
     Source: peers; Cortes & Vapnik 1995, *Support-Vector Networks*.
 
@@ -229,6 +238,7 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
 @hinge.def_check
 def _hinge_check(logits, labels, *, squared, reduction):
     _check("hinge", logits, labels, reduction)
+    require_values("hinge", "labels", labels, jnp.abs(labels) == 1, "-1 or 1; pass 2 * labels - 1 for 0 and 1")
     if not isinstance(squared, bool):
         raise InputError(f"hinge: squared is {squared!r}, and must be True or False")
 

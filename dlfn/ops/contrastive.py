@@ -14,6 +14,7 @@ from dlfn.ops._common import (
     sum_dtype,
     weight_of_each,
 )
+from dlfn.ops._densities import require_positive
 
 __all__ = ["info_nce"]
 
@@ -39,7 +40,7 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
     Args:
         queries: (..., N, features).
         keys: likewise; the i-th is the i-th query's.
-        temperature: :math:`\tau`, a scalar, which may be learned.
+        temperature: :math:`\tau`, a positive scalar, which may be learned.
         symmetric: whether the loss is of both directions.
         reduction: "mean" over the pairs, "sum" or "none".
         precision: of the matrix products, as in :func:`jax.numpy.matmul`.
@@ -48,8 +49,8 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
         A scalar, or with "none" (..., N), in the common dtype of queries and keys.
 
     Raises:
-        InputError: on different shapes, a temperature that is not a scalar, integers, an unknown reduction, and a mean
-            over nothing.
+        InputError: on different shapes, a temperature that is not a scalar or known not to be positive, integers, an
+            unknown reduction, and a mean over nothing.
 
     Source: peers; van den Oord et al. 2018, *Representation Learning with Contrastive Predictive Coding*; Radford et
     al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*.
@@ -78,6 +79,7 @@ def _check(queries, keys, temperature, *, symmetric, reduction):
     require_same_shape("info_nce", "queries", queries, "keys", keys)
     if temperature.ndim:
         raise InputError(f"info_nce: temperature is {describe(temperature)}, and must be a scalar")
+    require_positive("info_nce", "temperature", temperature)
     if not isinstance(symmetric, bool):
         raise InputError(f"info_nce: symmetric is {symmetric!r}, and must be True or False")
     check_reduction("info_nce", reduction, queries.shape[:-1])

@@ -18,6 +18,7 @@ from dlfn.ops._common import (
     describe,
     like,
     reduce,
+    require_distribution,
     require_float,
     require_rank,
     upcast,
@@ -63,8 +64,8 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
         A scalar, or with "none" one loss per row. A class of logit -inf costs inf, unless its label is 0.
 
     Raises:
-        InputError: on scalar or integer logits, labels that fit neither case, an unknown reduction, and a mean over
-            nothing.
+        InputError: on scalar or integer logits, labels that fit neither case, known distributions that do not sum to 1
+            or have negative entries, an unknown reduction, and a mean over nothing.
 
     Source: 000 sections 8 and 9, 001 section 6, 002 section 13.2, 003 section 4.
 
@@ -111,6 +112,8 @@ def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, 
     check_reduction(op, reduction, logits.shape[:-1])
     if logits.shape[-1] == 0:
         raise InputError(f"{op}: logits is {describe(logits)}, and must have at least one class")
+    if not ids:
+        require_distribution(op, "labels", labels, (-1,))
 
 
 @softmax_cross_entropy.def_forward

@@ -18,7 +18,12 @@ def numbers(op: str, name: str, x: Any, least: int = 1) -> jax.Array:
     x = jnp.asarray(x)
     if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer)):
         raise InputError(f"{op}: {name} is {describe(x)}, and must be numbers")
-    if x.ndim == 0 or x.shape[-1] < least:
+    if x.ndim == 0:
+        raise InputError(
+            f"{op}: {name} is the scalar {describe(x)}, and must have at least {least} along an axis of observations; "
+            f"pass [{name}] for one observation"
+        )
+    if x.shape[-1] < least:
         count = "no" if x.size == 0 else "one"
         why = "; the spread of one is not known" if least > 1 else ""
         raise InputError(

@@ -8,6 +8,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -102,8 +103,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        others = sorted(map(str, path.parent.glob("*.toml")))
-        hint = suggestion(path, others) if others else f"no TOML file is in {str(path.parent.absolute())!r}"
+        # By their stems, since all the names end alike; in configs/ too, where a checkout has its own.
+        others = {p.stem: p for folder in (Path("configs"), path.parent) for p in sorted(folder.glob("*.toml"))}
+        near = get_close_matches(path.stem, others, 1)
+        hint = f"did you mean {str(others[near[0]])!r}?" if near else "nor is there one of a similar name"
         raise InputError(f"no configuration at {str(path)!r}; {hint}") from None
     except OSError as error:
         raise InputError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from None

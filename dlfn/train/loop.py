@@ -47,6 +47,7 @@ def train(config: Config) -> Trained:
     folder = RunFolder(config)
     optimizer = make_optimizer(config)
     data = digits(config.seed, config.data.test_fraction)
+    batch_indices(config.seed, 0, len(data.train_x), config.train.batch_size)  # refuses one larger than the data
     model = _make_model(config, data)
     example = jax.ShapeDtypeStruct((config.train.batch_size, *data.train_x.shape[1:]), data.train_x.dtype)
     print(nn.summary(model, example))

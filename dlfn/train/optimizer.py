@@ -33,7 +33,11 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     kinds = _parameters(getattr(optax, name))
     for key, value in settings.items():
         if key not in kinds:
-            raise InputError(f"unknown key 'optimizer.{key}' for {name}; {suggestion(key, kinds, 'optimizer.')}")
+            hint = suggestion(key, kinds, "optimizer.")
+            if any(key in _parameters(getattr(optax, other)) for other in _NAMES):  # of the optimiser in the file
+                rate = settings["learning_rate"]
+                hint += f"; optimizer='{{name = \"{name}\", learning_rate = {rate!r}}}' drops the keys of the file"
+            raise InputError(f"unknown key 'optimizer.{key}' for {name}; {hint}")
         if (kinds[key] is bool) != isinstance(value, bool) or not isinstance(value, (bool, int, float)):
             expected = "true or false" if kinds[key] is bool else "a number"
             raise InputError(f"optimizer.{key} = {value!r}: expected {expected}, got {type(value).__name__}")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dlfn.core import InputError
-from dlfn.files import replacing, write_text
+from dlfn.files import replacing, require_writable, write_text
 from dlfn.train.config import Config, to_toml
 
 __all__ = ["RunFolder"]
@@ -35,16 +35,17 @@ class RunFolder:
             raise InputError(f"{name} is a file; choose a folder")
         if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / _CONFIG).is_file():
             raise InputError(f"{name} holds files but no run; choose a new or an empty folder")
+        try:
+            require_writable(self.path / _CONFIG)
+        except OSError as error:
+            raise InputError(f"cannot write to {name}: {error.strerror}") from None
 
     def start(self) -> None:
         """Makes the folder, or empties it of the earlier run, and writes the configuration."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for name in (_PARAMS, _METRICS):
-                (self.path / name).unlink(missing_ok=True)
-            write_text(self.path / _CONFIG, self._config)
-        except OSError as error:
-            raise InputError(f"cannot write to run.folder = {str(self.path)!r}: {error.strerror}") from None
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in (_PARAMS, _METRICS):
+            (self.path / name).unlink(missing_ok=True)
+        write_text(self.path / _CONFIG, self._config)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Appends a line to ``metrics.jsonl``; what is not finite becomes null."""
