@@ -9,14 +9,14 @@ from typing import Any
 
 import jax
 
-from dlfn import nn
+from dlfn import nn, ops
 from dlfn.catalogue.oracles import ORACLES
 from dlfn.catalogue.oracles._table import require
 from dlfn.catalogue.row import Row
 from dlfn.check.compare import compare
 from dlfn.check.gradients import check_case
 from dlfn.check.oracles import check_values, has_pytorch
-from dlfn.check.registry import entries
+from dlfn.check.registry import Entry, entries
 from dlfn.nn.layer import Layer
 
 __all__ = ["Check", "checks", "implemented_by", "resolve"]
@@ -32,8 +32,14 @@ class Check:
 
 def implemented_by(row: Row) -> list[str]:
     """The row's objects, then the ops whose registry entries name it."""
-    ops = [f"dlfn.ops.{entry.op.name}" for entry in entries() if row.id in entry.formulas]
-    return list(dict.fromkeys([*row.objects, *ops]))
+    return list(
+        dict.fromkeys([*row.objects, *(name for name, entry in _registered().items() if row.id in entry.formulas)])
+    )
+
+
+def _registered() -> dict[str, Entry]:
+    """The entries of dlfn's own ops, by dotted name. Others have their row with whoever registered them."""
+    return {f"dlfn.ops.{entry.op.name}": entry for entry in entries() if getattr(ops, entry.op.name, None) is entry.op}
 
 
 def resolve(name: str) -> Any:
@@ -50,7 +56,7 @@ def resolve(name: str) -> Any:
 
 def checks(row: Row) -> Iterator[Check]:
     """Of every op and layer of the row, and of the row itself where it has an oracle."""
-    registered = {f"dlfn.ops.{entry.op.name}": entry for entry in entries()}
+    registered = _registered()
     for name in implemented_by(row):
         if name in registered:
             against = "PyTorch, " if has_pytorch() and any(case.oracle for case in registered[name].cases) else ""
@@ -74,7 +80,7 @@ def _message(run: Callable[[], None]) -> str | None:
 
 @functools.cache  # an op can implement several rows
 def _op(name: str) -> str | None:
-    (entry,) = entries([name.rpartition(".")[2]])
+    entry = _registered()[name]
 
     def run() -> None:
         for case in entry.cases:
