@@ -13,6 +13,7 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.initializers import Initializer, small_normal, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.nn.sequence import Sequence
 
 __all__ = ["LearnedPositions", "MultiHeadAttention", "SinusoidalPositions"]
 
@@ -118,7 +119,7 @@ class MultiHeadAttention(Layer):
         return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
 
     def apply(self, params, state, x, *, key=None, train=False):
-        if self.cache and isinstance(x, tuple):
+        if self.cache and isinstance(x, tuple) and not isinstance(x, Sequence):
             raise InputError(f"{self}: with a cache the input is x alone, the next times; the cache is the context")
         x, context, mask = self._inputs(x)
         q, k, v = (self._split(params[name], inputs) for name, inputs in (("q", x), ("k", context), ("v", context)))
@@ -151,6 +152,11 @@ class MultiHeadAttention(Layer):
         return linear + 4 * rows * keys * width // (2 if self.causal and not self.cache else 1)
 
     def _inputs(self, x: Any) -> tuple[Any, Any, Any]:
+        if isinstance(x, Sequence):
+            raise InputError(
+                f"{self} got a Sequence, whose padding it would attend to; pass (values, values, mask), the mask "
+                "(jnp.arange(T) < lengths[:, None])[:, None, None]"
+            )
         if not isinstance(x, tuple):
             return x, x, None
         if len(x) not in (2, 3):
@@ -205,6 +211,7 @@ class LearnedPositions(Layer):
     Source: 002 section 11.2.
     """
 
+    takes = "steps"
     length: int
     decoding: bool = False
     table_init: Initializer = small_normal
@@ -229,6 +236,7 @@ class SinusoidalPositions(Layer):
     Source: 002 section 11.1.
     """
 
+    takes = "steps"
     length: int | None = None
     base: float = 10000.0
     decoding: bool = False

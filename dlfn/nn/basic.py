@@ -35,6 +35,7 @@ class Linear(Layer):
     {'b': (2,), 'w': (3, 2)}
     """
 
+    takes = "steps"
     features: int
     bias: bool = True
     weight_init: Initializer = xavier_uniform
@@ -68,6 +69,8 @@ class Linear(Layer):
 @dataclass(frozen=True)
 class Flatten(Layer):
     """``(N, ...)`` to ``(N, features)``."""
+
+    takes = "array"
 
     def apply(self, params, state, x, *, key=None, train=False):
         if x.ndim == 0:

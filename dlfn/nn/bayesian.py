@@ -60,6 +60,7 @@ class BayesianLinear(Layer):
     [[ True  True]]
     """
 
+    takes = "steps"
     features: int
     bias: bool = True
     prior_std: float = 1.0

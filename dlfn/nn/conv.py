@@ -22,6 +22,7 @@ PerAxis = int | tuple[int, ...]
 class _Convolution(Layer):
     """What the layers share: a kernel, a bias, and windows that name their axes."""
 
+    takes = "array"
     window: tuple[int, ...]
     bias: bool
     kernel_init: Initializer

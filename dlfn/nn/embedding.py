@@ -44,6 +44,7 @@ class Embedding(Layer):
     {'body': {'b': (8,), 'w': (8, 8)}, 'embedding': {'table': (50, 8)}}
     """
 
+    takes = "steps"
     vocabulary: int
     features: int
     table_init: Initializer = small_normal

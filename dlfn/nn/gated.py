@@ -32,6 +32,7 @@ class PReLU(Layer):
     [0.25 0.25 0.25]
     """
 
+    takes = "steps"
     per_channel: bool = False
     initial: float = 0.25
 
@@ -69,6 +70,7 @@ class Gated(Layer):
     [1. 4.]
     """
 
+    takes = "steps"
     function: Callable[..., Any]
     static: tuple[tuple[str, Any], ...]
 

@@ -17,6 +17,7 @@ __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 class _Norm(Layer):
     """Parameters ``scale`` (ones) and ``bias`` (zeros), each where the layer has it, of the shape of the features."""
 
+    takes = "array"
     scale: bool = True
     bias: bool = False
 
@@ -75,6 +76,10 @@ class LayerNorm(_Norm):
     scale: bool = True
     bias: bool = True
 
+    @property
+    def takes(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "steps" if self.axes == 1 else "array"
+
     def _features(self, x):
         if x.ndim < self.axes:
             raise InputError(f"{self} needs inputs with {self.axes} axes of features, got x of shape {x.shape}")
@@ -93,6 +98,7 @@ class RMSNorm(_Norm):
         scale: whether to multiply by a parameter.
     """
 
+    takes = "steps"
     eps: float = 1e-6
     scale: bool = True
 

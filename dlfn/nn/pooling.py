@@ -22,6 +22,7 @@ class MaxPool(Layer):
     MaxPool(window=3, strides=2, padding=SAME) (8, 28, 28, 64)
     """
 
+    takes = "array"
     window: Sizes
     strides: Sizes | None = None
     padding: Padding = "VALID"
@@ -40,6 +41,7 @@ class MaxPool(Layer):
 class AvgPool(Layer):
     """The mean of every window; the arguments are those of :func:`dlfn.ops.avg_pool`."""
 
+    takes = "array"
     window: Sizes
     strides: Sizes | None = None
     padding: Padding = "VALID"
@@ -63,6 +65,7 @@ class GlobalAvgPool(Layer):
     For the largest entries instead, ``Serial(AdaptiveMaxPool((1, 1)), Flatten())``.
     """
 
+    takes = "array"
     spatial: int = 2
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -76,6 +79,7 @@ class GlobalAvgPool(Layer):
 class AdaptiveAvgPool(Layer):
     """Means over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_avg_pool`."""
 
+    takes = "array"
     output_size: Sizes
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -90,6 +94,7 @@ class AdaptiveAvgPool(Layer):
 class AdaptiveMaxPool(Layer):
     """Maxima over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_max_pool`."""
 
+    takes = "array"
     output_size: Sizes
 
     def apply(self, params, state, x, *, key=None, train=False):

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,10 @@ import jax.numpy as jnp
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from dlfn.nn.layer import Layer, inside, output_shape
+from dlfn.nn.layer import Layer, array_of, inside, output_shape
+from dlfn.nn.sequence import Sequence
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Sequence", "Stacked"]
-
-
-class Sequence(NamedTuple):
-    """Sequences with more than their values, as input of the layers over time.
-
-    Attributes:
-        values: (..., T, features).
-        lengths: integers (...,), how many steps of each count, or None for all.
-        initial: the state before the first step, or None for zeros: h of an RNN or GRU, ``(h, c)`` of an LSTM, a pair
-            for a :class:`Bidirectional` and a tuple with one for each layer for a :class:`Stacked`.
-    """
-
-    values: Any
-    lengths: Any = None
-    initial: Any = None
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Stacked"]
 
 
 class _OverTime(Layer):
@@ -48,7 +34,7 @@ class _OverTime(Layer):
         """``((values, h, final), state)``: the outputs, the last hidden state, and what could be ``initial`` next."""
 
     def apply(self, params, state, x, *, key=None, train=False):
-        given = _as_sequence(x)
+        given = _as_sequence(self, x)
         (values, h, final), state = self.run(params, state, given, key=key, train=train)
         if self.output == "last":
             return h, state
@@ -63,8 +49,8 @@ class _OverTime(Layer):
 class Recurrent(_OverTime):
     """A cell run over the time axis of x (..., T, features). ``RNN``, ``LSTM`` and ``GRU`` are short for theirs.
 
-    x is an array or a :class:`Sequence`, which has lengths and an initial state besides. With lengths, steps beyond a
-    sequence's length keep its state and have output 0.
+    x is an array or a :class:`~dlfn.nn.Sequence`, which has lengths and an initial state besides. With lengths, steps
+    beyond a sequence's length keep its state and have output 0.
 
     Args:
         cell: any :class:`Cell`. :class:`RNNCell`, :class:`LSTMCell` and :class:`GRUCell` run as one op over the whole
@@ -101,11 +87,11 @@ class Recurrent(_OverTime):
     def flops(self, x, y):
         """As many steps of the cell as there are."""
         carry, step = self._step(x)
-        return _as_sequence(x).values.shape[-2] * self.cell.flops((carry, step), (carry, step))
+        return _as_sequence(self, x).values.shape[-2] * self.cell.flops((carry, step), (carry, step))
 
     def _step(self, x):
         """Shapes of the carry and of one step's x."""
-        values = _as_sequence(x).values
+        values = _as_sequence(self, x).values
         if len(values.shape) < 2:
             raise InputError(f"{self} needs x of shape (..., T, features), got {values.shape}; reshape x")
         step = jax.ShapeDtypeStruct((*values.shape[:-2], values.shape[-1]), values.dtype)
@@ -228,7 +214,7 @@ class Stacked(_OverTime):
         return Stacked(*children.values(), keep_prob=self.keep_prob, output=self.output)
 
     def init(self, key, x):
-        x = _as_sequence(x).values
+        x = _as_sequence(self, x).values
         params, states = [], []
         for index, layer in enumerate(self.layers):
             with inside(str(index)):
@@ -260,8 +246,9 @@ class Stacked(_OverTime):
         return (values, h, tuple(finals)), _if_any(tuple(states))
 
 
-def _as_sequence(x: Any) -> Sequence:
-    return x if isinstance(x, Sequence) else Sequence(x)
+def _as_sequence(layer: Layer, x: Any) -> Sequence:
+    values = array_of(layer, x)
+    return x if isinstance(x, Sequence) else Sequence(values)
 
 
 def _if_any(states: Any) -> Any:

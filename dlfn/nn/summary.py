@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dlfn.nn.layer import Layer, output_shape
+from dlfn.nn.sequence import values_of
 
 __all__ = ["Visit", "count_parameters", "summary", "visits"]
 
@@ -38,7 +39,7 @@ def summary(model: Layer, x: Any) -> str:
     rows: list[tuple[Any, ...]] = []
     for visit in visits(model, x):
         layer, children = visit.layer, visit.layer.children()
-        flops = layer.flops(visit.x, visit.y)
+        flops = layer.flops(values_of(visit.x), values_of(visit.y))
         if flops or not children:
             name = type(layer).__name__ if children else str(layer)
             own = _own(visit.params, children)

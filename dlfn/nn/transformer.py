@@ -24,6 +24,7 @@ class FeedForward(Layer):
     Source: 002 section 9.
     """
 
+    takes = "steps"
     ratio: float = 4
     activation: str = "gelu"
     bias: bool = True

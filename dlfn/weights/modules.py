@@ -22,8 +22,8 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None) -> Names:
     submodules of these names. The blocks of ``Repeat`` are numbered, as in ``torch.nn.ModuleList``. What ``Residual``
     surrounds has no name of its own.
 
-    A ``Flatten`` of images puts their entries in another order than PyTorch's, whose channels come first. The weights of
-    the ``Linear`` behind it follow suit by :class:`Flattened`, for which the sizes of the image must be known.
+    A ``Flatten`` of images puts their entries in another order than PyTorch's, whose channels come first. The weights
+    of the ``Linear`` behind it follow suit by :class:`Flattened`, for which the sizes of the image must be known.
 
     Args:
         model: the layers.
@@ -121,8 +121,8 @@ def _in_order(layer: nn.Layer, names: Names, order: _Order) -> Names:
         return names
     if not isinstance(layer, nn.Linear):
         raise InputError(
-            f"torch_names: {layer} takes the features of a flattened image, which PyTorch has in another order; map its "
-            "parameters by name"
+            f"torch_names: {layer} takes the features of a flattened image, which PyTorch has in another order; map "
+            "its parameters by name"
         )
     if order.shape is None:
         raise InputError(
