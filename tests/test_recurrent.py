@@ -384,6 +384,23 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
         (lambda: ops.lstm(X, None, None, jnp.ones((2, 8)), jnp.ones((4, 8))), ["w_h", "(H, 4 H)"]),
         (lambda: ops.lstm_step(X, None, None, jnp.ones((2, 8)), jnp.ones((2, 8)), jnp.ones(2)), ["b is", "[8]"]),
         (lambda: ops.gru(X, None, jnp.ones((2, 6)), jnp.ones((2, 6)), None, jnp.ones(2)), ["b_h", "reset_after"]),
+        (lambda: _lengths(jnp.array([5, 9, 0])), ["lengths has the entry 9", "from 0 to 5"]),
+        (lambda: _lengths(jnp.array([5, -1, 0])), ["lengths has the entry -1", "from 0 to 5"]),
+        (
+            lambda: _lengths(jnp.array([6, 0, 0]), nn.Recurrent(nn.Zoneout(nn.RNNCell(2)))),
+            ["the entry 6", "from 0 to 5"],
+        ),
+        (lambda: _lengths([1, 2, 3]), ["lengths is list [", "an array of integers of the shape [3]"]),
+        (lambda: _lengths([1, 2, 3], nn.Recurrent(nn.Zoneout(nn.RNNCell(2)))), ["lengths is list ["]),
+        (lambda: _lengths(None, initial=jnp.ones((3, 2))), ["initial is float32[3, 2]", "a tuple of 2"]),
+        (lambda: _lengths(None, nn.GRU(2), (jnp.ones((3, 2)),)), ["initial is a tuple of 1", "float32[3, 2]"]),
+        (
+            lambda: _lengths(None, nn.Bidirectional(nn.GRU(2)), jnp.ones((3, 2))),
+            ["initial is float32[3, 2]", "a tuple of 2"],
+        ),
+        (lambda: _lengths(None, nn.Stacked(nn.GRU(2)), jnp.ones((3, 2))), ["initial is float32[3, 2]", "a tuple of 1"]),
+        (lambda: nn.Stacked(nn.GRU(2)).apply((), (), X), ["Stacked", "params must be a tuple of 1", "a tuple of 0"]),
+        (lambda: nn.GRU(2).apply((), (), X), ["GRUCell", "params must be a dict of w_x, w_h"]),
         (lambda: nn.LSTM(4, output="all"), ["'all'", "'last'"]),
         (lambda: nn.Bidirectional(nn.LSTM(4, output="last")), ["Bidirectional", "output='last'"]),
         (lambda: nn.LSTM(4, recurrent_keep_prob=0.0), ["recurrent_keep_prob", "(0, 1]"]),
@@ -401,6 +418,10 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
 )
 def test_mistakes_are_named(mistake, parts, refused):
     refused(mistake, parts)
+
+
+def _lengths(lengths, layer=nn.LSTM(2), initial=None):  # noqa: B008  a frozen dataclass
+    layer.apply(*layer.init(KEY, X), nn.Sequence(X, lengths, initial))
 
 
 def _both(layer):

@@ -349,6 +349,8 @@ def test_every_mismatch_is_listed_at_once():
     ):
         assert sum(bool(re.match(expected, line)) for line in lines) == 1, (expected, lines)
     assert len(lines) == 13
+    with pytest.raises(dlfn.InputError, match=r"0\.weight: missing\n"):  # and not for want of a near name
+        import_state({"extra.weight": zeros(3)}, {"w": zeros(3)}, (), {"0.weight": "w"})
     with pytest.raises(dlfn.InputError, match="export_state: 4 mismatches"):
         export_state(*model.init(jax.random.key(0), zeros(1, 3)), names)
 
@@ -361,6 +363,10 @@ FLAT = nn.Serial(nn.MaxPool(2), nn.Flatten())
     [
         (lambda: To("w", tree="parameters"), ["'params' or 'state'", "'parameters'"]),
         (lambda: import_state({}, {"b": 1.0}, (), {"x": To("b", weights.Summed())}), ["Summed", "2 names to 1 paths"]),
+        (
+            lambda: import_state(torch.nn.Linear(2, 3), (), (), {}),
+            ["arrays is of type Linear", "pass its state_dict()"],
+        ),
         (lambda: torch_names(torch.nn.Linear(2, 3)), ["model is a Linear", "Layer"]),
         (lambda: torch_names(nn.Serial(a=FLAT, b=nn.Linear(3))), ["'b'", "Linear(features=3)", "Flatten", "pass x"]),
         (lambda: torch_names(nn.Serial(FLAT, nn.BatchNorm())), ["'1'", "BatchNorm()", "by name"]),

@@ -37,7 +37,7 @@ from dlfn.nn.gated import GEGLU, GLU, Gated, PReLU, SwiGLU
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, MaxPool
+from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.sequence import Sequence
@@ -76,6 +76,7 @@ __all__ = [
     "GRUCell",
     "Gated",
     "GlobalAvgPool",
+    "GlobalMaxPool",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",

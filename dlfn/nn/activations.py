@@ -8,6 +8,7 @@ from typing import Any
 from dlfn import ops
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
+from dlfn.nn.checks import require_keywords
 from dlfn.nn.layer import Layer
 from dlfn.nn.sequence import Sequence, on_values
 
@@ -81,6 +82,7 @@ class Activation(Layer):
             if function not in ACTIVATIONS:
                 raise InputError(f"unknown activation {function!r}; {suggestion(function, ACTIVATIONS)}")
             function = ACTIVATIONS[function]
+        require_keywords(function, static)
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "static", tuple(sorted(static.items())))
 

@@ -124,7 +124,10 @@ class Parallel(Several):
                 layer_params, layer_state = layer.init(jax.random.fold_in(key, index), inputs[index])
             params.append(layer_params)
             states.append(layer_state)
-        return self.named(params), self.joined_state(states)
+        params, state = self.named(params), self.joined_state(states)
+        if not callable(self.merge):
+            output_shape(self, params, state, x)  # refuses what cannot be merged
+        return params, state
 
     def apply(self, params, state, x, *, key=None, train=False):
         params, states, inputs = self.by_position(params, "params"), self.split_state(state), self._inputs(x)
@@ -210,7 +213,11 @@ class Residual(Layer):
         return Residual(*children.values())
 
     def init(self, key, x):
-        return self._branches().init(key, x) if self.projection is not None else self.layer.init(key, x)
+        if self.projection is not None:
+            return self._branches().init(key, x)
+        params, state = self.layer.init(key, x)
+        output_shape(self, params, state, x)  # refuses what cannot be added
+        return params, state
 
     def apply(self, params, state, x, *, key=None, train=False):
         if self.projection is not None:

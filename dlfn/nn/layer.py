@@ -12,7 +12,7 @@ import jax
 from dlfn.core import InputError
 from dlfn.nn.sequence import Sequence, values_of
 
-__all__ = ["Layer", "Params", "State", "array_of", "brief", "inside", "output_shape"]
+__all__ = ["Layer", "Params", "State", "array_of", "brief", "inside", "output_shape", "title"]
 
 # Plain nested containers of arrays.
 Params = Any
@@ -116,19 +116,23 @@ def _checked_apply(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 def array_of(layer: Layer, x: Any) -> Any:
     """The array that ``layer`` is to act on: x, or its values."""
-    name = type(layer).__name__ if layer.children() else layer
     if isinstance(x, Sequence):
         if layer.takes == "array":
             raise InputError(
-                f"{name} takes an array, and got a Sequence, whose steps it would mix with padding; give it x.values "
+                f"{title(layer)} takes an array, and got a Sequence, whose steps it would mix with padding; give it x.values "
                 "if there is none, or end what comes before with output='last'"
             )
         x = x.values
     if x is None or isinstance(x, tuple | list | dict):
         raise InputError(
-            f"{name} takes an array, and got {brief(x)}; of a layer over time output='sequence' or 'last' is one"
+            f"{title(layer)} takes an array, and got {brief(x)}; of a layer over time output='sequence' or 'last' is one"
         )
     return x
+
+
+def title(layer: Any) -> str:
+    """What an error calls a layer, in one line."""
+    return type(layer).__name__ if isinstance(layer, Layer) and layer.children() else str(layer)
 
 
 def brief(x: Any) -> str:
@@ -142,7 +146,8 @@ def brief(x: Any) -> str:
 
 def output_shape(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shape and dtype of what ``layer`` makes of ``x``, without computing it."""
-    return jax.eval_shape(lambda *args: layer.apply(*args)[0], params, state, x)
+    key = jax.random.key(0)  # some layers draw at inference too
+    return jax.eval_shape(lambda key, *args: layer.apply(*args, key=key)[0], key, params, state, x)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Layers over time: a cell run along a sequence, in both directions, and in stacks."""
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from dlfn.nn.layer import Layer, array_of, inside, output_shape
+from dlfn.nn.checks import held, require_layer
+from dlfn.nn.layer import Layer, array_of, brief, inside, output_shape, title
 from dlfn.nn.sequence import Sequence
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Stacked"]
@@ -75,10 +77,17 @@ class Recurrent(_OverTime):
     reverse: bool = False
     output: str = "sequence"
 
+    def __post_init__(self):
+        super().__post_init__()
+        require_layer(self, self.cell, Cell, "a cell, such as LSTMCell(64)")
+
     def init(self, key, x):
         return self.cell.init(key, self._step(x))
 
     def run(self, params, state, x, *, key, train):
+        expected, _ = self._step(x)
+        if x.initial is not None and jax.tree.structure(x.initial) != jax.tree.structure(expected):
+            raise InputError(f"{self}: initial is {brief(x.initial)}, and must be {brief(expected)}")
         (values, final), state = self.cell.sequence(
             params, state, x.values, x.initial, x.lengths, reverse=self.reverse, key=key, train=train
         )
@@ -139,14 +148,17 @@ class Bidirectional(_OverTime):
     def __post_init__(self):
         super().__post_init__()
         _require_sequences(self, self.forward)
-        if self.backward is None:
+        if self.backward is not None:
+            _require_sequences(self, self.backward)
+        else:
+            require_layer(self, self.forward, Recurrent, "such as LSTM(64), or be given with a backward layer")
             object.__setattr__(self, "backward", dataclasses.replace(self.forward, reverse=not self.forward.reverse))
 
     def children(self):
         return {"forward": self.forward, "backward": self.backward}
 
     def with_children(self, children: Mapping[str, Layer]):
-        return Bidirectional(*children.values(), output=self.output)
+        return _with(self, **children)
 
     def init(self, key, x):
         params, states = {}, {}
@@ -156,6 +168,8 @@ class Bidirectional(_OverTime):
         return params, _if_any(states)
 
     def run(self, params, state, x, *, key, train):
+        held(self, "params", params, "forward", "backward")
+        _check_initial(self, x, 2)
         runs, states = [], {}
         for index, (name, layer) in enumerate(self.children().items()):
             given = x._replace(initial=None if x.initial is None else x.initial[index])
@@ -211,7 +225,7 @@ class Stacked(_OverTime):
         return {str(index): layer for index, layer in enumerate(self.layers)}
 
     def with_children(self, children: Mapping[str, Layer]):
-        return Stacked(*children.values(), keep_prob=self.keep_prob, output=self.output)
+        return _with(self, layers=tuple(children.values()))
 
     def init(self, key, x):
         x = _as_sequence(self, x).values
@@ -225,6 +239,11 @@ class Stacked(_OverTime):
         return tuple(params), _if_any(tuple(states))
 
     def run(self, params, state, x, *, key, train):
+        if not isinstance(params, tuple | list) or len(params) != len(self.layers):
+            raise InputError(
+                f"Stacked: params must be a tuple of {len(self.layers)}, as init returned it, got {brief(params)}"
+            )
+        _check_initial(self, x, len(self.layers))
         values, h, finals, states = x.values, None, [], []
         for index, layer in enumerate(self.layers):
             layer_key = None if key is None else jax.random.fold_in(key, index)
@@ -256,8 +275,22 @@ def _if_any(states: Any) -> Any:
     return states if jax.tree.leaves(states) else ()
 
 
+def _check_initial(layer: Layer, x: Sequence, count: int) -> None:
+    if x.initial is not None and not (isinstance(x.initial, tuple | list) and len(x.initial) == count):
+        raise InputError(f"{title(layer)}: initial is {brief(x.initial)}, and must be a tuple of {count}, one for each")
+
+
+def _with(layer: Any, **children: Any) -> Any:
+    """The layer around others in the place of its children, which need not be layers over time."""
+    new = copy.copy(layer)
+    for name, child in children.items():
+        object.__setattr__(new, name, child)
+    return new
+
+
 def _require_sequences(outer: Layer, layer: Any) -> None:
-    if getattr(layer, "output", "sequence") != "sequence":
+    require_layer(outer, layer, _OverTime, "a layer over time, such as LSTM(64) or Recurrent(cell)")
+    if layer.output != "sequence":
         raise InputError(
             f"{type(outer).__name__}: the layer {layer} has output={layer.output!r}; leave it out, and give output to "
             f"{type(outer).__name__} itself"

@@ -83,7 +83,7 @@ _SPATIAL = (
     nn.MaxPool, nn.AvgPool, nn.AdaptiveMaxPool, nn.AdaptiveAvgPool,
 )  # fmt: skip
 _NOT_SPATIAL = (
-    nn.GlobalAvgPool, nn.Embedding, nn.Recurrent, nn.Bidirectional, nn.Stacked, nn.MultiHeadAttention
+    nn.GlobalAvgPool, nn.GlobalMaxPool, nn.Embedding, nn.Recurrent, nn.Bidirectional, nn.Stacked, nn.MultiHeadAttention
 )  # fmt: skip
 
 
