@@ -119,13 +119,14 @@ def array_of(layer: Layer, x: Any) -> Any:
     if isinstance(x, Sequence):
         if layer.takes == "array":
             raise InputError(
-                f"{title(layer)} takes an array, and got a Sequence, whose steps it would mix with padding; give it x.values "
-                "if there is none, or end what comes before with output='last'"
+                f"{title(layer)} takes an array, and got a Sequence, whose steps it would mix with padding; give it "
+                "x.values if there is none, or end what comes before with output='last'"
             )
         x = x.values
     if x is None or isinstance(x, tuple | list | dict):
         raise InputError(
-            f"{title(layer)} takes an array, and got {brief(x)}; of a layer over time output='sequence' or 'last' is one"
+            f"{title(layer)} takes an array, and got {brief(x)}; of a layer over time output='sequence' and 'last' are "
+            "arrays"
         )
     return x
 
