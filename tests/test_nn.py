@@ -138,7 +138,7 @@ def _apply(model, x, **kwargs):
             lambda: nn.Serial(a=nn.Linear(3)).apply({"a": ()}, (), jnp.ones(3)),
             ["'a'", "params must be a dict of w", "a tuple of 0"],
         ),
-        (lambda: nn.Linear(3).apply(None, (), jnp.ones(3)), ["params must be a dict of w", "NoneType"]),  # pyright: ignore
+        (lambda: nn.Linear(3).apply(None, (), jnp.ones(3)), ["params must be a dict of w", "got None"]),  # pyright: ignore
         (lambda: _swapped(nn.BatchNorm()), ["params must be a dict of scale, bias", "a dict of mean, var"]),
         (
             lambda: _swapped(nn.Serial(nn.Linear(2), nn.BatchNorm())),

@@ -399,7 +399,7 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
             ["initial is float32[3, 2]", "a tuple of 2"],
         ),
         (lambda: _lengths(None, nn.Stacked(nn.GRU(2)), jnp.ones((3, 2))), ["initial is float32[3, 2]", "a tuple of 1"]),
-        (lambda: nn.Stacked(nn.GRU(2)).apply((), (), X), ["Stacked", "params must be a tuple of 1", "a tuple of 0"]),
+        (lambda: nn.Stacked(nn.GRU(2)).apply((), (), X), ["Stacked", "params is a tuple of 0", "a tuple of 1"]),
         (lambda: nn.GRU(2).apply((), (), X), ["GRUCell", "params must be a dict of w_x, w_h"]),
         (lambda: nn.LSTM(4, output="all"), ["'all'", "'last'"]),
         (lambda: nn.Bidirectional(nn.LSTM(4, output="last")), ["Bidirectional", "output='last'"]),

@@ -142,13 +142,13 @@ def brief(x: Any) -> str:
         return f"a dict of {', '.join(map(str, x)) or 'nothing'}"
     if isinstance(x, tuple | list):
         return f"a {type(x).__name__} of {len(x)}"
-    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{type(x).__name__} {x!r:.60}"
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{x!r:.60}"
 
 
 def output_shape(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shape and dtype of what ``layer`` makes of ``x``, without computing it."""
-    key = jax.random.key(0)  # some layers draw at inference too
-    return jax.eval_shape(lambda key, *args: layer.apply(*args, key=key)[0], key, params, state, x)
+    # With a key, as some layers draw at inference too.
+    return jax.eval_shape(lambda *args: layer.apply(*args, key=jax.random.key(0))[0], params, state, x)
 
 
 @contextlib.contextmanager

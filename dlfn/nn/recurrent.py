@@ -169,7 +169,8 @@ class Bidirectional(_OverTime):
 
     def run(self, params, state, x, *, key, train):
         held(self, "params", params, "forward", "backward")
-        _check_initial(self, x, 2)
+        if x.initial is not None:
+            _require_one_each(self, "initial", x.initial, 2)
         runs, states = [], {}
         for index, (name, layer) in enumerate(self.children().items()):
             given = x._replace(initial=None if x.initial is None else x.initial[index])
@@ -239,11 +240,9 @@ class Stacked(_OverTime):
         return tuple(params), _if_any(tuple(states))
 
     def run(self, params, state, x, *, key, train):
-        if not isinstance(params, tuple | list) or len(params) != len(self.layers):
-            raise InputError(
-                f"Stacked: params must be a tuple of {len(self.layers)}, as init returned it, got {brief(params)}"
-            )
-        _check_initial(self, x, len(self.layers))
+        _require_one_each(self, "params", params, len(self.layers))
+        if x.initial is not None:
+            _require_one_each(self, "initial", x.initial, len(self.layers))
         values, h, finals, states = x.values, None, [], []
         for index, layer in enumerate(self.layers):
             layer_key = None if key is None else jax.random.fold_in(key, index)
@@ -275,9 +274,11 @@ def _if_any(states: Any) -> Any:
     return states if jax.tree.leaves(states) else ()
 
 
-def _check_initial(layer: Layer, x: Sequence, count: int) -> None:
-    if x.initial is not None and not (isinstance(x.initial, tuple | list) and len(x.initial) == count):
-        raise InputError(f"{title(layer)}: initial is {brief(x.initial)}, and must be a tuple of {count}, one for each")
+def _require_one_each(layer: Layer, what: str, values: Any, count: int) -> None:
+    if not isinstance(values, tuple | list) or len(values) != count:
+        raise InputError(
+            f"{title(layer)}: {what} is {brief(values)}, and must be a tuple of {count}, one for each layer"
+        )
 
 
 def _with(layer: Any, **children: Any) -> Any:
