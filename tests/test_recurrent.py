@@ -260,6 +260,9 @@ PADDED = {
     "stack": nn.Serial(nn.Embedding(7, 4), nn.GRU(4), nn.Dropout(0.5), nn.LSTM(4), nn.RMSNorm(), nn.PReLU()),
     "residual": nn.Serial(nn.Embedding(7, 4), nn.Residual(nn.LSTM(4)), nn.Repeat(nn.Residual(nn.RNN(4)), 2)),
     "projection": nn.Serial(nn.Embedding(7, 4), nn.Residual(nn.Bidirectional(nn.GRU(3)), nn.Linear(6, bias=False))),
+    "transformer": nn.Serial(
+        nn.Embedding(7, 4), nn.TransformerBlock(2), nn.TransformerBlock(2, causal=True, positions="rope"), nn.Linear(3)
+    ),
     "merged": nn.Serial(
         nn.Embedding(7, 4),
         nn.Parallel(nn.LSTM(3), nn.Serial(nn.Linear(6), nn.SwiGLU()), merge="concatenate"),
@@ -286,6 +289,15 @@ def test_padded_sequences_pass_through_a_model(name):
     assert int(counted) == nn.count_parameters(params)
 
 
+def test_attention_never_reads_padding():
+    layer = nn.MultiHeadAttention(1)
+    params, state = layer.init(KEY, X)
+    padded = X.at[1, 2:].set(jnp.nan)
+    of_first = lambda p, x: layer.apply(p, state, nn.Sequence(x, LENGTHS))[0].values[1, :2].sum()  # noqa: E731
+    for got, expected in zip(*map(jax.tree.leaves, (jax.grad(of_first)(params, x) for x in (padded, X))), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_an_initial_state_passes_through_to_the_first_layer_over_time():
     model = nn.Serial(nn.Linear(4), nn.LSTM(3))
     x = nn.Sequence(X, initial=(jnp.ones((3, 3)), jnp.ones((3, 3))))
@@ -300,7 +312,7 @@ def test_an_initial_state_passes_through_to_the_first_layer_over_time():
     "layer",
     [
         nn.Conv(3, (3,)), nn.MaxPool((2,)), nn.Flatten(), nn.BatchNorm(), nn.LayerNorm(axes=2), nn.Softmax(axis=0),
-        nn.MultiHeadAttention(2), nn.SpatialDropout(0.5), nn.Parallel(nn.Tanh(), nn.Tanh(), nn.Tanh(), split=True),
+        nn.SpatialDropout(0.5), nn.Parallel(nn.Tanh(), nn.Tanh(), nn.Tanh(), split=True),
     ],
     ids=str,
 )  # fmt: skip
@@ -390,6 +402,7 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
             lambda: _lengths(jnp.array([6, 0, 0]), nn.Recurrent(nn.Zoneout(nn.RNNCell(2)))),
             ["the entry 6", "from 0 to 5"],
         ),
+        (lambda: _lengths(jnp.array([6, 0, 0]), nn.MultiHeadAttention(2)), ["lengths has the entry 6"]),
         (lambda: _lengths([1, 2, 3]), ["lengths is list [", "an array of integers of the shape [3]"]),
         (lambda: _lengths([1, 2, 3], nn.Recurrent(nn.Zoneout(nn.RNNCell(2)))), ["lengths is list ["]),
         (lambda: _lengths(None, initial=jnp.ones((3, 2))), ["initial is float32[3, 2]", "a tuple of 2"]),

@@ -14,7 +14,8 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
-from dlfn.nn.sequence import Sequence
+from dlfn.nn.sequence import Sequence, values_of
+from dlfn.ops._recurrence import check_lengths
 
 __all__ = ["LearnedPositions", "MultiHeadAttention", "SinusoidalPositions"]
 
@@ -26,7 +27,8 @@ class MultiHeadAttention(Layer):
 
     The input is x, (..., time, features), for self-attention; a pair (x, context) for cross-attention; or a triple
     (x, context, mask), whose boolean mask, True where a query sees a key, is (time, keys) or (..., heads, time, keys)
-    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask).
+    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask). Of a
+    :class:`~dlfn.nn.Sequence` no step sees the padding.
 
     Args:
         heads: how many.
@@ -90,7 +92,7 @@ class MultiHeadAttention(Layer):
             raise InputError("MultiHeadAttention: a cache holds the past, so that attention must be causal=True")
 
     def init(self, key, x):
-        x, context, _ = self._inputs(x)
+        x, context, _ = self._inputs(values_of(x))
         if x.ndim < 2 or context.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)} and {list(context.shape)}")
         features, dtype = x.shape[-1], jnp.result_type(x.dtype, float)
@@ -118,7 +120,10 @@ class MultiHeadAttention(Layer):
         return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
 
     def apply(self, params, state, x, *, key=None, train=False):
-        if self.cache and isinstance(x, tuple) and not isinstance(x, Sequence):
+        if isinstance(x, Sequence):
+            y, state = self.apply(params, state, self._masked(x))
+            return x._replace(values=y), state
+        if self.cache and isinstance(x, tuple):
             raise InputError(f"{self}: with a cache the input is x alone, the next times; the cache is the context")
         x, context, mask = self._inputs(x)
         *_, output = held(self, "params", params, "q", "k", "v", "o")
@@ -154,12 +159,16 @@ class MultiHeadAttention(Layer):
         linear = 4 * rows * x.shape[-1] * width + 4 * columns * context.shape[-1] * kv_width
         return linear + 4 * rows * keys * width // (2 if self.causal and not self.cache else 1)
 
+    def _masked(self, x: Sequence) -> Any:
+        """The input for which no step sees padding."""
+        if x.lengths is None:
+            return x.values
+        check_lengths("MultiHeadAttention", x.lengths, x.values)
+        mask = jnp.arange(x.values.shape[-2]) < x.lengths[..., None]
+        values = jnp.where(mask[..., None], x.values, 0)  # weights of 0 do not hide a nan
+        return values, values, mask[..., None, None, :]
+
     def _inputs(self, x: Any) -> tuple[Any, Any, Any]:
-        if isinstance(x, Sequence):
-            raise InputError(
-                f"{self} got a Sequence, whose padding it would attend to; pass (values, values, mask), the mask "
-                "(jnp.arange(T) < lengths[:, None])[:, None, None]"
-            )
         if not isinstance(x, tuple):
             return x, x, None
         if len(x) not in (2, 3):

@@ -9,11 +9,11 @@ __all__ = ["Sequence", "on_values", "values_of"]
 class Sequence(NamedTuple):
     """Sequences with more than their values, as input of a model over time.
 
-    Layers over time, such as ``LSTM``, read the lengths. Layers that treat every step by itself, such as ``Embedding``,
-    ``Linear``, ``LayerNorm`` and ``Dropout``, act on the values: what they make of padding is of no meaning, and no
-    layer over time reads it. Sums of ``Residual`` and what ``Parallel`` merges are those of the values. The output of
-    each is a Sequence with the lengths of its input. A layer that would mix steps with padding, such as ``Conv``,
-    ``BatchNorm`` or attention, raises an InputError.
+    Layers over time, such as ``LSTM``, and attention read the lengths. Layers that treat every step by itself, such as
+    ``Embedding``, ``Linear``, ``LayerNorm`` and ``Dropout``, act on the values: what they make of padding is of no
+    meaning, and what reads the lengths never reads it. Sums of ``Residual`` and what ``Parallel`` merges are those of
+    the values. The output of each is a Sequence with the lengths of its input. A layer that would mix steps with
+    padding, such as ``Conv`` or ``BatchNorm``, raises an InputError.
 
     Attributes:
         values: (..., T, features), or integers (..., T) for an ``Embedding``.
