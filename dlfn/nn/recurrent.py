@@ -85,9 +85,10 @@ class Recurrent(_OverTime):
         return self.cell.init(key, self._step(x))
 
     def run(self, params, state, x, *, key, train):
-        expected, _ = self._step(x)
-        if x.initial is not None and jax.tree.structure(x.initial) != jax.tree.structure(expected):
-            raise InputError(f"{self}: initial is {brief(x.initial)}, and must be {brief(expected)}")
+        if x.initial is not None:
+            expected, _ = self._step(x)
+            if jax.tree.structure(x.initial) != jax.tree.structure(expected):
+                raise InputError(f"{self}: initial is {brief(x.initial)}, and must be {brief(expected)}")
         (values, final), state = self.cell.sequence(
             params, state, x.values, x.initial, x.lengths, reverse=self.reverse, key=key, train=train
         )
