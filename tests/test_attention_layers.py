@@ -81,6 +81,17 @@ def test_decoding_past_the_cache_is_an_error_and_nan_inside_jit():
     assert jnp.isnan(jax.jit(layer.apply)(params, state, x)[0]).all()
 
 
+def test_a_context_may_have_other_features():
+    x, context = jax.random.normal(KEY, (2, 5, 8)), jax.random.normal(KEY, (2, 3, 6))
+    layer = nn.MultiHeadAttention(2)
+    params, _ = layer.init(KEY, (x, context))
+    q, k, v = (
+        ops.linear(z, params[n]["w"]).reshape(2, -1, 2, 4) for n, z in zip("qkv", (x, context, context), strict=True)
+    )
+    expected = ops.linear(ops.attention(q, k, v).reshape(2, 5, 8), params["o"]["w"])
+    np.testing.assert_allclose(layer.apply(params, (), (x, context))[0], expected, atol=1e-5)
+
+
 def test_causal_attention_is_the_masked_definition():
     x = jax.random.normal(KEY, (2, 6, 8))
     causal = nn.MultiHeadAttention(2, causal=True)

@@ -40,7 +40,9 @@ def test_repeat_is_its_blocks_one_after_the_other(train, checkpoint):
     repeat, serial = nn.Repeat(BLOCK, 3, checkpoint=checkpoint), nn.Serial(*[BLOCK] * 3)
     stacked, plain = repeat.init(KEY, X), serial.init(KEY, X)
     stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
-    jax.tree.map(np.testing.assert_array_equal, stacked, tuple(jax.tree.map(stack, *tree) for tree in plain))
+    # The same draws, which XLA may round otherwise in a loop.
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(same, stacked, tuple(jax.tree.map(stack, *tree) for tree in plain))
 
     def loss(model, params, state, x):
         y, state = model.apply(params, state, x, key=KEY, train=train)
@@ -186,7 +188,11 @@ def test_repetitions_and_branches_are_counted():
         ),
         (lambda: nn.Parallel(nn.Tanh(), merge="add"), ["'sum', 'concatenate', 'tuple'", "'add'"]),
         (lambda: nn.Parallel(merge="sum"), ["no layers", "merge='sum'"]),
-        (lambda: nn.Parallel(nn.Tanh(), nn.Tanh(), split=True).init(KEY, (X,)), ["the input", "a tuple of 2"]),
+        (
+            lambda: nn.Parallel(nn.Tanh(), nn.Tanh(), split=True).init(KEY, (X,)),
+            ["the input", "a tuple of 2", "got a tuple of 1"],
+        ),
+        (lambda: nn.Parallel(nn.Tanh(), nn.Tanh(), split=True).init(KEY, X), ["a tuple of 2", "got float32[5, 4]"]),
         (
             lambda: _apply(nn.Parallel(a=nn.Linear(3), b=nn.Linear(2), merge="sum")),
             ["merge='sum'", "'a' float32[5, 3], 'b' float32[5, 2]", "end the layers alike"],
@@ -195,6 +201,8 @@ def test_repetitions_and_branches_are_counted():
             lambda: _apply(nn.Parallel(nn.Linear(3), nn.Activation(jnp.sum), merge="concatenate")),
             ["merge='concatenate'", "'1' float32[]"],
         ),
+        (lambda: nn.Serial(a=nn.Residual(nn.Linear(7), nn.Linear(5))).init(KEY, X), ["'a'", "float32[5, 7]", "[5, 5]"]),
+        (lambda: nn.Residual(nn.Linear(3)).init(KEY, X), ["(5, 4)", "(5, 3)"]),
         (lambda: _apply(nn.Residual(nn.Linear(3))), ["(5, 4)", "(5, 3)", "Residual(layer, Linear(3, bias=False))"]),
         (
             lambda: _apply(nn.Residual(nn.Linear(3), nn.Linear(2))),

@@ -76,6 +76,7 @@ ENDS = {
     "image": {
         "Flatten": lambda: nn.Flatten(),
         "GlobalAvgPool": lambda: nn.GlobalAvgPool(),
+        "GlobalMaxPool": lambda: nn.GlobalMaxPool(),
         "MaxPool": lambda: nn.Serial(nn.MaxPool(2), nn.Flatten()),
         "AdaptiveAvgPool": lambda: nn.AdaptiveAvgPool(2),
         "AdaptiveMaxPool": lambda: nn.AdaptiveMaxPool((3, 2)),

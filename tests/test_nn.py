@@ -93,6 +93,15 @@ def test_outputs_of_layers_are_recorded_by_name():
     np.testing.assert_array_equal(deltas["logits"], jnp.ones((5, 2)))
 
 
+def _swapped(model):
+    params, state = model.init(KEY, jnp.ones((2, 4)))
+    model.apply(state, params, jnp.ones((2, 4)))
+
+
+def _apply_without_state(model):
+    model.apply(model.init(KEY, jnp.ones((2, 4)))[0], (), jnp.ones((2, 4)))
+
+
 def _apply(model, x, **kwargs):
     return model.apply(*model.init(KEY, jax.ShapeDtypeStruct((2, 4), jnp.float32)), x, **kwargs)
 
@@ -121,6 +130,28 @@ def _apply(model, x, **kwargs):
         (lambda: nn.Dropout(1.5), ["keep_prob", "(0, 1]", "1.5"]),
         (lambda: nn.Activation("gleu"), ["'gleu'", "did you mean 'gelu'?"]),
         (lambda: nn.Linear(3).init(KEY, jnp.float32(1)), ["scalar", "reshape"]),
+        (
+            lambda: _apply(nn.Linear(3), jnp.ones((2, 2))),
+            ["4 features", "(2, 2)", "without the axis of a batch", "x[None]"],
+        ),
+        (
+            lambda: nn.Serial(a=nn.Linear(3)).apply({"a": ()}, (), jnp.ones(3)),
+            ["'a'", "params must be a dict of w", "a tuple of 0"],
+        ),
+        (lambda: nn.Linear(3).apply(None, (), jnp.ones(3)), ["params must be a dict of w", "got None"]),  # pyright: ignore
+        (lambda: _swapped(nn.BatchNorm()), ["params must be a dict of scale, bias", "a dict of mean, var"]),
+        (
+            lambda: _swapped(nn.Serial(nn.Linear(2), nn.BatchNorm())),
+            ["'0'", "params must be a dict of w", "a tuple of 0"],
+        ),
+        (
+            lambda: _apply_without_state(nn.Serial(nn.BatchNorm())),
+            ["'0'", "state must be a dict of mean, var", "a tuple of 0"],
+        ),
+        (
+            lambda: _apply_without_state(nn.SpectralNorm(nn.Linear(2))),
+            ["SpectralNorm", "state must be a dict of layer, u"],
+        ),
         (lambda: nn.Serial(nn.Tanh(), nn.Tanh()).apply(((),), (), jnp.ones(3)), ["params must be a tuple of 2"]),
         (lambda: nn.Serial(a=nn.Tanh()).apply({"b": ()}, (), jnp.ones(3)), ["params must be a dict of a"]),
         (lambda: initializers.he_normal(KEY, (3,)), ["(3,)", "fan-in", "zeros"]),
@@ -129,6 +160,98 @@ def _apply(model, x, **kwargs):
 )
 def test_mistakes_are_named_with_their_place_and_fix(mistake, parts, refused):
     refused(mistake, parts)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, True, None], ids=str)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("features", nn.Linear),
+        ("features", nn.BayesianLinear),
+        ("features", lambda n: nn.Conv(n, (3, 3))),
+        ("groups", lambda n: nn.Conv(4, (3, 3), groups=n)),
+        ("window", lambda n: nn.Conv(4, (3, n))),
+        ("strides", lambda n: nn.Conv(4, (3, 3), strides=n)),
+        ("dilation", lambda n: nn.DepthwiseConv((3, 3), dilation=n)),
+        ("multiplier", lambda n: nn.DepthwiseConv((3, 3), n)),
+        ("features", lambda n: nn.ConvTranspose(n, (3, 3))),
+        ("window", lambda n: nn.MaxPool((n, 2))),
+        ("spatial", nn.GlobalAvgPool),
+        ("spatial", nn.GlobalMaxPool),
+        ("output_size", lambda n: nn.AdaptiveAvgPool((n, 2))),
+        ("output_size", nn.AdaptiveMaxPool),
+        ("vocabulary", lambda n: nn.Embedding(n, 4)),
+        ("features", lambda n: nn.Embedding(4, n)),
+        ("features", nn.RNN),
+        ("features", nn.LSTMCell),
+        ("features", nn.GRU),
+        ("heads", nn.MultiHeadAttention),
+        ("heads", nn.TransformerBlock),
+        ("length", nn.LearnedPositions),
+        ("groups", nn.GroupNorm),
+        ("axes", nn.LayerNorm),
+        ("n", lambda n: nn.Repeat(nn.Tanh(), n)),
+    ],
+)
+def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
+    refused(lambda: make(size), [f"{name} is ", str(size)])
+
+
+@pytest.mark.parametrize(
+    ("mistake", "parts"),
+    [
+        (lambda: nn.RNN(4, activation="gelu"), ["RNNCell", "'gelu'", "'tanh' or 'relu'"]),
+        (lambda: nn.TransformerBlock(2, activation="gleu"), ["'gleu'", "'gelu'"]),
+        (lambda: nn.FeedForward(0), ["ratio is 0"]),
+        (lambda: nn.GELU(aproximate=True), ["gelu", "'aproximate'", "did you mean 'approximate'?"]),
+        (lambda: nn.GEGLU(aproximate=True), ["geglu", "did you mean 'approximate'?"]),
+        (lambda: nn.Tanh(axis=1), ["tanh has no setting 'axis'", "it has none"]),
+        (lambda: nn.Conv(4, (3, 3), padding="same"), ["Conv: padding is 'same'", "'SAME'"]),
+        (lambda: nn.MaxPool(2, padding="same"), ["MaxPool: padding is 'same'"]),
+        (lambda: nn.ConvTranspose(4, (3,), groups=3), ["groups=3 must divide features=4"]),
+        (lambda: nn.Stacked(nn.Linear(3)), ["Stacked: Linear(features=3)", "a layer over time", "LSTM(64)"]),
+        (lambda: nn.Stacked(nn.LSTMCell(3)), ["LSTMCell(features=3)", "Recurrent(cell)"]),
+        (lambda: nn.Bidirectional(nn.Linear(3)), ["Bidirectional: Linear(features=3)", "a layer over time"]),
+        (lambda: nn.Bidirectional(nn.Stacked(nn.LSTM(3))), ["Bidirectional: Stacked", "backward"]),
+        (lambda: nn.Recurrent(nn.Linear(3)), ["Recurrent: Linear(features=3)", "LSTMCell(64)"]),  # pyright: ignore
+        (lambda: nn.Zoneout(nn.LSTM(3)), ["Zoneout: ", "LSTMCell(64)"]),  # pyright: ignore
+    ],
+)
+def test_settings_are_checked_when_a_layer_is_made(mistake, parts, refused):
+    refused(mistake, parts)
+
+
+EMPTY = {
+    "mlp": (nn.mlp((4,), 2), (0, 5, 3)),
+    "attention": (nn.MultiHeadAttention(2, kv_heads=1), (0, 5, 4)),
+    "transformer": (nn.TransformerBlock(2, causal=True), (0, 5, 4)),
+    "no times": (nn.TransformerBlock(2), (3, 0, 4)),
+    "depthwise": (nn.DepthwiseConv((3, 3), multiplier=2), (0, 5, 5, 3)),
+    "convolutions": (
+        nn.Serial(
+            nn.Conv(4, (3, 3), groups=2), nn.MaxPool(2), nn.ConvTranspose(4, (2, 2), groups=2), nn.GlobalMaxPool()
+        ),
+        (0, 6, 6, 2),
+    ),
+    "recurrence": (nn.Serial(nn.Embedding(5, 4), nn.Bidirectional(nn.GRU(3)), nn.LayerNorm()), (0, 5)),
+}
+
+
+@pytest.mark.parametrize(("model", "shape"), EMPTY.values(), ids=EMPTY)
+def test_batches_may_be_empty(model, shape):
+    x = jnp.zeros(shape, int if len(shape) == 2 else float)
+    params, state = model.init(KEY, x)
+    y, _ = model.apply(params, state, x)
+    for loss in (lambda f: f, dlfn.autodiff):
+        gradient = jax.grad(loss(lambda p: model.apply(p, state, x)[0].sum()))(params)
+        assert all(not leaf.any() for leaf in jax.tree.leaves(gradient))
+    assert y.size == 0
+
+
+def test_what_draws_at_inference_is_initialised_without_a_key():
+    model = nn.Serial(nn.BayesianLinear(3, sample_at_inference=True), nn.Linear(2))
+    params, _ = model.init(KEY, jnp.ones((1, 4)))
+    assert params[1]["w"].shape == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ X = jnp.ones((2, 4))
         (lambda: ops.spectral_norm(X, X[0], iterations=1.5), ["iterations is 1.5"]),
         (lambda: nn.BatchNorm(momentum=2), ["momentum", "[0, 1]"]),
         (lambda: nn.InstanceNorm().apply((), (), X), ["InstanceNorm()", "(N, ..., channels)", "(2, 4)"]),
-        (lambda: nn.LayerNorm().apply({"scale": jnp.ones(3)}, (), X), ["(3,)", "(2, 4)", "call init"]),
+        (lambda: nn.LayerNorm(bias=False).apply({"scale": jnp.ones(3)}, (), X), ["(3,)", "(2, 4)", "call init"]),
         (lambda: nn.WeightNorm(nn.Linear(2), "kernel").init(KEY, X), ["'kernel'", "among w, b", "such as 'w'"]),
         (lambda: nn.SpectralNorm(nn.Serial(nn.Linear(2)), "0").init(KEY, X), ["'0'", "one array"]),
     ],

@@ -126,6 +126,7 @@ LAYERS = {
     nn.AvgPool(2): (2, 4, 4, 3),
     nn.AvgPool(3, strides=2, padding="SAME", count_padding=False): (2, 4, 5, 3),
     nn.GlobalAvgPool(): (2, 3),
+    nn.GlobalMaxPool(): (2, 3),
     nn.AdaptiveAvgPool((3, 2)): (2, 3, 2, 3),
     nn.AdaptiveMaxPool(4): (2, 4, 4, 3),
 }

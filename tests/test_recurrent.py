@@ -257,6 +257,73 @@ def test_layers_are_serial_and_summarised():
     assert isinstance(hash(model), int)
 
 
+PADDED = {
+    "text": nn.Serial(nn.Embedding(7, 4), nn.LSTM(3), nn.LayerNorm(), nn.Linear(5)),
+    "stack": nn.Serial(nn.Embedding(7, 4), nn.GRU(4), nn.Dropout(0.5), nn.LSTM(4), nn.RMSNorm(), nn.PReLU()),
+    "residual": nn.Serial(nn.Embedding(7, 4), nn.Residual(nn.LSTM(4)), nn.Repeat(nn.Residual(nn.RNN(4)), 2)),
+    "projection": nn.Serial(nn.Embedding(7, 4), nn.Residual(nn.Bidirectional(nn.GRU(3)), nn.Linear(6, bias=False))),
+    "transformer": nn.Serial(
+        nn.Embedding(7, 4), nn.TransformerBlock(2), nn.TransformerBlock(2, causal=True, positions="rope"), nn.Linear(3)
+    ),
+    "merged": nn.Serial(
+        nn.Embedding(7, 4),
+        nn.Parallel(nn.LSTM(3), nn.Serial(nn.Linear(6), nn.SwiGLU()), merge="concatenate"),
+        nn.Parallel(nn.RNN(4), nn.Serial(nn.WeightNorm(nn.Linear(4)), nn.Sigmoid()), merge=jnp.multiply),
+        nn.SinusoidalPositions(),
+        nn.FeedForward(2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padded_sequences_pass_through_a_model(name):
+    """As if each were alone, without its padding."""
+    model, ids = PADDED[name], jax.random.randint(KEY, (3, 5), 0, 7)
+    x = nn.Sequence(ids, LENGTHS)
+    params, state = model.init(KEY, x)
+    y, _ = model.apply(params, state, x)
+    np.testing.assert_array_equal(y.lengths, LENGTHS)
+    alone, _ = model.apply(params, state, ids[1:2, : LENGTHS[1]])
+    np.testing.assert_allclose(y.values[1:2, : LENGTHS[1]], alone, rtol=1e-5, atol=1e-6)
+    trained, _ = jax.jit(functools.partial(model.apply, train=True))(params, state, x, key=KEY)
+    assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, y)
+    counted = nn.summary(model, x).replace(",", "").splitlines()[-1].split()[1]
+    assert int(counted) == nn.count_parameters(params)
+
+
+def test_attention_never_reads_padding():
+    layer = nn.MultiHeadAttention(1)
+    params, state = layer.init(KEY, X)
+    padded = X.at[1, 2:].set(jnp.nan)
+    of_first = lambda p, x: layer.apply(p, state, nn.Sequence(x, LENGTHS))[0].values[1, :2].sum()  # noqa: E731
+    for got, expected in zip(*map(jax.tree.leaves, (jax.grad(of_first)(params, x) for x in (padded, X))), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_an_initial_state_passes_through_to_the_first_layer_over_time():
+    model = nn.Serial(nn.Linear(4), nn.LSTM(3))
+    x = nn.Sequence(X, initial=(jnp.ones((3, 3)), jnp.ones((3, 3))))
+    params, state = model.init(KEY, x)
+    y, _ = model.apply(params, state, x)
+    expected, _ = model.layers[1].apply(params[1], (), x._replace(values=X @ params[0]["w"]))
+    np.testing.assert_allclose(y.values, expected.values, rtol=1e-5, atol=1e-6)
+    assert y.initial is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv(3, (3,)), nn.MaxPool((2,)), nn.Flatten(), nn.BatchNorm(), nn.LayerNorm(axes=2), nn.Softmax(axis=0),
+        nn.SpatialDropout(0.5), nn.Parallel(nn.Tanh(), nn.Tanh(), nn.Tanh(), split=True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_would_take_padding_for_steps_refuses_sequences(layer, refused):
+    refused(
+        lambda: nn.Serial(a=nn.LSTM(4), b=nn.Serial(layer)).init(KEY, nn.Sequence(X, LENGTHS)), ["Sequence", "'b/0"]
+    )
+
+
 def test_an_initial_state_continues_a_sequence():
     layer = nn.LSTM(4, output="both")
     params, state = layer.init(KEY, X)
@@ -331,6 +398,24 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
         (lambda: ops.lstm(X, None, None, jnp.ones((2, 8)), jnp.ones((4, 8))), ["w_h", "(H, 4 H)"]),
         (lambda: ops.lstm_step(X, None, None, jnp.ones((2, 8)), jnp.ones((2, 8)), jnp.ones(2)), ["b is", "[8]"]),
         (lambda: ops.gru(X, None, jnp.ones((2, 6)), jnp.ones((2, 6)), None, jnp.ones(2)), ["b_h", "reset_after"]),
+        (lambda: _lengths(jnp.array([5, 9, 0])), ["lengths has the entry 9", "from 0 to 5"]),
+        (lambda: _lengths(jnp.array([5, -1, 0])), ["lengths has the entry -1", "from 0 to 5"]),
+        (
+            lambda: _lengths(jnp.array([6, 0, 0]), nn.Recurrent(nn.Zoneout(nn.RNNCell(2)))),
+            ["the entry 6", "from 0 to 5"],
+        ),
+        (lambda: _lengths(jnp.array([6, 0, 0]), nn.MultiHeadAttention(2)), ["lengths has the entry 6"]),
+        (lambda: _lengths([1, 2, 3]), ["lengths is list [", "an array of integers of the shape [3]"]),
+        (lambda: _lengths([1, 2, 3], nn.Recurrent(nn.Zoneout(nn.RNNCell(2)))), ["lengths is list ["]),
+        (lambda: _lengths(None, initial=jnp.ones((3, 2))), ["initial is float32[3, 2]", "a tuple of 2"]),
+        (lambda: _lengths(None, nn.GRU(2), (jnp.ones((3, 2)),)), ["initial is a tuple of 1", "float32[3, 2]"]),
+        (
+            lambda: _lengths(None, nn.Bidirectional(nn.GRU(2)), jnp.ones((3, 2))),
+            ["initial is float32[3, 2]", "a tuple of 2"],
+        ),
+        (lambda: _lengths(None, nn.Stacked(nn.GRU(2)), jnp.ones((3, 2))), ["initial is float32[3, 2]", "a tuple of 1"]),
+        (lambda: nn.Stacked(nn.GRU(2)).apply((), (), X), ["Stacked", "params is a tuple of 0", "a tuple of 1"]),
+        (lambda: nn.GRU(2).apply((), (), X), ["GRUCell", "params must be a dict of w_x, w_h"]),
         (lambda: nn.LSTM(4, output="all"), ["'all'", "'last'"]),
         (lambda: nn.Bidirectional(nn.LSTM(4, output="last")), ["Bidirectional", "output='last'"]),
         (lambda: nn.LSTM(4, recurrent_keep_prob=0.0), ["recurrent_keep_prob", "(0, 1]"]),
@@ -341,10 +426,21 @@ def test_jacobian_norms_are_those_of_the_product(radius, x64):
         (lambda: _train(nn.Recurrent(nn.Zoneout(nn.LSTMCell(4), (0.1,)))), ["rate has 1", "2 arrays"]),
         (lambda: nn.LSTM(4).init(KEY, jnp.ones(3)), ["(..., T, features)", "(3,)"]),
         (nn.Stacked, ["at least one layer"]),
+        (lambda: _both(nn.Linear(2)), ["'1'", "Linear", "a tuple of 2", "output='sequence'"]),
+        (lambda: _both(nn.LSTM(2)), ["'1'", "Recurrent", "a tuple of 2"]),
+        (lambda: _both(nn.Residual(nn.Activation(lambda pair: pair[0]))), ["'1'", "Residual", "a tuple of 2"]),
     ],
 )
 def test_mistakes_are_named(mistake, parts, refused):
     refused(mistake, parts)
+
+
+def _lengths(lengths, layer=nn.LSTM(2), initial=None):  # noqa: B008  a frozen dataclass
+    layer.apply(*layer.init(KEY, X), nn.Sequence(X, lengths, initial))
+
+
+def _both(layer):
+    nn.Serial(nn.LSTM(2, output="both"), layer).init(KEY, X)
 
 
 def _train(layer):

@@ -67,6 +67,9 @@ LAYERS = {
     ),
     "AdaptiveAvgPool2d": (nn.AdaptiveAvgPool((4, 3)), IMAGE, lambda: F.AdaptiveAvgPool2d((4, 3)), True),
     "AdaptiveMaxPool2d": (nn.AdaptiveMaxPool((4, 3)), IMAGE, lambda: F.AdaptiveMaxPool2d((4, 3)), True),
+    "GlobalMaxPool": (
+        nn.GlobalMaxPool(), IMAGE, lambda: F.Sequential(F.AdaptiveMaxPool2d(1), F.Flatten()), True,
+    ),
     "RNN": (nn.RNN(5), SERIES, lambda: _Values(F.RNN(4, 5, batch_first=True)), False),
     "RNN, relu": (
         nn.RNN(5, activation="relu"), SERIES,

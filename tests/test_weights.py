@@ -145,6 +145,47 @@ def test_a_linear_layer_behind_flattened_channels(x64):
     same(exported, arrays)
 
 
+FLATTENED = {
+    "Sequential": (
+        nn.Serial(nn.Conv(4, (3, 3)), nn.ReLU(), nn.MaxPool(2), nn.Flatten(), nn.Dropout(0.5), nn.Linear(3)),
+        lambda t: [t.Conv2d(2, 4, 3), t.ReLU(), t.MaxPool2d(2), t.Flatten(), t.Dropout(0.5), t.Linear(4 * 2 * 3, 3)],
+    ),
+    "at once": (nn.Serial(nn.Flatten(), nn.Linear(3)), lambda t: [t.Flatten(), t.Linear(2 * 6 * 8, 3)]),
+    "one pixel": (
+        nn.Serial(nn.Conv(4, (6, 8)), nn.Flatten(), nn.LayerNorm(), nn.Linear(3)),
+        lambda t: [t.Conv2d(2, 4, (6, 8)), t.Flatten(), t.LayerNorm(4), t.Linear(4, 3)],
+    ),
+    "nested": (
+        nn.Serial(nn.Serial(nn.Conv(4, (3, 3)), nn.Flatten()), nn.Serial(nn.Tanh(), nn.Linear(3))),
+        lambda t: [
+            t.Sequential(t.Conv2d(2, 4, 3), t.Flatten()), t.Sequential(t.Tanh(), t.Linear(4 * 4 * 6, 3))
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FLATTENED)
+def test_the_names_of_a_model_reorder_what_follows_flattened_images(name, x64):
+    model, make = FLATTENED[name]
+    module, arrays = state_dict(torch.nn.Sequential(*make(torch.nn)).eval())
+    x = RNG.normal(size=(5, 6, 8, 2))
+    names = torch_names(model, x=x)
+    params, state = import_state(arrays, *model.init(jax.random.key(0), x), names)
+    close(model.apply(params, state, x)[0], module(torch.tensor(np.moveaxis(x, -1, 1))))
+    same(export_state(params, state, names), arrays)
+
+
+def test_flattened_rows_and_sequences_keep_their_order():
+    for model, x in (
+        (nn.mlp((4,), 2), jnp.ones((2, 6))),
+        (nn.Serial(nn.BatchNorm(), nn.Flatten(), nn.Linear(3)), jnp.ones((2, 6))),
+        (nn.Serial(nn.Linear(4), nn.LSTM(3), nn.Flatten(), nn.Linear(2)), jnp.ones((2, 5, 4))),
+        (nn.Serial(nn.Conv(3, (2, 2)), nn.GlobalAvgPool(), nn.Flatten(), nn.Linear(2)), jnp.ones((2, 5, 5, 1))),
+    ):
+        names = torch_names(model, x=x)
+        assert not any(isinstance(to, To) and isinstance(to.rule, Flattened) for to in names.values())
+
+
 def test_batch_norm_statistics_are_state(x64):
     module, _ = state_dict(torch.nn.BatchNorm1d(4))
     x = torch.randn(9, 4, dtype=torch.float64)
@@ -308,8 +349,13 @@ def test_every_mismatch_is_listed_at_once():
     ):
         assert sum(bool(re.match(expected, line)) for line in lines) == 1, (expected, lines)
     assert len(lines) == 13
+    with pytest.raises(dlfn.InputError, match=r"0\.weight: missing\n"):  # and not for want of a near name
+        import_state({"extra.weight": zeros(3)}, {"w": zeros(3)}, (), {"0.weight": "w"})
     with pytest.raises(dlfn.InputError, match="export_state: 4 mismatches"):
         export_state(*model.init(jax.random.key(0), zeros(1, 3)), names)
+
+
+FLAT = nn.Serial(nn.MaxPool(2), nn.Flatten())
 
 
 @pytest.mark.parametrize(
@@ -317,6 +363,14 @@ def test_every_mismatch_is_listed_at_once():
     [
         (lambda: To("w", tree="parameters"), ["'params' or 'state'", "'parameters'"]),
         (lambda: import_state({}, {"b": 1.0}, (), {"x": To("b", weights.Summed())}), ["Summed", "2 names to 1 paths"]),
+        (
+            lambda: import_state(torch.nn.Linear(2, 3), (), (), {}),
+            ["arrays is of type Linear", "pass its state_dict()"],
+        ),
+        (lambda: torch_names(torch.nn.Linear(2, 3)), ["model is a Linear", "Layer"]),
+        (lambda: torch_names(nn.Serial(a=FLAT, b=nn.Linear(3))), ["'b'", "Linear(features=3)", "Flatten", "pass x"]),
+        (lambda: torch_names(nn.Serial(FLAT, nn.BatchNorm())), ["'1'", "BatchNorm()", "by name"]),
+        (lambda: torch_names(nn.Serial(FLAT, nn.Residual(nn.Tanh()))), ["'1'", "Residual", "together with others"]),
         (lambda: export_state({"a": {"b": 1}, "a/b": 2}, (), {}), ["'a/b'", "slash"]),
         (lambda: export_state({"a": jax.random.key(0)}, (), {"a": "a"}), ["plain arrays", "key"]),
     ],

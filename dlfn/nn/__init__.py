@@ -37,9 +37,10 @@ from dlfn.nn.gated import GEGLU, GLU, Gated, PReLU, SwiGLU
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, MaxPool
-from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Sequence, Stacked
+from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
+from dlfn.nn.sequence import Sequence
 from dlfn.nn.summary import count_parameters, summary
 from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
@@ -75,6 +76,7 @@ __all__ = [
     "GRUCell",
     "Gated",
     "GlobalAvgPool",
+    "GlobalMaxPool",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",

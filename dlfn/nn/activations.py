@@ -8,7 +8,9 @@ from typing import Any
 from dlfn import ops
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
+from dlfn.nn.checks import require_keywords
 from dlfn.nn.layer import Layer
+from dlfn.nn.sequence import Sequence, on_values
 
 __all__ = [
     "ACTIVATIONS",
@@ -80,11 +82,15 @@ class Activation(Layer):
             if function not in ACTIVATIONS:
                 raise InputError(f"unknown activation {function!r}; {suggestion(function, ACTIVATIONS)}")
             function = ACTIVATIONS[function]
+        require_keywords(function, static)
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "static", tuple(sorted(static.items())))
 
     def apply(self, params, state, x, *, key=None, train=False):
-        return self.function(x, **dict(self.static)), state
+        static = dict(self.static)
+        if isinstance(x, Sequence) and static.get("axis", -1) != -1:
+            raise InputError(f"{self} acts across steps, and got a Sequence, whose padding it would take for steps")
+        return on_values(partial(self.function, **static), x), state
 
     def __str__(self) -> str:
         return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.static)})"

@@ -11,8 +11,11 @@ from jax.core import Tracer
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.nn.sequence import Sequence, values_of
+from dlfn.ops._recurrence import check_lengths
 
 __all__ = ["LearnedPositions", "MultiHeadAttention", "SinusoidalPositions"]
 
@@ -24,7 +27,8 @@ class MultiHeadAttention(Layer):
 
     The input is x, (..., time, features), for self-attention; a pair (x, context) for cross-attention; or a triple
     (x, context, mask), whose boolean mask, True where a query sees a key, is (time, keys) or (..., heads, time, keys)
-    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask).
+    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask). Of a
+    :class:`~dlfn.nn.Sequence` no step sees the padding.
 
     Args:
         heads: how many.
@@ -78,10 +82,8 @@ class MultiHeadAttention(Layer):
             raise InputError(
                 f"MultiHeadAttention: positions is {self.positions!r}, and must be 'rope', 'alibi' or None"
             )
-        for name in ("heads", "kv_heads", "head_dim", "cache"):
-            value = getattr(self, name)
-            if (value is not None or name == "heads") and (not isinstance(value, int) or value < 1):
-                raise InputError(f"MultiHeadAttention: {name} is {value!r}, and must be a positive integer")
+        given = [name for name in ("kv_heads", "head_dim", "cache") if getattr(self, name) is not None]
+        require_sizes(self, "heads", *given)
         if self.heads % (self.kv_heads or self.heads):
             raise InputError(
                 f"MultiHeadAttention: kv_heads is {self.kv_heads}, and must divide heads, which is {self.heads}"
@@ -90,7 +92,7 @@ class MultiHeadAttention(Layer):
             raise InputError("MultiHeadAttention: a cache holds the past, so that attention must be causal=True")
 
     def init(self, key, x):
-        x, context, _ = self._inputs(x)
+        x, context, _ = self._inputs(values_of(x))
         if x.ndim < 2 or context.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)} and {list(context.shape)}")
         features, dtype = x.shape[-1], jnp.result_type(x.dtype, float)
@@ -118,11 +120,18 @@ class MultiHeadAttention(Layer):
         return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
 
     def apply(self, params, state, x, *, key=None, train=False):
+        if isinstance(x, Sequence):
+            y, state = self.apply(params, state, self._masked(x))
+            return x._replace(values=y), state
         if self.cache and isinstance(x, tuple):
             raise InputError(f"{self}: with a cache the input is x alone, the next times; the cache is the context")
         x, context, mask = self._inputs(x)
-        q, k, v = (self._split(params[name], inputs) for name, inputs in (("q", x), ("k", context), ("v", context)))
-        start = state["length"] if self.cache else 0
+        *_, output = held(self, "params", params, "q", "k", "v", "o")
+        dim = output["w"].shape[0] // self.heads
+        q, k, v = (
+            self._split(params[name], inputs, dim) for name, inputs in (("q", x), ("k", context), ("v", context))
+        )
+        (start,) = held(self, "state", state, "length") if self.cache else (0,)
         if self.positions == "rope":
             q, k = (ops.rope(z, start + jnp.arange(z.shape[-3]) if self.cache else None) for z in (q, k))
         if self.cache:
@@ -137,7 +146,7 @@ class MultiHeadAttention(Layer):
             bias = ops.alibi_bias(self.heads, here if self.cache else x.shape[-2], keys, dtype=wide)
         causal = self.causal and not self.cache
         y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
-        y = self._linear(params["o"], y.reshape(*y.shape[:-2], -1))
+        y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))
         return (jnp.where(state["length"] <= self.cache, y, jnp.nan) if self.cache else y), state
 
     def flops(self, x, y):
@@ -149,6 +158,15 @@ class MultiHeadAttention(Layer):
         keys = self.cache or context.shape[-2]
         linear = 4 * rows * x.shape[-1] * width + 4 * columns * context.shape[-1] * kv_width
         return linear + 4 * rows * keys * width // (2 if self.causal and not self.cache else 1)
+
+    def _masked(self, x: Sequence) -> Any:
+        """The input for which no step sees padding."""
+        if x.lengths is None:
+            return x.values
+        check_lengths("MultiHeadAttention", x.lengths, x.values)
+        mask = jnp.arange(x.values.shape[-2]) < x.lengths[..., None]
+        values = jnp.where(mask[..., None], x.values, 0)  # weights of 0 do not hide a nan
+        return values, values, mask[..., None, None, :]
 
     def _inputs(self, x: Any) -> tuple[Any, Any, Any]:
         if not isinstance(x, tuple):
@@ -170,10 +188,9 @@ class MultiHeadAttention(Layer):
             )
         return ops.linear(x, params["w"], params.get("b"), precision=self.precision)
 
-    def _split(self, params: Any, x: Any) -> Any:
+    def _split(self, params: Any, x: Any, dim: int) -> Any:
         y = self._linear(params, x)
-        dim = self.head_dim or x.shape[-1] // self.heads
-        return y.reshape(*y.shape[:-1], -1, dim)
+        return y.reshape(*y.shape[:-1], y.shape[-1] // dim, dim)
 
     def _appended(self, state: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
         length, more = state["length"], k.shape[-3]
@@ -205,16 +222,21 @@ class LearnedPositions(Layer):
     Source: 002 section 11.2.
     """
 
+    takes = "steps"
     length: int
     decoding: bool = False
     table_init: Initializer = small_normal
+
+    def __post_init__(self):
+        require_sizes(self, "length")
 
     def init(self, key, x):
         table = self.table_init(key, (self.length, x.shape[-1]), jnp.result_type(x.dtype, float))
         return {"table": table}, _start(self.decoding)
 
     def apply(self, params, state, x, *, key=None, train=False):
-        table, state = _rows(self, params["table"], state, x)
+        (table,) = held(self, "params", params, "table")
+        table, state = _rows(self, table, state, x)
         return x + table, state
 
 
@@ -229,11 +251,14 @@ class SinusoidalPositions(Layer):
     Source: 002 section 11.1.
     """
 
+    takes = "steps"
     length: int | None = None
     base: float = 10000.0
     decoding: bool = False
 
     def __post_init__(self):
+        if self.length is not None:
+            require_sizes(self, "length")
         if self.decoding and not self.length:
             raise InputError("SinusoidalPositions: decoding needs length, the most positions")
 
@@ -260,7 +285,7 @@ def _rows(layer: Any, table: Any, state: Any, x: Any) -> tuple[Any, Any]:
     times, length = x.shape[-2], table.shape[0]
     if times > length:
         raise InputError(f"{layer} has {length} positions, and {times} are asked of it")
-    start = state["length"] if layer.decoding else 0
+    (start,) = held(layer, "state", state, "length") if layer.decoding else (0,)
     if not isinstance(start, Tracer) and int(start) + times > length:
         raise InputError(f"{layer} has {length} positions, and {int(start) + times} are asked of it")
     if not layer.decoding:

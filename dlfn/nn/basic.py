@@ -1,5 +1,6 @@
 """Linear and Flatten."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
 
@@ -35,11 +37,15 @@ class Linear(Layer):
     {'b': (2,), 'w': (3, 2)}
     """
 
+    takes = "steps"
     features: int
     bias: bool = True
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
     precision: Any = None
+
+    def __post_init__(self):
+        require_sizes(self, "features")
 
     def init(self, key, x):
         if x.ndim == 0:
@@ -52,13 +58,14 @@ class Linear(Layer):
         return params, ()
 
     def apply(self, params, state, x, *, key=None, train=False):
-        inputs = params["w"].shape[0]
+        (w,) = held(self, "params", params, "w")
+        inputs = w.shape[0]
         if x.shape[-1:] != (inputs,):
-            raise InputError(
-                f"{self} was initialised for {inputs} features and got x of shape {x.shape}; "
-                f"call init with an example of shape {x.shape}, or give it x of shape (..., {inputs})"
-            )
-        return ops.linear(x, params["w"], params.get("b"), precision=self.precision), state
+            fix = f"call init with an example of shape {x.shape}, or give it x of shape (..., {inputs})"
+            if math.prod(x.shape) == inputs:
+                fix = "if it is one example without the axis of a batch, give the model x[None]"
+            raise InputError(f"{self} was initialised for {inputs} features and got x of shape {x.shape}; {fix}")
+        return ops.linear(x, w, params.get("b"), precision=self.precision), state
 
     def flops(self, x, y):
         """Each output sums ``in`` products, and the bias: ``in`` multiplications and ``in`` additions."""
@@ -69,10 +76,12 @@ class Linear(Layer):
 class Flatten(Layer):
     """``(N, ...)`` to ``(N, features)``."""
 
+    takes = "array"
+
     def apply(self, params, state, x, *, key=None, train=False):
         if x.ndim == 0:
             raise InputError("Flatten keeps the first axis and flattens the others, but x is a scalar")
-        return x.reshape(x.shape[0], -1), state
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), state
 
     def flops(self, x, y):
         return 0

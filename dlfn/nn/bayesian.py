@@ -13,6 +13,7 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.basic import Linear
 from dlfn.nn.cells import needed_key
+from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
 
@@ -60,6 +61,7 @@ class BayesianLinear(Layer):
     [[ True  True]]
     """
 
+    takes = "steps"
     features: int
     bias: bool = True
     prior_std: float = 1.0
@@ -70,6 +72,7 @@ class BayesianLinear(Layer):
     precision: Any = None
 
     def __post_init__(self):
+        require_sizes(self, "features")
         for name in ("prior_std", "std_init"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -81,7 +84,7 @@ class BayesianLinear(Layer):
         return {"mean": mean, "rho": jax.tree.map(lambda leaf: jnp.full_like(leaf, rho), mean)}, state
 
     def apply(self, params, state, x, *, key=None, train=False):
-        weights = params["mean"]
+        weights, _ = held(self, "params", params, "mean", "rho")
         if train or self.sample_at_inference:
             where = "BayesianLinear" if train else "BayesianLinear with sample_at_inference"
             weights = _drawn(params, needed_key(key, where))

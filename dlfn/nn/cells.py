@@ -10,8 +10,11 @@ from jax import lax
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.ops._recurrence import check_lengths
+from dlfn.ops.rnn import check_activation
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "RNNCell", "needed_key"]
 
@@ -52,6 +55,8 @@ class Cell(Layer):
     ) -> tuple[tuple[jax.Array, Carry], Any]:
         """``((ys, carry), state)`` for x (..., T, features); ``carry`` None starts from :meth:`initial`. A loop over
         ``apply``, for a cell to replace where an op does it faster. Step t gets a key of its own."""
+        if lengths is not None:
+            check_lengths(type(self).__name__, lengths, x)
         prepare_key, key = (None, None) if key is None else jax.random.split(key)
         params = self.prepare(params, key=prepare_key, train=train)
         times = jnp.arange(x.shape[-2])
@@ -102,6 +107,7 @@ class _GatedCell(Cell):
     elementwise: ClassVar[int]
 
     def __post_init__(self):
+        require_sizes(self, "features")
         if not 0 < self.recurrent_keep_prob <= 1:
             raise InputError(
                 f"{type(self).__name__}: recurrent_keep_prob is the fraction kept, in (0, 1], "
@@ -130,6 +136,7 @@ class _GatedCell(Cell):
         return jnp.broadcast_to(jnp.zeros_like(x[..., :1]), (*x.shape[:-1], self.features))
 
     def prepare(self, params, *, key, train):
+        held(self, "params", params, "w_x", "w_h")
         if not train or self.recurrent_keep_prob == 1:
             return params
         key = needed_key(key, f"{type(self).__name__} with recurrent_keep_prob={self.recurrent_keep_prob}")
@@ -162,6 +169,10 @@ class RNNCell(_GatedCell):
 
     gates: ClassVar[int] = 1
     elementwise: ClassVar[int] = 1
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_activation("RNNCell", self.activation)
 
     def apply(self, params, state, x, *, key=None, train=False):
         h, x = x

@@ -1,5 +1,6 @@
 """Layers made of layers: one after the other, side by side, and around a shortcut."""
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from dlfn.core import InputError
-from dlfn.nn.layer import Layer, inside, output_shape
+from dlfn.nn.layer import Layer, array_of, inside, output_shape
+from dlfn.nn.sequence import Sequence, on_values, values_of
 from dlfn.nn.several import Several, child_key
 
 __all__ = ["Parallel", "Residual", "Serial"]
@@ -74,7 +76,8 @@ class Parallel(Several):
 
     Args:
         merge: ``"sum"`` adds the outputs, which must have one shape and dtype; ``"concatenate"`` joins their last axes;
-            ``"tuple"`` returns them all, as a dict if they are named; a function gets them as positional arguments.
+            ``"tuple"`` returns them all, as a dict if they are named; a function gets them as positional arguments,
+            and of outputs that are all Sequences the values.
         split: whether the input is a tuple (a dict if the layers are named) of one input for each layer; else every
             layer gets the whole input.
 
@@ -121,7 +124,10 @@ class Parallel(Several):
                 layer_params, layer_state = layer.init(jax.random.fold_in(key, index), inputs[index])
             params.append(layer_params)
             states.append(layer_state)
-        return self.named(params), self.joined_state(states)
+        params, state = self.named(params), self.joined_state(states)
+        if not callable(self.merge):
+            output_shape(self, params, state, x)  # refuses what cannot be merged
+        return params, state
 
     def apply(self, params, state, x, *, key=None, train=False):
         params, states, inputs = self.by_position(params, "params"), self.split_state(state), self._inputs(x)
@@ -138,15 +144,15 @@ class Parallel(Several):
     def flops(self, x, y):
         """Of merging: the additions of a sum; for a function, one for each element of its value."""
         if self.merge == "sum":
-            return (len(self.layers) - 1) * y.size
-        return sum(leaf.size for leaf in jax.tree.leaves(y)) if callable(self.merge) else 0
+            return (len(self.layers) - 1) * values_of(y).size
+        return sum(leaf.size for leaf in jax.tree.leaves(values_of(y))) if callable(self.merge) else 0
 
     def _inputs(self, x: Any) -> list[Any]:
         return self.by_position(x, "the input") if self.split else [x] * len(self.layers)
 
     def _merged(self, outputs: list[Any]) -> Any:
         if callable(self.merge):
-            return self.merge(*outputs)
+            return on_values(self.merge, *outputs)
         if self.merge == "tuple":
             return self.named(outputs)
         if not self._fits(outputs):
@@ -156,9 +162,12 @@ class Parallel(Several):
                 f"Parallel: merge={self.merge!r} needs outputs that {must} and one dtype, got {got}; end the layers "
                 "alike, or merge by a function"
             )
-        return sum(outputs[1:], outputs[0]) if self.merge == "sum" else jnp.concatenate(outputs, axis=-1)
+        return on_values(lambda *ys: sum(ys[1:], ys[0]) if self.merge == "sum" else jnp.concatenate(ys, -1), *outputs)
 
     def _fits(self, outputs: list[Any]) -> bool:
+        if len({isinstance(y, Sequence) for y in outputs}) > 1:
+            return False
+        outputs = list(map(values_of, outputs))
         if any(jax.tree.structure(y) != jax.tree.structure(0) for y in outputs):
             return False
         if self.merge == "sum":
@@ -204,19 +213,24 @@ class Residual(Layer):
         return Residual(*children.values())
 
     def init(self, key, x):
-        return self._branches().init(key, x) if self.projection is not None else self.layer.init(key, x)
+        if self.projection is not None:
+            return self._branches().init(key, x)
+        params, state = self.layer.init(key, x)
+        output_shape(self, params, state, x)  # refuses what cannot be added
+        return params, state
 
     def apply(self, params, state, x, *, key=None, train=False):
         if self.projection is not None:
             return self._branches().apply(params, state, x, key=key, train=train)
         y, state = self.layer.apply(params, state, x, key=key, train=train)
-        if y.shape != x.shape:
+        before, after = (array_of(self, z).shape for z in (x, y))
+        if before != after or isinstance(x, Sequence) != isinstance(y, Sequence):
             raise InputError(
-                f"Residual adds the input to the output, but the input has shape {x.shape} and the output {y.shape}; "
+                f"Residual adds the input to the output, but the input has shape {before} and the output {after}; "
                 "end the layer inside it with as many features as go in, or give it a projection, as in "
-                f"Residual(layer, Linear({y.shape[-1] if y.shape else 1}, bias=False))"
+                f"Residual(layer, Linear({after[-1] if after else 1}, bias=False))"
             )
-        return y + x, state
+        return on_values(operator.add, y, x), state
 
     def _branches(self) -> Parallel:
         assert self.projection is not None

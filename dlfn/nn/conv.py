@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_sizes, require_windows
 from dlfn.nn.initializers import Initializer, he_normal, zeros
 from dlfn.nn.layer import Layer
 
@@ -22,7 +23,11 @@ PerAxis = int | tuple[int, ...]
 class _Convolution(Layer):
     """What the layers share: a kernel, a bias, and windows that name their axes."""
 
+    takes = "array"
     window: tuple[int, ...]
+    strides: PerAxis
+    padding: Any
+    dilation: PerAxis
     bias: bool
     kernel_init: Initializer
     bias_init: Initializer
@@ -40,6 +45,13 @@ class _Convolution(Layer):
                 f"{type(self).__name__}: window is {self.window!r}, and must be a tuple with a size for each axis; "
                 f"pass ({self.window}, {self.window}) for images"
             )
+        require_windows(
+            self, len(self.window), self.padding, window=self.window, strides=self.strides, dilation=self.dilation
+        )
+        require_sizes(self, *(name for name in ("features", "multiplier", "groups") if hasattr(self, name)))
+        features, groups = getattr(self, "features", 1), getattr(self, "groups", 1)
+        if features % groups:
+            raise InputError(f"{type(self).__name__}: groups={groups} must divide features={features}")
 
     def init(self, key, x):
         if x.ndim <= len(self.window):
@@ -56,12 +68,13 @@ class _Convolution(Layer):
         return params, ()
 
     def apply(self, params, state, x, *, key=None, train=False):
-        if (*self.window, *self._channels(x.shape[-1])[:2]) != params["kernel"].shape:
+        (kernel,) = held(self, "params", params, "kernel")
+        if (*self.window, *self._channels(x.shape[-1])[:2]) != kernel.shape:
             raise InputError(
-                f"{self} has a kernel of shape {params['kernel'].shape} and got x of shape {x.shape}; call init with "
+                f"{self} has a kernel of shape {kernel.shape} and got x of shape {x.shape}; call init with "
                 f"an example of shape {x.shape}"
             )
-        return self._op(x, params["kernel"], params.get("bias")), state
+        return self._op(x, kernel, params.get("bias")), state
 
 
 @dataclass(frozen=True)
@@ -176,8 +189,6 @@ class ConvTranspose(_Convolution):
     precision: Any = None
 
     def _channels(self, inputs):
-        if self.features % self.groups:
-            raise InputError(f"{self}: groups must divide the number of features")
         return inputs, self.features // self.groups, self.features
 
     def _op(self, x, kernel, bias):

@@ -18,6 +18,7 @@ class Dropout(Layer):
         InputError: in training, when no key is given.
     """
 
+    takes = "steps"
     keep_prob: float
 
     def __post_init__(self):
@@ -41,6 +42,7 @@ class SpatialDropout(Layer):
     [2. 0. 2. 2. 0.] 0.0
     """
 
+    takes = "array"
     keep_prob: float
 
     def __post_init__(self):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
 
@@ -44,10 +45,14 @@ class Embedding(Layer):
     {'body': {'b': (8,), 'w': (8, 8)}, 'embedding': {'table': (50, 8)}}
     """
 
+    takes = "steps"
     vocabulary: int
     features: int
     table_init: Initializer = small_normal
     dtype: Any = None
+
+    def __post_init__(self):
+        require_sizes(self, "vocabulary", "features")
 
     def init(self, key, x):
         self._require_ids(x)
@@ -56,7 +61,8 @@ class Embedding(Layer):
 
     def apply(self, params, state, x, *, key=None, train=False):
         self._require_ids(x)
-        return ops.embedding(x, params["table"]), state
+        (table,) = held(self, "params", params, "table")
+        return ops.embedding(x, table), state
 
     def logits(self, params, x, *, precision=None):
         """The logits of the tied head, ``x @ table.T``: ``(..., features)`` to ``(..., vocabulary)``."""

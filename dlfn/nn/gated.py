@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_keywords
 from dlfn.nn.layer import Layer
 
 __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
@@ -32,6 +33,7 @@ class PReLU(Layer):
     [0.25 0.25 0.25]
     """
 
+    takes = "steps"
     per_channel: bool = False
     initial: float = 0.25
 
@@ -42,7 +44,7 @@ class PReLU(Layer):
         return {"alpha": jnp.full(shape, self.initial, jnp.result_type(x.dtype, float))}, ()
 
     def apply(self, params, state, x, *, key=None, train=False):
-        alpha = params["alpha"]
+        (alpha,) = held(self, "params", params, "alpha")
         if self.per_channel and x.shape[-1:] != alpha.shape:
             raise InputError(
                 f"{self} was initialised for {alpha.shape[0]} channels and got x of shape {x.shape}; "
@@ -69,10 +71,12 @@ class Gated(Layer):
     [1. 4.]
     """
 
+    takes = "steps"
     function: Callable[..., Any]
     static: tuple[tuple[str, Any], ...]
 
     def __init__(self, function: Callable[..., Any], **static: Any):
+        require_keywords(function, static)
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "static", tuple(sorted(static.items())))
 

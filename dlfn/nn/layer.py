@@ -3,14 +3,16 @@
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
 
 import jax
 
 from dlfn.core import InputError
+from dlfn.nn.sequence import Sequence, values_of
 
-__all__ = ["Layer", "Params", "State", "inside", "output_shape"]
+__all__ = ["Layer", "Params", "State", "array_of", "brief", "inside", "output_shape", "title"]
 
 # Plain nested containers of arrays.
 Params = Any
@@ -36,7 +38,20 @@ class Layer(abc.ABC):
     >>> y, state = model.apply(params, state, jnp.ones((4, 3)))
     >>> print(y[0])
     [2. 2. 2.]
+
+    A class that sets ``takes`` gets its inputs checked: ``"array"`` is for an array alone, ``"steps"`` for an array of
+    which the layer treats each step (..., features) by itself. The latter acts on the values of a
+    :class:`~dlfn.nn.Sequence` too.
     """
+
+    takes: ClassVar[str] = "anything"
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if cls.takes != "anything":
+            for name, checked in (("init", _checked_init), ("apply", _checked_apply)):
+                if name in cls.__dict__:
+                    setattr(cls, name, checked(cls.__dict__[name]))
 
     def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
         """``(params, state)`` for inputs like ``x``, an array or a ``jax.ShapeDtypeStruct``."""
@@ -64,7 +79,7 @@ class Layer(abc.ABC):
     def flops(self, x: Any, y: Any) -> int:
         """Floating-point operations of one forward pass, children apart; by default one for each element of ``y``."""
         del x
-        return y.size
+        return values_of(y).size
 
     def __str__(self) -> str:
         children = self.children()
@@ -82,9 +97,58 @@ def _settings(layer: Any) -> Iterator[str]:
             yield f"{field.name}={getattr(value, '__name__', value)}"
 
 
+def _checked_init(init: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(init)
+    def checked(self, key, x):
+        return init(self, key, array_of(self, x))
+
+    return checked
+
+
+def _checked_apply(apply: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(apply)
+    def checked(self, params, state, x, **options):
+        y, state = apply(self, params, state, array_of(self, x), **options)
+        return (x._replace(values=y) if isinstance(x, Sequence) else y), state
+
+    return checked
+
+
+def array_of(layer: Layer, x: Any) -> Any:
+    """The array that ``layer`` is to act on: x, or its values."""
+    if isinstance(x, Sequence):
+        if layer.takes == "array":
+            raise InputError(
+                f"{title(layer)} takes an array, and got a Sequence, whose steps it would mix with padding; give it "
+                "x.values if there is none, or end what comes before with output='last'"
+            )
+        x = x.values
+    if x is None or isinstance(x, tuple | list | dict):
+        raise InputError(
+            f"{title(layer)} takes an array, and got {brief(x)}; of a layer over time output='sequence' and 'last' are "
+            "arrays"
+        )
+    return x
+
+
+def title(layer: Any) -> str:
+    """What an error calls a layer, in one line."""
+    return type(layer).__name__ if isinstance(layer, Layer) and layer.children() else str(layer)
+
+
+def brief(x: Any) -> str:
+    """What an error says of a value."""
+    if isinstance(x, Mapping):
+        return f"a dict of {', '.join(map(str, x)) or 'nothing'}"
+    if isinstance(x, tuple | list):
+        return f"a {type(x).__name__} of {len(x)}"
+    return f"{x.dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{x!r:.60}"
+
+
 def output_shape(layer: Layer, params: Params, state: State, x: Any) -> Any:
     """Shape and dtype of what ``layer`` makes of ``x``, without computing it."""
-    return jax.eval_shape(lambda *args: layer.apply(*args)[0], params, state, x)
+    # With a key, as some layers draw at inference too.
+    return jax.eval_shape(lambda *args: layer.apply(*args, key=jax.random.key(0))[0], params, state, x)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.layer import Layer, Params, State
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
@@ -17,6 +18,7 @@ __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 class _Norm(Layer):
     """Parameters ``scale`` (ones) and ``bias`` (zeros), each where the layer has it, of the shape of the features."""
 
+    takes = "array"
     scale: bool = True
     bias: bool = False
 
@@ -33,14 +35,15 @@ class _Norm(Layer):
         return params or (), ()
 
     def _parameters(self, params: Any, x: Any) -> tuple[Any, Any]:
-        held = dict(params)
-        for value in held.values():
+        names = [name for name in ("scale", "bias") if getattr(self, name)]
+        found = dict(zip(names, held(self, "params", params, *names) if names else ()))
+        for value in found.values():
             if value.shape != self._features(x):
                 raise InputError(
                     f"{self} was initialised for features of shape {value.shape} and got x of shape {x.shape}; call "
                     f"init with an example of shape {x.shape}"
                 )
-        return held.get("scale"), held.get("bias")
+        return found.get("scale"), found.get("bias")
 
     def flops(self, x, y):
         """Per element: three for the mean and the variance, two to normalise, and one for each parameter."""
@@ -75,6 +78,13 @@ class LayerNorm(_Norm):
     scale: bool = True
     bias: bool = True
 
+    def __post_init__(self):
+        require_sizes(self, "axes")
+
+    @property
+    def takes(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "steps" if self.axes == 1 else "array"
+
     def _features(self, x):
         if x.ndim < self.axes:
             raise InputError(f"{self} needs inputs with {self.axes} axes of features, got x of shape {x.shape}")
@@ -93,6 +103,7 @@ class RMSNorm(_Norm):
         scale: whether to multiply by a parameter.
     """
 
+    takes = "steps"
     eps: float = 1e-6
     scale: bool = True
 
@@ -140,6 +151,9 @@ class GroupNorm(_Norm):
     eps: float = 1e-5
     scale: bool = True
     bias: bool = True
+
+    def __post_init__(self):
+        require_sizes(self, "groups")
 
     def apply(self, params, state, x, *, key=None, train=False):
         if x.ndim < 2:
@@ -200,13 +214,14 @@ class BatchNorm(_Norm):
 
     def apply(self, params, state, x, *, key=None, train=False):
         scale, bias = self._parameters(params, x)
-        if state["mean"].shape != self._features(x):
+        mean, var = held(self, "state", state, "mean", "var")
+        if mean.shape != self._features(x):
             raise InputError(
-                f"{self} has statistics of shape {state['mean'].shape} and got x of shape {x.shape}; call init with an "
+                f"{self} has statistics of shape {mean.shape} and got x of shape {x.shape}; call init with an "
                 f"example of shape {x.shape}"
             )
         if not train:
-            return ops.batch_norm_inference(x, state["mean"], state["var"], scale, bias, eps=self.eps), state
+            return ops.batch_norm_inference(x, mean, var, scale, bias, eps=self.eps), state
         dtype = _stats_dtype(x.dtype)
         y, mean, var = ops.batch_norm(x, scale, bias, eps=self.eps, stats_dtype=dtype)
         n = jnp.asarray(math.prod(x.shape[:-1]), dtype)

@@ -3,10 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from dlfn import ops
-from dlfn.nn.layer import Layer
+import jax.numpy as jnp
 
-__all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "GlobalAvgPool", "MaxPool"]
+from dlfn import ops
+from dlfn.nn.checks import require_sizes, require_windows
+from dlfn.nn.layer import Layer
+from dlfn.ops._windows import per_axis
+
+__all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
 
 Sizes = int | tuple[int, ...]
 Padding = str | int | tuple[int | tuple[int, int], ...]
@@ -22,10 +26,14 @@ class MaxPool(Layer):
     MaxPool(window=3, strides=2, padding=SAME) (8, 28, 28, 64)
     """
 
+    takes = "array"
     window: Sizes
     strides: Sizes | None = None
     padding: Padding = "VALID"
     dilation: Sizes = 1
+
+    def __post_init__(self):
+        _check_windows(self, self.dilation)
 
     def apply(self, params, state, x, *, key=None, train=False):
         y = ops.max_pool(x, window=self.window, strides=self.strides, padding=self.padding, dilation=self.dilation)
@@ -40,10 +48,14 @@ class MaxPool(Layer):
 class AvgPool(Layer):
     """The mean of every window; the arguments are those of :func:`dlfn.ops.avg_pool`."""
 
+    takes = "array"
     window: Sizes
     strides: Sizes | None = None
     padding: Padding = "VALID"
     count_padding: bool = True
+
+    def __post_init__(self):
+        _check_windows(self)
 
     def apply(self, params, state, x, *, key=None, train=False):
         y = ops.avg_pool(
@@ -58,12 +70,13 @@ class AvgPool(Layer):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Layer):
-    """``(..., *spatial, channels)`` to ``(..., channels)``, by the mean over ``spatial`` axes.
+    """``(..., *spatial, channels)`` to ``(..., channels)``, by the mean over ``spatial`` axes."""
 
-    For the largest entries instead, ``Serial(AdaptiveMaxPool((1, 1)), Flatten())``.
-    """
-
+    takes = "array"
     spatial: int = 2
+
+    def __post_init__(self):
+        require_sizes(self, "spatial")
 
     def apply(self, params, state, x, *, key=None, train=False):
         return ops.global_avg_pool(x, spatial=self.spatial), state
@@ -73,10 +86,37 @@ class GlobalAvgPool(Layer):
 
 
 @dataclass(frozen=True)
+class GlobalMaxPool(Layer):
+    """``(..., *spatial, channels)`` to ``(..., channels)``, by the largest entry over ``spatial`` axes.
+
+    >>> import jax.numpy as jnp
+    >>> print(GlobalMaxPool().apply((), (), jnp.arange(8.0).reshape(1, 2, 2, 2))[0])
+    [[6. 7.]]
+    """
+
+    takes = "array"
+    spatial: int = 2
+
+    def __post_init__(self):
+        require_sizes(self, "spatial")
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        y = ops.adaptive_max_pool(x, output_size=(1,) * self.spatial)
+        return jnp.squeeze(y, tuple(range(-1 - self.spatial, -1))), state
+
+    def flops(self, x, y):
+        return x.size
+
+
+@dataclass(frozen=True)
 class AdaptiveAvgPool(Layer):
     """Means over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_avg_pool`."""
 
+    takes = "array"
     output_size: Sizes
+
+    def __post_init__(self):
+        per_axis(type(self).__name__, "output_size", self.output_size, _rank(self.output_size))
 
     def apply(self, params, state, x, *, key=None, train=False):
         return ops.adaptive_avg_pool(x, output_size=self.output_size), state
@@ -90,7 +130,11 @@ class AdaptiveAvgPool(Layer):
 class AdaptiveMaxPool(Layer):
     """Maxima over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_max_pool`."""
 
+    takes = "array"
     output_size: Sizes
+
+    def __post_init__(self):
+        per_axis(type(self).__name__, "output_size", self.output_size, _rank(self.output_size))
 
     def apply(self, params, state, x, *, key=None, train=False):
         return ops.adaptive_max_pool(x, output_size=self.output_size), state
@@ -98,6 +142,16 @@ class AdaptiveMaxPool(Layer):
     def flops(self, x, y):
         """One for each entry, those that are in several windows counted once."""
         return max(x.size, y.size)
+
+
+def _check_windows(layer: MaxPool | AvgPool, dilation: Sizes = 1) -> None:
+    strides = 1 if layer.strides is None else layer.strides
+    require_windows(layer, _rank(layer.window), layer.padding, window=layer.window, strides=strides, dilation=dilation)
+
+
+def _rank(sizes: Sizes) -> int:
+    """The number of spatial axes: an int stands for the two of an image."""
+    return len(sizes) if isinstance(sizes, tuple) else 2
 
 
 def _entries(window: Sizes) -> int:

@@ -1,10 +1,11 @@
 """Layers over time: a cell run along a sequence, in both directions, and in stacks."""
 
 import abc
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +13,11 @@ import jax.numpy as jnp
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from dlfn.nn.layer import Layer, inside, output_shape
+from dlfn.nn.checks import held, require_layer
+from dlfn.nn.layer import Layer, array_of, brief, inside, output_shape, title
+from dlfn.nn.sequence import Sequence
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Sequence", "Stacked"]
-
-
-class Sequence(NamedTuple):
-    """Sequences with more than their values, as input of the layers over time.
-
-    Attributes:
-        values: (..., T, features).
-        lengths: integers (...,), how many steps of each count, or None for all.
-        initial: the state before the first step, or None for zeros: h of an RNN or GRU, ``(h, c)`` of an LSTM, a pair
-            for a :class:`Bidirectional` and a tuple with one for each layer for a :class:`Stacked`.
-    """
-
-    values: Any
-    lengths: Any = None
-    initial: Any = None
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Stacked"]
 
 
 class _OverTime(Layer):
@@ -48,7 +36,7 @@ class _OverTime(Layer):
         """``((values, h, final), state)``: the outputs, the last hidden state, and what could be ``initial`` next."""
 
     def apply(self, params, state, x, *, key=None, train=False):
-        given = _as_sequence(x)
+        given = _as_sequence(self, x)
         (values, h, final), state = self.run(params, state, given, key=key, train=train)
         if self.output == "last":
             return h, state
@@ -63,8 +51,8 @@ class _OverTime(Layer):
 class Recurrent(_OverTime):
     """A cell run over the time axis of x (..., T, features). ``RNN``, ``LSTM`` and ``GRU`` are short for theirs.
 
-    x is an array or a :class:`Sequence`, which has lengths and an initial state besides. With lengths, steps beyond a
-    sequence's length keep its state and have output 0.
+    x is an array or a :class:`~dlfn.nn.Sequence`, which has lengths and an initial state besides. With lengths, steps
+    beyond a sequence's length keep its state and have output 0.
 
     Args:
         cell: any :class:`Cell`. :class:`RNNCell`, :class:`LSTMCell` and :class:`GRUCell` run as one op over the whole
@@ -89,10 +77,18 @@ class Recurrent(_OverTime):
     reverse: bool = False
     output: str = "sequence"
 
+    def __post_init__(self):
+        super().__post_init__()
+        require_layer(self, self.cell, Cell, "a cell, such as LSTMCell(64)")
+
     def init(self, key, x):
         return self.cell.init(key, self._step(x))
 
     def run(self, params, state, x, *, key, train):
+        if x.initial is not None:
+            expected, _ = self._step(x)
+            if jax.tree.structure(x.initial) != jax.tree.structure(expected):
+                raise InputError(f"{self}: initial is {brief(x.initial)}, and must be {brief(expected)}")
         (values, final), state = self.cell.sequence(
             params, state, x.values, x.initial, x.lengths, reverse=self.reverse, key=key, train=train
         )
@@ -101,11 +97,11 @@ class Recurrent(_OverTime):
     def flops(self, x, y):
         """As many steps of the cell as there are."""
         carry, step = self._step(x)
-        return _as_sequence(x).values.shape[-2] * self.cell.flops((carry, step), (carry, step))
+        return _as_sequence(self, x).values.shape[-2] * self.cell.flops((carry, step), (carry, step))
 
     def _step(self, x):
         """Shapes of the carry and of one step's x."""
-        values = _as_sequence(x).values
+        values = _as_sequence(self, x).values
         if len(values.shape) < 2:
             raise InputError(f"{self} needs x of shape (..., T, features), got {values.shape}; reshape x")
         step = jax.ShapeDtypeStruct((*values.shape[:-2], values.shape[-1]), values.dtype)
@@ -153,14 +149,17 @@ class Bidirectional(_OverTime):
     def __post_init__(self):
         super().__post_init__()
         _require_sequences(self, self.forward)
-        if self.backward is None:
+        if self.backward is not None:
+            _require_sequences(self, self.backward)
+        else:
+            require_layer(self, self.forward, Recurrent, "such as LSTM(64), or be given with a backward layer")
             object.__setattr__(self, "backward", dataclasses.replace(self.forward, reverse=not self.forward.reverse))
 
     def children(self):
         return {"forward": self.forward, "backward": self.backward}
 
     def with_children(self, children: Mapping[str, Layer]):
-        return Bidirectional(*children.values(), output=self.output)
+        return _with(self, **children)
 
     def init(self, key, x):
         params, states = {}, {}
@@ -170,6 +169,9 @@ class Bidirectional(_OverTime):
         return params, _if_any(states)
 
     def run(self, params, state, x, *, key, train):
+        held(self, "params", params, "forward", "backward")
+        if x.initial is not None:
+            _require_one_each(self, "initial", x.initial, 2)
         runs, states = [], {}
         for index, (name, layer) in enumerate(self.children().items()):
             given = x._replace(initial=None if x.initial is None else x.initial[index])
@@ -225,10 +227,10 @@ class Stacked(_OverTime):
         return {str(index): layer for index, layer in enumerate(self.layers)}
 
     def with_children(self, children: Mapping[str, Layer]):
-        return Stacked(*children.values(), keep_prob=self.keep_prob, output=self.output)
+        return _with(self, layers=tuple(children.values()))
 
     def init(self, key, x):
-        x = _as_sequence(x).values
+        x = _as_sequence(self, x).values
         params, states = [], []
         for index, layer in enumerate(self.layers):
             with inside(str(index)):
@@ -239,6 +241,9 @@ class Stacked(_OverTime):
         return tuple(params), _if_any(tuple(states))
 
     def run(self, params, state, x, *, key, train):
+        _require_one_each(self, "params", params, len(self.layers))
+        if x.initial is not None:
+            _require_one_each(self, "initial", x.initial, len(self.layers))
         values, h, finals, states = x.values, None, [], []
         for index, layer in enumerate(self.layers):
             layer_key = None if key is None else jax.random.fold_in(key, index)
@@ -260,8 +265,9 @@ class Stacked(_OverTime):
         return (values, h, tuple(finals)), _if_any(tuple(states))
 
 
-def _as_sequence(x: Any) -> Sequence:
-    return x if isinstance(x, Sequence) else Sequence(x)
+def _as_sequence(layer: Layer, x: Any) -> Sequence:
+    values = array_of(layer, x)
+    return x if isinstance(x, Sequence) else Sequence(values)
 
 
 def _if_any(states: Any) -> Any:
@@ -269,8 +275,24 @@ def _if_any(states: Any) -> Any:
     return states if jax.tree.leaves(states) else ()
 
 
+def _require_one_each(layer: Layer, what: str, values: Any, count: int) -> None:
+    if not isinstance(values, tuple | list) or len(values) != count:
+        raise InputError(
+            f"{title(layer)}: {what} is {brief(values)}, and must be a tuple of {count}, one for each layer"
+        )
+
+
+def _with(layer: Any, **children: Any) -> Any:
+    """The layer around others in the place of its children, which need not be layers over time."""
+    new = copy.copy(layer)
+    for name, child in children.items():
+        object.__setattr__(new, name, child)
+    return new
+
+
 def _require_sequences(outer: Layer, layer: Any) -> None:
-    if getattr(layer, "output", "sequence") != "sequence":
+    require_layer(outer, layer, _OverTime, "a layer over time, such as LSTM(64) or Recurrent(cell)")
+    if layer.output != "sequence":
         raise InputError(
             f"{type(outer).__name__}: the layer {layer} has output={layer.output!r}; leave it out, and give output to "
             f"{type(outer).__name__} itself"

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
+from dlfn.nn.checks import require_sizes
 from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.several import child_key
 
@@ -51,8 +52,7 @@ class Repeat(Layer):
     checkpoint: bool = False
 
     def __post_init__(self):
-        if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:
-            raise InputError(f"Repeat: n is {self.n!r}, and must be a positive integer: how many blocks there are")
+        require_sizes(self, "n")
 
     def children(self):
         return {"": self.layer}

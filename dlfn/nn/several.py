@@ -7,7 +7,8 @@ from typing import Any, Self
 import jax
 
 from dlfn.core import InputError
-from dlfn.nn.layer import Layer
+from dlfn.nn.layer import Layer, brief
+from dlfn.nn.sequence import Sequence
 
 __all__ = ["Several", "child_key"]
 
@@ -55,12 +56,10 @@ class Several(Layer):
             found = [values[name] for name in self.names] if self.names else list(values)
         except (TypeError, KeyError, IndexError):
             found = []
-        if len(found) != len(self.layers) or len(values) != len(self.layers):
+        if len(found) != len(self.layers) or len(values) != len(self.layers) or isinstance(values, Sequence):
             expected = f"a dict of {', '.join(self.names)}" if self.names else f"a tuple of {len(self.layers)}"
             hint = ", as init returned it" if what in ("params", "state") else ""
-            raise InputError(
-                f"{type(self).__name__}: {what} must be {expected}{hint}, got {jax.tree.structure(values)}"
-            )
+            raise InputError(f"{type(self).__name__}: {what} must be {expected}{hint}, got {brief(values)}")
         return found
 
     def split_state(self, state: Any) -> list[Any]:

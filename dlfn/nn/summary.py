@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from dlfn.nn.layer import Layer, output_shape
+from dlfn.nn.sequence import values_of
 
-__all__ = ["count_parameters", "summary"]
+__all__ = ["Visit", "count_parameters", "summary", "visits"]
 
 _HEADER = ("path", "layer", "output", "parameters", "FLOPs", "parameter bytes", "output bytes")
 _TEXT_COLUMNS = 3
@@ -36,40 +37,64 @@ def summary(model: Layer, x: Any) -> str:
     total                                               50,890  101,696          203,560           552
     """
     rows: list[tuple[Any, ...]] = []
-    jax.eval_shape(_Recorded(model, (), 1, rows).init, jax.random.key(0), x)
+    for visit in visits(model, x):
+        layer, children = visit.layer, visit.layer.children()
+        flops = layer.flops(values_of(visit.x), values_of(visit.y))
+        if flops or not children:
+            name = type(layer).__name__ if children else str(layer)
+            own = _own(visit.params, children)
+            costs = (visit.times * cost for cost in (count_parameters(own), flops, _bytes(own), _bytes(visit.y)))
+            output = " ".join(map(_described, jax.tree.leaves(visit.y)))
+            rows.append(("/".join(visit.path), f"{visit.times} × " * (visit.times > 1) + name, output, *costs))
     rows.append(("total", "", "", *(sum(row[i] for row in rows) for i in range(_TEXT_COLUMNS, len(_HEADER)))))
     return _table([_HEADER, *([f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows)])
 
 
+class Visit(NamedTuple):
+    """A layer of a model, how often it is there, and the shapes of its input, params and output."""
+
+    path: tuple[str, ...]
+    layer: Layer
+    times: int
+    x: Any
+    params: Any
+    y: Any
+
+
+def visits(model: Layer, x: Any) -> list[Visit]:
+    """Every layer, those inside a layer before it, as ``init`` comes by with an example like x. Nothing is computed."""
+    found: list[Visit] = []
+    jax.eval_shape(_Visited(model, (), 1, found).init, jax.random.key(0), x)
+    return found
+
+
 @dataclass(frozen=True)
-class _Recorded(Layer):
-    """A layer that adds its rows, its children's first, when it is initialised."""
+class _Visited(Layer):
+    """A layer that is noted, its children first, when it is initialised."""
 
     layer: Layer
     path: tuple[str, ...]
     times: int
-    rows: list[tuple[Any, ...]]
+    found: list[Visit]
 
     def init(self, key, x):
         times = self.times * self.layer.repeats()
         children = {
-            name: _Recorded(child, (*self.path, name) if name else self.path, times, self.rows)
+            name: _Visited(child, (*self.path, name) if name else self.path, times, self.found)
             for name, child in self.layer.children().items()
         }
         layer = self.layer.with_children(children) if children else self.layer
         params, state = layer.init(key, x)
         y = output_shape(self.layer, params, state, x)
-        flops = self.layer.flops(x, y)
-        if flops or not children:
-            name = type(self.layer).__name__ if children else str(self.layer)
-            own = _own(params, children)
-            costs = (self.times * cost for cost in (count_parameters(own), flops, _bytes(own), _bytes(y)))
-            output = " ".join(map(_described, jax.tree.leaves(y)))
-            self.rows.append(("/".join(self.path), f"{self.times} × " * (self.times > 1) + name, output, *costs))
+        self.found.append(Visit(self.path, self.layer, self.times, *map(_shapes, (x, params, y))))
         return params, state
 
     def apply(self, params, state, x, *, key=None, train=False):
         return self.layer.apply(params, state, x, key=key, train=train)
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
 
 
 def _own(params: Any, children: Any) -> Any:

@@ -1,5 +1,6 @@
 """The transformer block, made of layers."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +25,15 @@ class FeedForward(Layer):
     Source: 002 section 9.
     """
 
+    takes = "steps"
     ratio: float = 4
     activation: str = "gelu"
     bias: bool = True
+
+    def __post_init__(self):
+        if not 0 < self.ratio < math.inf:
+            raise InputError(f"FeedForward: ratio is {self.ratio!r}, and must be a positive number")
+        Activation(self.activation)  # refuses an unknown name
 
     def init(self, key, x):
         return self._layers(x.shape[-1]).init(key, x)

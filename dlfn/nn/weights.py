@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer, Params, inside
 from dlfn.nn.summary import count_parameters
 
@@ -89,8 +90,9 @@ class WeightNorm(Layer):
         return {"layer": params, "g": lengths[0] if self.axis is None else lengths}, state
 
     def apply(self, params, state, x, *, key=None, train=False):
-        v, put = _weight(self, params["layer"])
-        w = ops.weight_norm(v, params["g"], axis=self.axis)
+        inner, g = held(self, "params", params, "layer", "g")
+        v, put = _weight(self, inner)
+        w = ops.weight_norm(v, g, axis=self.axis)
         with inside("layer"):
             return self.layer.apply(put(w), state, x, key=key, train=train)
 
@@ -144,8 +146,9 @@ class SpectralNorm(Layer):
     def apply(self, params, state, x, *, key=None, train=False):
         w, put = _weight(self, params)
         iterations = self.iterations if train else 0
-        w, u = ops.spectral_norm(w, state["u"], iterations=iterations, eps=self.eps)
-        y, inner = self.layer.apply(put(w), state["layer"], x, key=key, train=train)
+        inner, u = held(self, "state", state, "layer", "u")
+        w, u = ops.spectral_norm(w, u, iterations=iterations, eps=self.eps)
+        y, inner = self.layer.apply(put(w), inner, x, key=key, train=train)
         return y, {"layer": inner, "u": u}
 
     def flops(self, x, y):

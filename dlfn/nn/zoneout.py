@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, needed_key
+from dlfn.nn.checks import require_layer
 
 __all__ = ["Zoneout"]
 
@@ -31,6 +32,7 @@ class Zoneout(Cell):
     rate: float | tuple[float, ...] = 0.1
 
     def __post_init__(self):
+        require_layer(self, self.cell, Cell, "a cell, such as LSTMCell(64)")
         rates = self.rate if isinstance(self.rate, tuple) else (self.rate,)
         if not all(0 <= rate < 1 for rate in rates):
             raise InputError(f"Zoneout: rate is the probability to keep the old state, in [0, 1), got {self.rate}")

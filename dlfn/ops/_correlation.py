@@ -226,15 +226,14 @@ _POINTWISE = _product, _product_spread, _product_kernel_gradient
 
 
 def _depthwise(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
-    x, k = _wide(x)[..., None], _wide(k).reshape(*geometry.window, geometry.groups, -1)
-    products = ((x * k[at]).reshape(*x.shape[:-2], -1) for at in _entries(geometry))
+    x, outputs, k = _wide(x)[..., None], k.shape[-1], _by_channel(geometry, _wide(k)[..., 0, :])
+    products = ((x * k[at]).reshape(*x.shape[:-2], outputs) for at in _entries(geometry))
     # XLA fuses a product that is padded, but computes one of padded factors apart.
     return _total(_tap(geometry, product, at) for product, at in zip(products, _entries(geometry), strict=True))
 
 
 def _depthwise_spread(geometry: Geometry, g: jax.Array, k: jax.Array) -> jax.Array:
-    g = _wide(g).reshape(*g.shape[:-1], geometry.groups, -1)
-    k = _wide(k).reshape(*geometry.window, geometry.groups, -1)
+    g, k = _by_channel(geometry, _wide(g)), _by_channel(geometry, _wide(k)[..., 0, :])
     return _total(_untap(geometry, jnp.sum(g * k[at], axis=-1), at) for at in _entries(geometry))
 
 
@@ -244,11 +243,16 @@ def _depthwise_kernel_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -
 
     def of_image(image_and_cotangent: tuple[jax.Array, jax.Array]) -> jax.Array:
         image, cotangent = map(_wide, image_and_cotangent)
-        cotangent = cotangent.reshape(*geometry.positions, geometry.groups, -1)
+        cotangent = _by_channel(geometry, cotangent)
         taps = (_tap(geometry, image[None], at)[0, ..., None] for at in _entries(geometry))
         return jnp.stack([jnp.sum(tap * cotangent, axis=axes) for tap in taps])
 
     return jnp.sum(lax.map(of_image, (x, g)), axis=0).reshape(*geometry.window, 1, g.shape[-1])
+
+
+def _by_channel(geometry: Geometry, a: jax.Array) -> jax.Array:
+    """(..., outputs) to (..., C, m)."""
+    return a.reshape(*a.shape[:-1], geometry.groups, a.shape[-1] // geometry.groups)
 
 
 def _entries(geometry: Geometry) -> Any:

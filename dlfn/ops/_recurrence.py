@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast
+from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, require_values, upcast
 
 __all__ = [
-    "Cell", "check", "sequence_backward", "sequence_forward", "step_backward", "step_forward", "textbook", "zero_state",
+    "Cell", "check", "check_lengths", "sequence_backward", "sequence_forward", "step_backward", "step_forward",
+    "textbook", "zero_state",
 ]  # fmt: skip
 
 State = tuple[jax.Array, ...]
@@ -251,8 +252,18 @@ def check(op, gates, x, state, w_x, w_h, b, lengths=None, *, steps, **biases):
                 f"{op}: {name} is {describe(value)}, and must have the shape {[*lead, hidden]}, as x is {describe(x)}; "
                 f"jnp.broadcast_to one state to all examples, or pass None for zeros"
             )
-    if lengths is not None and not (jnp.issubdtype(lengths.dtype, jnp.integer) and lengths.shape == lead):
+    if lengths is not None:
+        check_lengths(op, lengths, x)
+
+
+def check_lengths(op, lengths, x):
+    """``lengths`` must be one integer for each sequence of x, (..., T, features), from 0 to T."""
+    lead, steps = x.shape[:-2], x.shape[-2]
+    dtype = getattr(lengths, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.integer) or lengths.shape != lead:
         raise InputError(
-            f"{op}: lengths is {describe(lengths)}, and must be integers of the shape {list(lead)}, one length per "
-            f"sequence, as x is {describe(x)}"
+            f"{op}: lengths is {describe(lengths)}, and must be an array of integers of the shape {list(lead)}, one "
+            f"length per sequence, as x is {describe(x)}"
         )
+    inside = (lengths >= 0) & (lengths <= steps)
+    require_values(op, "lengths", lengths, inside, f"from 0 to {steps}, the number of steps of x")

@@ -78,15 +78,15 @@ def conv(x, kernel, bias=None, *, strides=1, padding="VALID", dilation=1, groups
     g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
     edges = [(0, 0)] * (x.ndim - len(g.window) - 1)
     x = jnp.pad(x, [*edges, *g.pads, (0, 0)])
-    shares = kernel.reshape(*kernel.shape[:-1], groups, -1)
+    shares = kernel.reshape(*kernel.shape[:-1], groups, kernel.shape[-1] // groups)
     terms = []
     for at in itertools.product(*map(range, g.window)):
         steps = zip(at, g.dilation, g.reaches, g.strides, strict=True)
         seen = x[..., *(slice(a * d, a * d + reach, s) for a, d, reach, s in steps), :]
-        seen = seen.reshape(*seen.shape[:-1], groups, -1)
+        seen = seen.reshape(*seen.shape[:-1], groups, seen.shape[-1] // groups)
         terms.append(jnp.einsum("...gi,igo->...go", seen, shares[at], precision=precision))
     y = functools.reduce(jnp.add, terms)
-    y = y.reshape(*y.shape[:-2], -1)
+    y = y.reshape(*y.shape[:-2], kernel.shape[-1])
     return y if bias is None else y + bias
 
 

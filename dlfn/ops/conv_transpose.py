@@ -77,15 +77,15 @@ def conv_transpose(
     room = [
         max(low + n, reach + f - 1) for n, f, reach, (low, _) in zip(g.sizes, g.spans, g.reaches, g.pads, strict=True)
     ]
-    shares = kernel.reshape(*g.window, groups, -1, kernel.shape[-1])
-    x = x.reshape(*x.shape[:-1], groups, -1)
+    shares = kernel.reshape(*g.window, groups, kernel.shape[-2] // groups, kernel.shape[-1])
+    x = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     y = jnp.zeros((*lead, *room, groups, kernel.shape[-1]), jnp.result_type(x, kernel))
     for at in itertools.product(*map(range, g.window)):
         steps = zip(at, g.dilation, g.reaches, g.strides, strict=True)
         touched = (..., *(slice(a * d, a * d + reach, s) for a, d, reach, s in steps), slice(None), slice(None))
         y = y.at[touched].add(jnp.einsum("...gi,gio->...go", x, shares[at], precision=precision))
     y = y[..., *(slice(low, low + n) for n, (low, _) in zip(g.sizes, g.pads, strict=True)), :, :]
-    y = y.reshape(*y.shape[:-2], -1)
+    y = y.reshape(*y.shape[:-2], groups * kernel.shape[-1])
     return y if bias is None else y + bias
 
 

@@ -17,7 +17,7 @@ from dlfn.ops._recurrence import (
     zero_state,
 )
 
-__all__ = ["rnn", "rnn_step"]
+__all__ = ["check_activation", "rnn", "rnn_step"]
 
 
 @Op
@@ -165,16 +165,16 @@ def _backward(residuals, dy, *, activation, reverse, precision):
 
 @rnn_step.def_check
 def _step_check(x, h, w_x, w_h, b, *, activation):
-    _check_activation("rnn_step", activation)
+    check_activation("rnn_step", activation)
     check("rnn_step", 1, x, {"h": h}, w_x, w_h, b, steps=False)
 
 
 @rnn.def_check
 def _check(x, h0, w_x, w_h, b, lengths, *, activation):
-    _check_activation("rnn", activation)
+    check_activation("rnn", activation)
     check("rnn", 1, x, {"h0": h0}, w_x, w_h, b, lengths, steps=True)
 
 
-def _check_activation(op, activation):
+def check_activation(op, activation):
     if activation not in _CELLS:
         raise InputError(f"{op}: activation is {activation!r}, and must be 'tanh' or 'relu'")

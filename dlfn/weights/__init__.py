@@ -3,8 +3,8 @@
 from dlfn.weights import pytorch, rules
 from dlfn.weights.files import load_metadata, load_params, load_safetensors, save_params, save_safetensors
 from dlfn.weights.mapping import export_state, import_state
+from dlfn.weights.modules import torch_names
 from dlfn.weights.names import Names, To, ignored, under
-from dlfn.weights.pytorch import torch_names
 from dlfn.weights.rules import (
     Flattened,
     GRUBias,

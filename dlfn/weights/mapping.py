@@ -53,6 +53,11 @@ def import_state(arrays: Mapping[str, Any], params_like: Any, state_like: Any, n
       0.bias: missing; did you mean '0.bais', which no name takes?
       0.bais: no name takes it; map it to ignored if it has no place
     """
+    if not isinstance(arrays, Mapping):
+        hint = "; pass its state_dict()" if hasattr(arrays, "state_dict") else ""
+        raise InputError(
+            f"import_state: arrays is of type {type(arrays).__name__}, and must be a dictionary of arrays by name{hint}"
+        )
     leaves, problems = _leaves(params_like, state_like), []
     found = links(names, leaves, problems)
     taken = {name for link in found for name in link.names}

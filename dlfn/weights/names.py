@@ -150,5 +150,5 @@ def is_ignored(name: str, names: Names) -> bool:
 
 
 def near(name: str, valid: Sequence[str], which: str = "") -> str:
-    found = get_close_matches(name, valid, 1)
+    found = get_close_matches(name, valid, 1, cutoff=0.8)  # names of one layer each share an end, such as ".weight"
     return f"; did you mean {found[0]!r}{which}?" if found else ""

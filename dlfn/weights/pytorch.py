@@ -20,7 +20,6 @@ __all__ = [
     "multi_head_attention",
     "norm",
     "rnn",
-    "torch_names",
 ]
 
 
@@ -153,30 +152,3 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.Bidirectional: _bidirectional,
     nn.Stacked: _stacked,
 }
-
-
-def torch_names(model: nn.Layer, prefix: str = "") -> Names:
-    """The map for a PyTorch module whose submodules are named as the layers of ``model``.
-
-    ``Serial`` by position is ``torch.nn.Sequential``, where activations count too; by name it is a module with
-    submodules of these names. The blocks of ``Repeat`` are numbered, as in ``torch.nn.ModuleList``. What ``Residual``
-    surrounds has no name of its own.
-
-    >>> torch_names(nn.Serial(nn.Linear(3, bias=False), nn.ReLU()), "model.")
-    {'model.0.weight': To(paths=('0/w',), rule=Moved(to=(-1, -2)), tree='params')}
-    >>> list(torch_names(nn.Serial(h=nn.Repeat(nn.Serial(mlp=nn.Linear(3)), 12))))
-    ['h.{i0}.mlp.weight', 'h.{i0}.mlp.bias']
-    """
-    return _names(model, prefix, "", 0)
-
-
-def _names(layer: nn.Layer, prefix: str, path: str, depth: int) -> Names:
-    if type(layer) in LAYERS:
-        return under(LAYERS[type(layer)](layer), prefix, path)
-    if isinstance(layer, nn.Repeat):
-        prefix, depth = f"{prefix}{{i{depth}}}.", depth + 1
-    found: dict[Any, Any] = {}
-    for name, child in layer.children().items():
-        inner = "/".join(filter(None, (path, name)))
-        found |= _names(child, f"{prefix}{name}." if name else prefix, inner, depth)
-    return found

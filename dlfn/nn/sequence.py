@@ -1,0 +1,49 @@
+"""Sequences of several lengths, as they pass through a model."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+__all__ = ["Sequence", "on_values", "values_of"]
+
+
+class Sequence(NamedTuple):
+    """Sequences with more than their values, as input of a model over time.
+
+    Layers over time, such as ``LSTM``, and attention read the lengths. Layers that treat every step by itself, such as
+    ``Embedding``, ``Linear``, ``LayerNorm`` and ``Dropout``, act on the values: what they make of padding is of no
+    meaning, and what reads the lengths never reads it. Sums of ``Residual`` and what ``Parallel`` merges are those of
+    the values. The output of each is a Sequence with the lengths of its input. A layer that would mix steps with
+    padding, such as ``Conv`` or ``BatchNorm``, raises an InputError.
+
+    Attributes:
+        values: (..., T, features), or integers (..., T) for an ``Embedding``.
+        lengths: integers (...,) from 0 to T, how many steps of each count, or None for all.
+        initial: the state before the first step, or None for zeros: h of an RNN or GRU, ``(h, c)`` of an LSTM, a pair
+            for a :class:`Bidirectional` and a tuple with one for each layer for a :class:`Stacked`. The first layer
+            over time takes it.
+
+    >>> import jax, jax.numpy as jnp, dlfn.nn as nn
+    >>> block = nn.Residual(nn.Serial(nn.LayerNorm(), nn.LSTM(8), nn.Dropout(0.9)))
+    >>> model = nn.Serial(nn.Embedding(100, 8), block, nn.GRU(8), nn.Linear(3))
+    >>> x = nn.Sequence(jnp.ones((2, 5), int), lengths=jnp.array([5, 3]))
+    >>> params, state = model.init(jax.random.key(0), x)
+    >>> y, _ = model.apply(params, state, x, key=jax.random.key(1), train=True)
+    >>> print(y.values.shape, y.lengths)
+    (2, 5, 3) [5 3]
+    """
+
+    values: Any
+    lengths: Any = None
+    initial: Any = None
+
+
+def values_of(x: Any) -> Any:
+    """The values of a Sequence, or x itself."""
+    return x.values if isinstance(x, Sequence) else x
+
+
+def on_values(function: Callable[..., Any], *xs: Any) -> Any:
+    """``function(*xs)``; of Sequences that of their values, as a Sequence with the lengths of the first."""
+    if not xs or not all(isinstance(x, Sequence) for x in xs):
+        return function(*xs)
+    return xs[0]._replace(values=function(*map(values_of, xs)))
