@@ -240,6 +240,30 @@ def test_compare_takes_rounding_for_zero(name):
     assert not dlfn.compare(lambda *args: leaking(args))(*args)
 
 
+def scaled_rule(f, scale):
+    """f under a rule whose gradient is that of f times ``scale``."""
+    wrong = jax.custom_vjp(f)
+    wrong.defvjp(lambda x: (f(x), x), lambda x, dy: (scale * dy.astype(x.dtype) * jax.grad(f)(x),))
+    return wrong
+
+
+SINES = scaled_rule(lambda x: jnp.sum(jnp.sin(x)), 1.001)
+ROOT = scaled_rule(lambda eps: jnp.sum(X / jnp.sqrt(X**2 + eps)), -1.0)
+SMALL = scaled_rule(lambda y: jnp.sum(0.03 * y), -1.0)
+HIDDEN = {  # wrong rules whose error is small beside something else
+    "a steep leaf": (lambda x, var: SINES(x) + 1e-6 * jnp.sum(x**2) / var, (X[0], 1e-5), "float64"),
+    "a short leaf": (lambda x, scale: SINES(x) + jnp.log(scale), (X[0], 1e-12), "float64"),
+    "a small argument": (ROOT, (1e-16,), "float64"),
+    "few digits": (lambda x, y: jnp.sum(2 * x) + SMALL(y), (X[0].astype("bfloat16"), X[1].astype("bfloat16")), None),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_compare_does_not_take_wrong_rules_for_rounding(name):
+    f, args, dtype = HIDDEN[name]
+    assert not dlfn.compare(f, dtype=dtype)(*args)
+
+
 def test_compare_finds_a_nan_that_no_op_can_repair():
     """Trap 7: the unchosen branch of a where still takes part in the gradient."""
     result = dlfn.compare(lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0)))(jnp.array([0.0, 1.0]))

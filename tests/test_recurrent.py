@@ -324,6 +324,23 @@ def test_what_would_take_padding_for_steps_refuses_sequences(layer, refused):
     )
 
 
+@pytest.mark.parametrize("branches", [(nn.Linear(2), nn.GRU(2)), (nn.GRU(2), nn.Linear(2))])
+def test_an_initial_state_that_one_branch_took_is_gone(branches):
+    layer = nn.Parallel(*branches, merge="sum")
+    x = nn.Sequence(X, initial=jnp.ones((3, 2)))
+    y, _ = layer.apply(*layer.init(KEY, x), x)
+    assert y.initial is None
+
+
+def test_lengths_of_narrow_integers():
+    """T need not be a number of their dtype."""
+    x = jnp.ones((1, 200, 2))
+    layer = nn.RNN(2, output="last")
+    params, state = layer.init(KEY, x)
+    ys = [layer.apply(params, state, nn.Sequence(x, jnp.array([100], dtype)))[0] for dtype in ("int8", "int32")]
+    np.testing.assert_array_equal(*ys)
+
+
 def test_an_initial_state_continues_a_sequence():
     layer = nn.LSTM(4, output="both")
     params, state = layer.init(KEY, X)

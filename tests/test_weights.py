@@ -370,6 +370,11 @@ FLAT = nn.Serial(nn.MaxPool(2), nn.Flatten())
         (lambda: torch_names(torch.nn.Linear(2, 3)), ["model is a Linear", "Layer"]),
         (lambda: torch_names(nn.Serial(a=FLAT, b=nn.Linear(3))), ["'b'", "Linear(features=3)", "Flatten", "pass x"]),
         (lambda: torch_names(nn.Serial(FLAT, nn.BatchNorm())), ["'1'", "BatchNorm()", "by name"]),
+        (
+            lambda: torch_names(nn.Serial(FLAT, nn.BayesianLinear(3), nn.Linear(2))),
+            ["'1'", "BayesianLinear", "by name"],
+        ),
+        (lambda: torch_names(nn.Serial(FLAT, nn.GLU(), nn.Linear(2))), ["'1'", "glu", "by name"]),
         (lambda: torch_names(nn.Serial(FLAT, nn.Residual(nn.Tanh()))), ["'1'", "Residual", "together with others"]),
         (lambda: export_state({"a": {"b": 1}, "a/b": 2}, (), {}), ["'a/b'", "slash"]),
         (lambda: export_state({"a": jax.random.key(0)}, (), {"a": "a"}), ["plain arrays", "key"]),

@@ -124,12 +124,13 @@ def compare(
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
 
     Some gradients are 0, such as that of a bias before a normalisation or of the keys' bias in attention. What is
-    computed of them is rounding, which no two formulas share. So no leaf has to agree better than to 32 units of
-    rounding, :math:`\epsilon`, of the largest entry of all leaves: such zeros are sums of up to a few thousand terms of
-    that size, whose rounding errors add up like a random walk. And in float64 not better than to
-    :math:`4 \epsilon |L| / \|x\|_\infty`, with L the value and x the leaf: with such a slope a step as long as x
-    changes no more of L than its last digit. Leaves whose whole gradient is below that are "0 but for rounding" in the
-    table.
+    computed of them is rounding, which no two formulas share: sums of up to a few thousand terms as large as other
+    gradients, whose rounding errors add up like a random walk. So in float64 no leaf has to agree better than to 32
+    units of rounding, :math:`\epsilon`, of the largest entry g of all leaves' gradients, or of the largest g times l of
+    a leaf over its own l, if that is less, with l a leaf's largest entry. Nor better than to :math:`4 \epsilon |L|`,
+    with L the value: such a slope changes no more of it than its last digit. Leaves whose whole gradient is below that
+    are "0 but for rounding" in the table. Narrower dtypes have too few digits to tell them from small gradients: there
+    they fail.
 
     Raises:
         InputError: when no argument is floating point, when nothing that ``f`` returns is, and on a tolerance that is
@@ -210,12 +211,14 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
 
 def _scales(reference: Sequence[Any], point: Sequence[jax.Array], value: Any, tolerance: float) -> list[float]:
     """What the error of each leaf is relative to: its largest entry, unless the tolerance of that is below rounding."""
-    sizes = [norm(leaf) for leaf in reference]
+    sizes, lengths = np.array([norm(leaf) for leaf in reference]), np.array([norm(x) or 1.0 for x in point])
     eps = float(jnp.finfo(jnp.result_type(*point)).eps)
-    floor = min(32 * eps / tolerance, 1.0) * max((size for size in sizes if math.isfinite(size)), default=0.0)
-    # Narrower dtypes have too few digits for this: it would hide gradients of losses that are means over many rows.
-    of_value = 4 * eps / tolerance * abs(float(value)) if eps < 1e-15 and math.isfinite(value) else 0.0
-    return [max(size, floor, of_value / (norm(x) or 1.0)) for size, x in zip(sizes, point, strict=True)]
+    if eps > 1e-15 or not (np.isfinite([*sizes, *lengths]).all() and math.isfinite(value)):
+        return sizes.tolist()
+    # A steep leaf that is short, as a variance near 0, has no part in the rounding of the others.
+    of_leaves = 32 * eps * np.minimum(np.max(sizes), np.max(sizes * lengths) / lengths)
+    of_value = 4 * eps * abs(float(value)) / np.maximum(lengths, 1.0)
+    return np.maximum(sizes, np.maximum(of_leaves, of_value) / tolerance).tolist()
 
 
 def _row(name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, scale: float, tolerance: float) -> Row:

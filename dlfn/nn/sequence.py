@@ -43,7 +43,9 @@ def values_of(x: Any) -> Any:
 
 
 def on_values(function: Callable[..., Any], *xs: Any) -> Any:
-    """``function(*xs)``; of Sequences that of their values, as a Sequence with the lengths of the first."""
+    """``function(*xs)``; of Sequences that of their values, as a Sequence with the lengths of the first, and with its
+    initial state if no layer over time has taken that from any of them."""
     if not xs or not all(isinstance(x, Sequence) for x in xs):
         return function(*xs)
-    return xs[0]._replace(values=function(*map(values_of, xs)))
+    taken = any(x.initial is None for x in xs)
+    return Sequence(function(*map(values_of, xs)), xs[0].lengths, None if taken else xs[0].initial)

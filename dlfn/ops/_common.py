@@ -159,7 +159,7 @@ def require_values(op: str, name: str, x: Any, condition: jax.Array, must_be: st
         return
     bad = jnp.ravel(lax.stop_gradient(x))[jnp.argmin(condition)]
     found = "is" if jnp.ndim(x) == 0 else "has the entry"
-    raise InputError(f"{op}: {name} {found} {float(bad):.6g}, and must be {must_be}")
+    raise InputError(f"{op}: {name} {found} {float(bad):.8g}, and must be {must_be}")
 
 
 def require_broadcast(op: str, but: int = 0, /, **arrays: jax.Array) -> None:

@@ -265,5 +265,5 @@ def check_lengths(op, lengths, x):
             f"{op}: lengths is {describe(lengths)}, and must be an array of integers of the shape {list(lead)}, one "
             f"length per sequence, as x is {describe(x)}"
         )
-    inside = (lengths >= 0) & (lengths <= steps)
+    inside = (lengths >= 0) & (lengths.astype(jnp.int32) <= steps)  # steps need not be a number of their dtype
     require_values(op, "lengths", lengths, inside, f"from 0 to {steps}, the number of steps of x")

@@ -64,8 +64,8 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
         A scalar, or with "none" one loss per row. A class of logit -inf costs inf, unless its label is 0.
 
     Raises:
-        InputError: on scalar or integer logits, labels that fit neither case, known distributions that do not sum to 1
-            or have negative entries, an unknown reduction, and a mean over nothing.
+        InputError: on scalar or integer logits, labels that fit neither case, known distributions with negative
+            entries, an unknown reduction, and a mean over nothing.
 
     Source: 000 sections 8 and 9, 001 section 6, 002 section 13.2, 003 section 4.
 
@@ -113,7 +113,7 @@ def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, 
     if logits.shape[-1] == 0:
         raise InputError(f"{op}: logits is {describe(logits)}, and must have at least one class")
     if not ids:
-        require_distribution(op, "labels", labels, (-1,))
+        require_distribution(op, "labels", labels, None)  # weighted rows are in use, and rows of 0 that do not count
 
 
 @softmax_cross_entropy.def_forward

@@ -85,6 +85,8 @@ _SPATIAL = (
 _NOT_SPATIAL = (
     nn.GlobalAvgPool, nn.GlobalMaxPool, nn.Embedding, nn.Recurrent, nn.Bidirectional, nn.Stacked, nn.MultiHeadAttention
 )  # fmt: skip
+# What may come between a Flatten and its Linear.
+_ELEMENTWISE = (nn.Activation, nn.Dropout, nn.Flatten)
 
 
 def _names(layer: nn.Layer, at: _Place, order: _Order, shapes: Mapping[Any, Any] | None) -> tuple[Names, _Order]:
@@ -94,6 +96,8 @@ def _names(layer: nn.Layer, at: _Place, order: _Order, shapes: Mapping[Any, Any]
         return under(names, at.prefix, "/".join(at.path)), _after(layer, at, order, shapes)
     children = layer.children()
     if not children:
+        if isinstance(order, _Flat) and not isinstance(layer, _ELEMENTWISE):
+            raise _in_another_order(layer)
         return {}, _after(layer, at, order, shapes)
     found: dict[Any, Any] = {}
     ends: list[_Order] = []
@@ -120,16 +124,20 @@ def _in_order(layer: nn.Layer, names: Names, order: _Order) -> Names:
     if not isinstance(order, _Flat) or not names or (isinstance(layer, nn.PReLU) and not layer.per_channel):
         return names
     if not isinstance(layer, nn.Linear):
-        raise InputError(
-            f"torch_names: {layer} takes the features of a flattened image, which PyTorch has in another order; map "
-            "its parameters by name"
-        )
+        raise _in_another_order(layer)
     if order.shape is None:
         raise InputError(
             f"torch_names: {layer} comes after a Flatten of images, which PyTorch flattens channels first; pass x, an "
             "example of the model's input, as in torch_names(model, x=jax.ShapeDtypeStruct((1, 28, 28, 3), 'float32'))"
         )
     return {**names, "weight": To("w", Flattened(order.shape))}
+
+
+def _in_another_order(layer: nn.Layer) -> InputError:
+    return InputError(
+        f"torch_names: {layer} takes the features of a flattened image, which PyTorch has in another order; map what "
+        "comes from there on by name"
+    )
 
 
 def _after(layer: nn.Layer, at: _Place, order: _Order, shapes: Mapping[Any, Any] | None) -> _Order:
