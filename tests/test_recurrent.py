@@ -275,15 +275,17 @@ PADDED = {
 }
 
 
+@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", PADDED)
 def test_padded_sequences_pass_through_a_model(name):
     """As if each were alone, without its padding."""
     model, ids = PADDED[name], jax.random.randint(KEY, (3, 5), 0, 7)
     x = nn.Sequence(ids, LENGTHS)
-    params, state = model.init(KEY, x)
-    y, _ = model.apply(params, state, x)
+    params, state = jax.jit(model.init)(KEY, x)
+    apply = jax.jit(model.apply)
+    y, _ = apply(params, state, x)
     np.testing.assert_array_equal(y.lengths, LENGTHS)
-    alone, _ = model.apply(params, state, ids[1:2, : LENGTHS[1]])
+    alone, _ = apply(params, state, ids[1:2, : LENGTHS[1]])
     np.testing.assert_allclose(y.values[1:2, : LENGTHS[1]], alone, rtol=1e-5, atol=1e-6)
     trained, _ = jax.jit(functools.partial(model.apply, train=True))(params, state, x, key=KEY)
     assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, y)

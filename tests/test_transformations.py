@@ -161,7 +161,7 @@ def test_control_flow(typical):
             return carry + jnp.sum(ys)
 
         forward = lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] + s.scalar(f)(*s.args)), (0, 0.0))
-        return jax.grad(loop)(0.3), jax.jit(jax.hessian(loop))(0.3), forward[1]
+        return jax.jit(jax.grad(loop))(0.3), jax.jit(jax.hessian(loop))(0.3), forward[1]
 
     s.check(transform)
 
@@ -178,9 +178,9 @@ def test_nested_vmap(typical):
         of_batch = lambda *args: jnp.sum(jnp.sin(batched(s.scalar(f))(*args)))  # noqa: E731
         return (
             batched(f)(*s.args),
-            batched(jax.grad(s.scalar(f), s.moving))(*s.args),
+            jax.jit(batched(jax.grad(s.scalar(f), s.moving)))(*s.args),
             jax.jit(jax.grad(of_batch, s.moving))(*s.args),
-            jax.jacfwd(of_batch, s.moving)(*s.args),
+            jax.jit(jax.jacfwd(of_batch, s.moving))(*s.args),
         )
 
     s.check(transform)
@@ -207,7 +207,7 @@ def test_shard_map(typical, check_vma):
         def total(*args):
             return lax.psum(s.scalar(f)(*args), "i")
 
-        return jax.grad(total, s.moving)(*s.args), jax.jit(jax.hessian(total, s.moving[0]))(*s.args)
+        return jax.jit(jax.grad(total, s.moving))(*s.args), jax.jit(jax.hessian(total, s.moving[0]))(*s.args)
 
     s.check(transform)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -157,9 +158,9 @@ def require_values(op: str, name: str, x: Any, condition: jax.Array, must_be: st
             return
     except jax.errors.ConcretizationTypeError:
         return
-    bad = jnp.ravel(lax.stop_gradient(x))[jnp.argmin(condition)]
+    bad = np.ravel(np.asarray(lax.stop_gradient(x)))[jnp.argmin(condition)]
     found = "is" if jnp.ndim(x) == 0 else "has the entry"
-    raise InputError(f"{op}: {name} {found} {float(bad):.8g}, and must be {must_be}")
+    raise InputError(f"{op}: {name} {found} {str(bad).removesuffix('.0')}, and must be {must_be}")
 
 
 def require_broadcast(op: str, but: int = 0, /, **arrays: jax.Array) -> None:
