@@ -19,7 +19,7 @@ def x64():
 
 @functools.cache
 def older_emitters_option():
-    """XLA's compiler option for the emitters of CPU code that it had before 2026, where it still has them."""
+    """XLA's compiler option for its older emitters of CPU code, where it still has them."""
     options = {"xla_cpu_use_fusion_emitters": False}
     try:
         jax.jit(jnp.sin).lower(1.0).compile(compiler_options=options)

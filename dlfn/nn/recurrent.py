@@ -283,7 +283,8 @@ def _require_one_each(layer: Layer, what: str, values: Any, count: int) -> None:
 
 
 def _with(layer: Any, **children: Any) -> Any:
-    """The layer around others in the place of its children, which need not be layers over time."""
+    """The layer around others in the place of its children. They are not checked again: those that ``summary`` watches
+    a model by are no layers over time."""
     new = copy.copy(layer)
     for name, child in children.items():
         object.__setattr__(new, name, child)
