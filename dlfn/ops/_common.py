@@ -17,6 +17,7 @@ __all__ = [
     "Static",
     "as_rows",
     "axes_of",
+    "below_zero",
     "check_reduction",
     "describe",
     "dot",
@@ -237,3 +238,20 @@ def require_focus(op: str, gamma: Any) -> None:
 def power(x: jax.Array, exponent: float) -> jax.Array:
     """x**exponent, by products where the exponent is whole."""
     return x ** (int(exponent) if float(exponent).is_integer() else exponent)
+
+
+@jax.custom_jvp
+def below_zero(x: jax.Array) -> jax.Array:
+    """min(x, 0), with a derivative of 0 at 0, for sums.
+
+    XLA on CPU sums what is made of it as it goes; what a select makes it writes to memory first. It would write the 0
+    as an array, too, if other operations used the same one: hence the barrier.
+    """
+    return jnp.minimum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
+
+
+@below_zero.defjvp
+def _below_zero_jvp(primals: Any, tangents: Any) -> Any:
+    # Not that of minimum, which compares x with the result: x may be made again with another last digit.
+    (x,), (dx,) = primals, tangents
+    return below_zero(x), jnp.where(x < 0, dx, jnp.zeros_like(dx))

@@ -119,7 +119,7 @@ def quotient(t, divisor):
 
 
 def exp_remainder(t):
-    """Where |t| < 1/2, t there (else 0), and (exp(t) - 1 - t) / t² of that."""
+    """Where |t| < 1/2, t cut to that, and (exp(t) - 1 - t) / t² of it."""
     small = jnp.abs(t) < 0.5
-    s = jnp.where(small, t, jnp.zeros_like(t))
+    s = lax.clamp(t.dtype.type(-0.5), t, t.dtype.type(0.5))
     return small, s, horner([1 / math.factorial(k + 2) for k in range(by_dtype(t, 7, 14))], s)

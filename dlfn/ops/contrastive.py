@@ -90,7 +90,7 @@ def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
     dtype = jnp.result_type(queries, keys)
     q, k, tau = _wide(queries, keys, temperature)
     similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
-    own = jnp.sum(jnp.where(_diagonal(similarities), similarities, jnp.zeros_like(similarities)), axis=-1)
+    own = jnp.diagonal(similarities, axis1=-2, axis2=-1)
     found = [_losses(similarities, own, axis) for axis in _axes(symmetric)]
     losses = jnp.mean(jnp.stack([losses for losses, *_ in found]), axis=0)
     rows = [(m, others, inverse) for _, m, others, inverse in found]
@@ -105,7 +105,7 @@ def _backward(residuals, dy, *, symmetric, reduction, precision):
     g, dtau = jnp.zeros_like(similarities), jnp.zeros_like(tau)
     for axis, (m, others, inverse) in zip(_axes(symmetric), rows):
         per_row = dy * inverse
-        e = jnp.exp(similarities - jnp.expand_dims(m, axis)) * jnp.expand_dims(per_row, axis)
+        e = _exp_of_others(similarities, m, axis) * jnp.expand_dims(per_row, axis)
         part = jnp.where(_diagonal(similarities), jnp.expand_dims(-others * per_row, axis), e)
         g, dtau = g + part, dtau - jnp.sum(part * (similarities - jnp.expand_dims(own, axis))) / tau
     dq = jnp.matmul(g, k, precision=precision) / tau
@@ -133,8 +133,13 @@ def _losses(similarities, own, axis):
     """The losses of one direction; the largest similarity, and with e = exp of the difference to it the sum of the
     others' e and 1 / that of all."""
     m = jnp.max(similarities, axis=axis)
-    e = jnp.exp(similarities - jnp.expand_dims(m, axis))
-    others = jnp.sum(jnp.where(_diagonal(similarities), jnp.zeros_like(e), e), axis=axis)
+    others = jnp.sum(_exp_of_others(similarities, m, axis), axis=axis)
     total = others + jnp.exp(own - m)
     losses = jnp.where(own == m, jnp.log1p(others), (m - own) + jnp.log(total))
     return losses, m, others, 1 / total
+
+
+def _exp_of_others(similarities, m, axis):
+    """exp of the difference to the largest similarity m, and 0 for the own ones."""
+    e = jnp.exp(similarities - jnp.expand_dims(m, axis))
+    return jnp.where(_diagonal(similarities), jnp.zeros_like(e), e)

@@ -84,11 +84,13 @@ def _forward(logits, target_logits, *, reduction):
     # The change of the normaliser, of which log1p keeps the digits where it is small.
     gap = _gap(z, target) - (m_q - m_p)
     change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
-    change = jnp.where(jnp.abs(change) < 0.5, jnp.log1p(jnp.maximum(change, -0.5)), jnp.log(per_p / per_q))
+    near = jnp.abs(change) < 0.5
+    change = jnp.where(near, jnp.log1p(jnp.where(near, change, jnp.zeros_like(change))), jnp.log(per_p / per_q))
     p, q, t = e_p * per_p, e_q * per_q, gap - change
     small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
-    losses = jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1)
+    # The barrier, because XLA on CPU would sum what it needs twice, for the rows and for their mean.
+    losses = lax.optimization_barrier(jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1))
     y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
     return y, (logits, target_logits, (m_q, m_p, per_q, per_p, (m_q - m_p) + change, losses))
 

@@ -2,9 +2,11 @@ r"""The Kullback-Leibler divergence of two normal distributions, in closed form.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import (
+    below_zero,
     check_reduction,
     describe,
     in_shape_of,
@@ -95,9 +97,8 @@ def _check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
 @normal_kl.def_forward
 def _forward(*args, reduction):
     u, _, t = _compared(*args)
-    small, s, series = exp_remainder(t)
-    excess = jnp.where(small, s * s * series, jnp.exp(t) - 1 - jnp.minimum(t, 1e3))
-    y = reduce(jnp.sum(u * u + excess, axis=-1) / 2, reduction)
+    m, _ = _beyond(t)
+    y = reduce(jnp.sum(u * u + (m - below_zero(1 + t)), axis=-1), reduction) / 2
     return y.astype(jnp.result_type(*(a for a in args if a is not None))), args
 
 
@@ -106,14 +107,25 @@ def _backward(args, dy, *, reduction):
     u, precision_root, t = _compared(*args)
     dy = weight_of_each(dy, reduction, t.shape[:-1], t.dtype)
     dy = dy[..., None] if reduction == "none" else dy
-    small, s, series = exp_remainder(t)
-    growth = jnp.where(small, s + s * s * series, jnp.exp(t) - 1)
+    m, cut = _beyond(t)
+    growth = m + cut
     dmean = dy * (u if precision_root is None else u * precision_root)
     cotangents = dmean, dy * growth / 2, -dmean, dy * (growth + u * u) / -2
     return tuple(
         None if arg is None else like(in_shape_of(cotangent, arg.shape), jax.typeof(arg))
         for arg, cotangent in zip(args, cotangents)
     )
+
+
+def _beyond(t):
+    """m = exp(t) - 1 - cut, and cut, which is t but at least -1.
+
+    With it exp(t) - 1 = m + cut and exp(t) - 1 - t = m - min(1 + t, 0) are sums without cancellation, so one array
+    serves both passes. XLA on CPU writes what a select makes before it sums it: here into the memory of the gradient.
+    """
+    small, s, series = exp_remainder(t)
+    cut = lax.clamp(t.dtype.type(-1), t, t.dtype.type(1e3))
+    return jnp.where(small, s * s * series, jnp.exp(t) - 1 - cut), cut
 
 
 def _compared(mean, log_variance, prior_mean, prior_log_variance):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
 from dlfn.ops._activation import elementwise
-from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
+from dlfn.ops._common import below_zero, describe, in_shape_of, like, require_float, upcast
 
 __all__ = ["hard_sigmoid", "hard_swish", "hard_tanh", "leaky_relu", "prelu", "relu6"]
 
@@ -105,7 +105,7 @@ def _prelu_backward(residuals, dy):
     z, a = upcast(x, alpha)
     dy = dy.astype(z.dtype)
     dx = jnp.where(z >= 0, dy, a * dy)
-    da = in_shape_of(dy * jnp.where(z >= 0, jnp.zeros_like(z), z), alpha.shape)
+    da = in_shape_of(dy * below_zero(z), alpha.shape)
     return like(dx, jax.typeof(x)), like(da, jax.typeof(alpha))
 
 

@@ -62,7 +62,7 @@ register(
                  {0: [1.0] * 1024, 1: [0.0] * 1024}, value=512.0, dtype="bfloat16"),
         ),
         (
-            # XLA sums the plain terms as it makes them, and writes those of a select to memory: the price of exactness.
+            # Exactness costs a series, a select and one more reading of the variances.
             Bench("(1024, 1024)", (normal(1024, 1024), normal(1024, 1024)), {"plain": _plain}),
         ),
     )
