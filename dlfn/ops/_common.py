@@ -24,6 +24,7 @@ __all__ = [
     "in_shape_of",
     "is_explicit",
     "like",
+    "made_anew",
     "power",
     "reduce",
     "require_axes",
@@ -238,6 +239,15 @@ def require_focus(op: str, gamma: Any) -> None:
 def power(x: jax.Array, exponent: float) -> jax.Array:
     """x**exponent, by products where the exponent is whole."""
     return x ** (int(exponent) if float(exponent).is_integer() else exponent)
+
+
+def made_anew(*arrays: jax.Array | None, copies: int = 1) -> Any:
+    """Copies of the arrays that XLA takes for others: what is made of a copy is made anew.
+
+    XLA on CPU makes the terms of a sum as it sums them, unless something else uses them too: then it writes them to
+    memory. Terms that are a few operations on what is read anyway are faster made twice.
+    """
+    return lax.optimization_barrier((arrays,) * copies)
 
 
 @jax.custom_jvp

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_float
+from dlfn.ops._common import describe, made_anew, require_float
 
 __all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "inverse_root", "moments"]
 
@@ -58,9 +58,9 @@ def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array
     """
     # Whatever p is, p + d is the mean: so p may count as a constant in derivatives.
     pivot = lax.stop_gradient(cells.average(x))
-    c = x - cells.spread(pivot, x)
-    shift = cells.average(c)
-    variance = cells.average(c * c) - shift * shift
+    first, second = (x - cells.spread(copy, x) for (copy,) in made_anew(pivot, copies=2))
+    shift = cells.average(first)
+    variance = cells.average(second * second) - shift * shift
     # Selected: the derivative of a maximum is halved at a tie, and constant cells have one.
     return pivot, shift, jnp.where(variance < 0, jnp.zeros_like(variance), variance)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast_alike
+from dlfn.ops._common import Static, describe, is_explicit, like, made_anew, require_float, require_rank, upcast_alike
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
 
 __all__ = ["layer_norm", "rms_norm"]
@@ -100,13 +100,19 @@ def _layer_norm_forward(x, scale, bias, *, eps, axes):
 def _layer_norm_backward(residuals, dy, *, axes):
     x, pivot, shift, rstd, scale, bias = residuals
     z, dy = (array.astype(rstd.dtype) for array in upcast_alike(x, dy))
-    normal = ((z - pivot) - shift) * rstd
-    g = affine(dy, scale, None)
+
+    def normal_and_g(pivot, shift, rstd, scale):
+        return ((z - pivot) - shift) * rstd, affine(dy, scale, None)
+
+    given = (pivot, shift, rstd, scale)
+    copies = made_anew(*given, copies=3) if _is_long(x, axes) else (given,) * 3
+    normal, g = normal_and_g(*given)
+    (_, g_1), (normal_2, g_2), (normal_3, _) = (normal_and_g(*copy) for copy in copies)
     average = _last(x, axes).average
     # Negated before the addition: XLA on CPU then fuses better, as in softmax.
-    dx = rstd * ((g + -average(g)) + -(normal * average(g * normal)))
+    dx = rstd * ((g + -average(g_1)) + -(normal * average(g_2 * normal_2)))
     examples = tuple(range(x.ndim - axes))
-    dscale = None if scale is None else like(jnp.sum(dy * normal, examples), jax.typeof(scale))
+    dscale = None if scale is None else like(jnp.sum(dy * normal_3, examples), jax.typeof(scale))
     dbias = None if bias.value is None else like(jnp.sum(dy, examples), bias.value)
     return like(dx, jax.typeof(x)), dscale, dbias
 
@@ -169,19 +175,26 @@ def _rms_norm_forward(x, scale, *, eps):
 def _rms_norm_backward(residuals, dy):
     x, r, scale = residuals
     z, dy = (array.astype(r.dtype) for array in upcast_alike(x, dy))
-    products = dy * z
-    along, dscale = _weighted(products, r, scale)
+    along, dscale = _weighted(dy, z, r, scale)
     dx = r * (affine(dy, scale, None) + -((z * r) * (r * (along / x.shape[-1]))))
     return like(dx, jax.typeof(x)), None if dscale is None else like(dscale, jax.typeof(scale))
 
 
-def _weighted(products, r, scale):
-    """The products weighted by scale and summed over features, and weighted by r and summed over examples."""
+def _weighted(dy, z, r, scale):
+    """The products of dy and z, weighted by scale and summed over features, and weighted by r and summed over
+    examples."""
     if scale is None:
-        return jnp.sum(products, -1, keepdims=True), None
+        return jnp.sum(dy * z, -1, keepdims=True), None
     scale = scale.astype(r.dtype)
-    if is_explicit(products):  # a contraction over sharded axes would need to be told its sharding
-        return jnp.sum(products * scale, -1, keepdims=True), jnp.sum(products * r, tuple(range(r.ndim - 1)))
-    # As matrix products, since XLA on CPU writes every weighted array to memory before it sums it.
+    if _is_long(z, 1) or is_explicit(z):  # a contraction over sharded axes would need to be told its sharding
+        ((scale, r),) = made_anew(scale, r)
+        return jnp.sum((dy * scale) * z, -1, keepdims=True), jnp.sum(dy * (z * r), tuple(range(r.ndim - 1)))
+    products = dy * z
     along = jnp.matmul(products, scale, precision="highest")[..., None]
     return along, jnp.tensordot(r[..., 0], products, r.ndim - 1, precision="highest")
+
+
+def _is_long(x, axes):
+    """Whether rows are so long that XLA on CPU sums their terms faster as it makes them than from memory."""
+    features = x.shape[x.ndim - axes :]
+    return all(isinstance(size, int) for size in features) and math.prod(features) >= 256

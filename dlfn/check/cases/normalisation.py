@@ -108,6 +108,10 @@ def _layer_oracle(torch, x, scale=None, bias=None, *, axes=1):
     return torch.nn.functional.layer_norm(x, x.shape[-axes:], scale, bias)
 
 
+def _rms_oracle(torch, x, scale, eps):
+    return torch.nn.functional.rms_norm(x, x.shape[-1:], scale, eps)
+
+
 def _in_torch_layout(function, spatial):
     """``function`` of (N, C, *space), called with (..., *space, C)."""
 
@@ -153,6 +157,8 @@ register(
                  terms=_rows),
             Case(lambda lead: (_uniform(*lead, 3, 5), normal(3, 5), normal(3, 5)), {"axes": 2}, "two axes",
                  _layer_oracle, _size),
+            Case(lambda lead: (_uniform(*lead, 256), normal(256), normal(256)), name="long rows",
+                 oracle=_layer_oracle, terms=_rows),
         ),
         (
             Trap("a constant row", ([[0.1, 0.1, 0.1]], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),
@@ -181,7 +187,8 @@ register(
         ("norm.peers",),
         (
             Case(lambda lead: (_uniform(*lead, 5), normal(5)), {"eps": 1e-6}, terms=_rows,
-                 oracle=lambda torch, x, scale, eps: torch.nn.functional.rms_norm(x, (5,), scale, eps)),
+                 oracle=_rms_oracle),
+            Case(lambda lead: (_uniform(*lead, 256), normal(256)), {"eps": 1e-6}, "long rows", _rms_oracle, _rows),
             Case(lambda lead: (_uniform(*lead, 5), absent), {"eps": 1e-2}, "no scale", terms=_rows,
                  oracle=lambda torch, x, eps: torch.nn.functional.rms_norm(x, (5,), None, eps)),
         ),
