@@ -97,7 +97,7 @@ def sum_of_others(z, index, m, first=None):
 def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others):
     """The loss of every row, and what :func:`logits_gradient` needs to know of it."""
     top = jnp.max(z, axis=-1)
-    m = cut(top)
+    m = lax.stop_gradient(cut(top))  # the gradient does not depend on which number is taken out
     others = jnp.minimum(sum_of_others(z, index, m), INFINITE)
     z_k = jnp.where(wrong, jnp.nan, _entry(z, index))
     e_k = jnp.exp(cut(z_k) - m)

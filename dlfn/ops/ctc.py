@@ -162,12 +162,18 @@ def _out_of(state, frame, jumps):
 
 def _log_sum(a, b, c=None):
     """log(exp(a) + exp(b) + exp(c)), all finite."""
-    low, high = jnp.minimum(a, b), jnp.maximum(a, b)
+    low, high = _in_order(a, b)
     if c is None:
         return high + jnp.log(1 + jnp.exp(low - high))
-    middle = jnp.maximum(low, jnp.minimum(high, c))
-    low, high = jnp.minimum(low, c), jnp.maximum(high, c)
+    c, high = _in_order(c, high)
+    low, middle = _in_order(low, c)
     return high + jnp.log(1 + jnp.exp(middle - high) + jnp.exp(low - high))
+
+
+def _in_order(a, b):
+    """The smaller and the larger. Selected, since the derivative of a maximum compares it with the arguments, which may
+    have been made again with another last digit."""
+    return jnp.where(a < b, a, b), jnp.where(a < b, b, a)
 
 
 def _exponentials(state):
@@ -178,8 +184,12 @@ def _exponentials(state):
 
 
 def _normalised(new, old, counts):
-    """The new state, its largest entry taken out, where the frame counts; and what was taken out."""
-    m = jnp.max(jnp.concatenate(new, axis=-1), axis=-1, keepdims=True)
+    """The new state, its largest entry taken out, where the frame counts; and what was taken out.
+
+    That may be any number, so it counts as a constant in derivatives. That of a maximum would be nan if none of the
+    entries, made again with another last digit, were the same.
+    """
+    m = lax.stop_gradient(jnp.max(jnp.concatenate(new, axis=-1), axis=-1, keepdims=True))
     state = tuple(jnp.where(counts, a - m, b) for a, b in zip(new, old))
     return state, jnp.where(counts, m, jnp.zeros_like(m))
 
@@ -194,11 +204,11 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     labels = jnp.clip(labels, 0, z.shape[-1] - 1).astype(jnp.int32)
     classes = jnp.concatenate([labels, jnp.full_like(label_lengths, blank, dtype=jnp.int32)[..., None]], axis=-1)
 
-    m = cut(jnp.max(z, axis=-1, keepdims=True))
+    m = lax.stop_gradient(cut(jnp.max(z, axis=-1, keepdims=True)))
     e = jnp.exp(z - m)
     s = jnp.sum(e, axis=-1, keepdims=True)
     s = jnp.where(s == 0, jnp.ones_like(s), s)
-    log_p = jnp.maximum(_gather(z, classes) - m - jnp.log(s), _NEVER)
+    log_p = _in_order(_gather(z, classes) - m - jnp.log(s), _NEVER)[1]
     counts = (jnp.arange(z.shape[-2], dtype=logit_lengths.dtype) < logit_lengths[..., None])[..., None]
     frames = _Frame(*(jnp.moveaxis(a, -2, 0) for a in (log_p[..., -1:], log_p[..., :-1], counts)))
 
