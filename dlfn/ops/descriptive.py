@@ -21,6 +21,7 @@ from dlfn.ops._common import (
     describe,
     is_explicit,
     like,
+    made_anew,
     require_axes,
     require_float,
     require_same_shape,
@@ -175,8 +176,9 @@ def _spread(x, axes):
     """k, a power of two, and of k x the center and the variance."""
 
     def of(x):
-        center = _center(x, axes)
-        return *center, jnp.mean(jnp.square(_centred(x, *center)), axes, keepdims=True)
+        entry, rest = _center(x, axes)
+        ((copy,),) = made_anew(entry)
+        return entry, rest, jnp.mean(jnp.square(_centred(x, copy, rest)), axes, keepdims=True)
 
     def scaled():
         k = scale(finite(largest(x, axes)))
