@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import check_reduction, describe, is_explicit, reduce, sharded_along
+from dlfn.ops._common import check_reduction, describe, is_explicit, peak, reduce, sharded_along
 
 __all__ = [
     "INFINITE",
@@ -96,8 +96,8 @@ def sum_of_others(z, index, m, first=None):
 
 def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others):
     """The loss of every row, and what :func:`logits_gradient` needs to know of it."""
-    top = jnp.max(z, axis=-1)
-    m = lax.stop_gradient(cut(top))  # the gradient does not depend on which number is taken out
+    top = peak(z, -1)
+    m = cut(top)
     others = jnp.minimum(sum_of_others(z, index, m), INFINITE)
     z_k = jnp.where(wrong, jnp.nan, _entry(z, index))
     e_k = jnp.exp(cut(z_k) - m)

@@ -119,7 +119,7 @@ def quotient(t, divisor):
 
 
 def exp_remainder(t):
-    """Where |t| < 1/2, t cut to that, and (exp(t) - 1 - t) / t² of it."""
+    """Whether |t| < 1/2, s, which is t cut to ±1/2, and (exp(s) - 1 - s) / s², for results that count only there."""
     small = jnp.abs(t) < 0.5
     s = lax.clamp(t.dtype.type(-0.5), t, t.dtype.type(0.5))
     return small, s, horner([1 / math.factorial(k + 2) for k in range(by_dtype(t, 7, 14))], s)

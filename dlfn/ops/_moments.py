@@ -58,9 +58,9 @@ def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array
     """
     # Whatever p is, p + d is the mean: so p may count as a constant in derivatives.
     pivot = lax.stop_gradient(cells.average(x))
-    first, second = (x - cells.spread(copy, x) for (copy,) in made_anew(pivot, copies=2))
-    shift = cells.average(first)
-    variance = cells.average(second * second) - shift * shift
+    c, again = (x - cells.spread(copy, x) for copy in made_anew(pivot, pivot))
+    shift = cells.average(c)
+    variance = cells.average(again * again) - shift * shift
     # Selected: the derivative of a maximum is halved at a tie, and constant cells have one.
     return pivot, shift, jnp.where(variance < 0, jnp.zeros_like(variance), variance)
 

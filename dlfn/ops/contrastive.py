@@ -2,13 +2,13 @@ r"""The contrastive loss of pairs of embeddings."""
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import (
     check_reduction,
     describe,
     like,
+    peak,
     reduce,
     require_float,
     require_same_shape,
@@ -133,7 +133,7 @@ def _diagonal(similarities):
 def _losses(similarities, own, axis):
     """The losses of one direction; the largest similarity, and with e = exp of the difference to it the sum of the
     others' e and 1 / that of all."""
-    m = lax.stop_gradient(jnp.max(similarities, axis=axis))
+    m = peak(similarities, axis)
     others = jnp.sum(_exp_of_others(similarities, m, axis), axis=axis)
     total = others + jnp.exp(own - m)
     losses = jnp.where(own == m, jnp.log1p(others), (m - own) + jnp.log(total))

@@ -14,6 +14,7 @@ from dlfn.ops._common import (
     describe,
     is_explicit,
     like,
+    peak,
     reduce,
     require_float,
     sharded_along,
@@ -184,12 +185,8 @@ def _exponentials(state):
 
 
 def _normalised(new, old, counts):
-    """The new state, its largest entry taken out, where the frame counts; and what was taken out.
-
-    That may be any number, so it counts as a constant in derivatives. That of a maximum would be nan if none of the
-    entries, made again with another last digit, were the same.
-    """
-    m = lax.stop_gradient(jnp.max(jnp.concatenate(new, axis=-1), axis=-1, keepdims=True))
+    """The new state, its largest entry taken out, where the frame counts; and what was taken out."""
+    m = peak(jnp.concatenate(new, axis=-1), -1)[..., None]
     state = tuple(jnp.where(counts, a - m, b) for a, b in zip(new, old))
     return state, jnp.where(counts, m, jnp.zeros_like(m))
 
@@ -204,7 +201,7 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     labels = jnp.clip(labels, 0, z.shape[-1] - 1).astype(jnp.int32)
     classes = jnp.concatenate([labels, jnp.full_like(label_lengths, blank, dtype=jnp.int32)[..., None]], axis=-1)
 
-    m = lax.stop_gradient(cut(jnp.max(z, axis=-1, keepdims=True)))
+    m = cut(peak(z, -1))[..., None]
     e = jnp.exp(z - m)
     s = jnp.sum(e, axis=-1, keepdims=True)
     s = jnp.where(s == 0, jnp.ones_like(s), s)

@@ -177,7 +177,7 @@ def _spread(x, axes):
 
     def of(x):
         entry, rest = _center(x, axes)
-        ((copy,),) = made_anew(entry)
+        (copy,) = made_anew(entry)
         return entry, rest, jnp.mean(jnp.square(_centred(x, copy, rest)), axes, keepdims=True)
 
     def scaled():

@@ -89,7 +89,7 @@ def _forward(logits, target_logits, *, reduction):
     p, q, t = e_p * per_p, e_q * per_q, gap - change
     small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
-    # The barrier, because XLA on CPU would sum what it needs twice, for the rows and for their mean.
+    # Without the barrier XLA on CPU would write the terms, to sum them twice: row by row, and all for the mean.
     losses = lax.optimization_barrier(jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1))
     y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
     return y, (logits, target_logits, (m_q, m_p, per_q, per_p, (m_q - m_p) + change, losses))

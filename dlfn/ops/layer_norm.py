@@ -105,8 +105,9 @@ def _layer_norm_backward(residuals, dy, *, axes):
         return ((z - pivot) - shift) * rstd, affine(dy, scale, None)
 
     given = (pivot, shift, rstd, scale)
-    copies = made_anew(*given, copies=3) if _is_long(x, axes) else (given,) * 3
+    copies = made_anew(given, given, given) if _is_long(x, axes) else (given,) * 3
     normal, g = normal_and_g(*given)
+    # Of the three sums: of g, of g times normal, of dy times normal.
     (_, g_1), (normal_2, g_2), (normal_3, _) = (normal_and_g(*copy) for copy in copies)
     average = _last(x, axes).average
     # Negated before the addition: XLA on CPU then fuses better, as in softmax.
@@ -187,9 +188,9 @@ def _weighted(dy, z, r, scale):
         return jnp.sum(dy * z, -1, keepdims=True), None
     scale = scale.astype(r.dtype)
     if _is_long(z, 1) or is_explicit(z):  # a contraction over sharded axes would need to be told its sharding
-        ((scale, r),) = made_anew(scale, r)
+        scale, r = made_anew(scale, r)
         return jnp.sum((dy * scale) * z, -1, keepdims=True), jnp.sum(dy * (z * r), tuple(range(r.ndim - 1)))
-    products = dy * z
+    products = dy * z  # once for both sums: as matrix products, which XLA on CPU makes faster than sums of short rows
     along = jnp.matmul(products, scale, precision="highest")[..., None]
     return along, jnp.tensordot(r[..., 0], products, r.ndim - 1, precision="highest")
 

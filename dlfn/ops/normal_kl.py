@@ -97,8 +97,8 @@ def _check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
 @normal_kl.def_forward
 def _forward(*args, reduction):
     u, _, t = _compared(*args)
-    m, _ = _beyond(t)
-    y = reduce(jnp.sum(u * u + (m - below_zero(1 + t)), axis=-1), reduction) / 2
+    rest, _ = _beyond(t)
+    y = reduce(jnp.sum(u * u + (rest - below_zero(1 + t)), axis=-1) / 2, reduction)
     return y.astype(jnp.result_type(*(a for a in args if a is not None))), args
 
 
@@ -107,8 +107,8 @@ def _backward(args, dy, *, reduction):
     u, precision_root, t = _compared(*args)
     dy = weight_of_each(dy, reduction, t.shape[:-1], t.dtype)
     dy = dy[..., None] if reduction == "none" else dy
-    m, cut = _beyond(t)
-    growth = m + cut
+    rest, cut = _beyond(t)
+    growth = rest + cut
     dmean = dy * (u if precision_root is None else u * precision_root)
     cotangents = dmean, dy * growth / 2, -dmean, dy * (growth + u * u) / -2
     return tuple(
@@ -118,10 +118,11 @@ def _backward(args, dy, *, reduction):
 
 
 def _beyond(t):
-    """m = exp(t) - 1 - cut, and cut, which is t but at least -1.
+    """rest = exp(t) - 1 - cut, and cut, which is t but at least -1.
 
-    With it exp(t) - 1 = m + cut and exp(t) - 1 - t = m - min(1 + t, 0) are sums without cancellation, so one array
-    serves both passes. XLA on CPU writes what a select makes before it sums it: here into the memory of the gradient.
+    With them exp(t) - 1 = rest + cut and exp(t) - 1 - t = rest - min(1 + t, 0) are sums without cancellation, so one
+    array serves both passes. XLA on CPU writes what a select makes before it sums it, here into the memory of the
+    gradient.
     """
     small, s, series = exp_remainder(t)
     cut = lax.clamp(t.dtype.type(-1), t, t.dtype.type(1e3))

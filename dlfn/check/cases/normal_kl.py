@@ -54,6 +54,8 @@ register(
             Trap("far from the prior", ([0.0, 0.0, 1e-15], [-300.0, 80.0, -300.0], [0.0, 0.0, 0.0], [0.0, 0.0, -60.0]),
                  {0: [0.0, 0.0, 1.1420073e11], 1: [-0.5, 2.7703112e34, -0.5], 3: [0.5, -2.7703112e34, 0.49994290]},
                  value=2.7703112e34),
+            Trap("rows whose sum is near the largest number", ([[1.5e19], [1.5e19]], [[0.0], [0.0]], None, None),
+                 {0: [[7.5e18], [7.5e18]], 1: [[0.0], [0.0]]}, value=1.125e38),
             Trap("a variance of 0", ([1.0], [-INF], None, None), {0: [1.0], 1: [-0.5]}, value=INF),
             Trap("an infinite variance", ([1.0], [INF], None, None), {0: [1.0], 1: [INF]}, value=INF),
             Trap("a prior variance of 0", ([1.0, 1.0], [0.0, 0.0], [1.0, 2.0], [-INF, -INF]),
