@@ -118,6 +118,22 @@ def test_measure_tells_faster_from_slower():
     assert measure(slow, fast, (x,), pairs=4).speedup < 0.5
 
 
+def test_measure_treats_both_alike(monkeypatch):
+    """As many calls in every measurement, and each as often first as second: an op against itself must give 1."""
+    timed, module = [], sys.modules["dlfn.bench.measure"]
+
+    def seconds(call, repeats):
+        timed.append((call, repeats))
+        return 0.002 * (1 + (len(timed) == 1))  # the first call ever is slow
+
+    monkeypatch.setattr(module, "_seconds", seconds)
+    assert measure(jnp.tanh, jnp.tanh, (jnp.ones(3),), pairs=4).speedup == 1
+    pairs = timed[-8:]
+    assert {repeats for _, repeats in pairs} == {5}
+    first = [call for call, _ in pairs[::2]]
+    assert len(set(first)) == 2 and all(first.count(call) == 2 for call in first)
+
+
 def test_residual_bytes_counts_each_array_once():
     x = jnp.ones(100)
     assert residual_bytes(lambda x: jnp.sin(x) * jnp.cos(x), (x,)) >= 2 * 400

@@ -14,6 +14,7 @@ from dlfn.core import jaxprs
 __all__ = ["Measurement", "measure", "residual_bytes"]
 
 PAIRS = 40
+LEAST_SECONDS = 0.010  # of one measurement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +50,15 @@ def measure(
         program = jax.jit(step).lower(moving, args, cotangents).compile()
         programs.append(program)
         calls.append(lambda program=program, moving=moving, cotangents=cotangents: program(moving, args, cotangents))
-    repeats = [_repeats(call) for call in calls]
+    # As many calls of both, since what a measurement costs by itself is shared among them; after both have run, since
+    # what runs first finds memory that nobody has touched.
+    once = [min(_seconds(call, 1) for call in calls) for _ in range(4)]
+    repeats = max(1, round(LEAST_SECONDS / max(min(once), 1e-6)))
     ratios = []
     for i in range(pairs or PAIRS):
         times = [0.0, 0.0]
         for which in (0, 1) if i % 2 == 0 else (1, 0):
-            times[which] = _seconds(calls[which], repeats[which])
+            times[which] = _seconds(calls[which], repeats)
         ratios.append(times[1] / times[0])
     low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     temps = [program.memory_analysis().temp_size_in_bytes for program in programs]
@@ -92,12 +96,6 @@ def _seconds(call: Callable[[], Any], repeats: int) -> float:
         out = call()
     jax.block_until_ready(out)
     return (time.perf_counter() - start) / repeats
-
-
-def _repeats(call: Callable[[], Any]) -> int:
-    """Enough calls for 10 ms, after warming up."""
-    jax.block_until_ready(call())
-    return max(1, round(0.010 / max(_seconds(call, 3), 1e-6)))
 
 
 def residual_bytes(f: Callable[..., Any], args: tuple[Any, ...]) -> int:
