@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import check_reduction, describe, is_explicit, peak, reduce, sharded_along
+from dlfn.ops._common import check_reduction, describe, is_explicit, reduce, sharded_along
+from dlfn.ops._compiled import peak
 
 __all__ = [
     "INFINITE",

@@ -1,7 +1,6 @@
 """What the ops of this package share: argument checks, the dtype to compute in, and reductions."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -18,15 +17,12 @@ __all__ = [
     "Static",
     "as_rows",
     "axes_of",
-    "below_zero",
     "check_reduction",
     "describe",
     "dot",
     "in_shape_of",
     "is_explicit",
     "like",
-    "made_anew",
-    "peak",
     "power",
     "reduce",
     "require_axes",
@@ -241,49 +237,3 @@ def require_focus(op: str, gamma: Any) -> None:
 def power(x: jax.Array, exponent: float) -> jax.Array:
     """x**exponent, by products where the exponent is whole."""
     return x ** (int(exponent) if float(exponent).is_integer() else exponent)
-
-
-def made_anew(*arrays: Any) -> Any:
-    """The arrays, or trees of them, as ones that XLA takes for others: what is made of them is made anew. One may be
-    passed several times, for several uses; but XLA finds out that two calls return the same.
-
-    XLA on CPU makes the terms of a sum as it sums them, unless something else uses them too: then it writes them to
-    memory. Terms that are a few operations on what is read anyway are faster made twice.
-    """
-    return lax.optimization_barrier(arrays)
-
-
-@jax.custom_jvp
-def below_zero(x: jax.Array) -> jax.Array:
-    """min(x, 0), with a derivative of 0 at 0, for sums.
-
-    XLA on CPU sums what is made of it as it goes; what a select makes it writes to memory first. It would write the 0
-    as an array, too, if other operations used the same one: hence the barrier.
-    """
-    return jnp.minimum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
-
-
-@below_zero.defjvp
-def _below_zero_jvp(primals: Any, tangents: Any) -> Any:
-    # Not that of minimum, which compares x with the result: x may be made again with another last digit.
-    (x,), (dx,) = primals, tangents
-    return below_zero(x), jnp.where(x < 0, dx, jnp.zeros_like(dx))
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def peak(x: jax.Array, axis: int) -> jax.Array:
-    """The largest entry along an axis, for results that do not depend on which number is taken out of the entries.
-
-    Its derivative is the mean of those of the entries that are found to be the largest, as that of jnp.max, which is
-    nan if none is: x may be made again with another last digit.
-    """
-    return jnp.max(x, axis)
-
-
-@peak.defjvp
-def _peak_jvp(axis: int, primals: Any, tangents: Any) -> Any:
-    (x,), (dx,) = primals, tangents
-    m = peak(x, axis)
-    at = x == jnp.expand_dims(m, axis)
-    found = jnp.maximum(jnp.sum(at, axis), 1).astype(x.dtype)
-    return m, jnp.sum(jnp.where(at, dx, jnp.zeros_like(dx)), axis) / found

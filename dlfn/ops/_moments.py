@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, made_anew, require_float
+from dlfn.ops._common import describe, require_float
+from dlfn.ops._compiled import made_anew
 
 __all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "inverse_root", "moments"]
 

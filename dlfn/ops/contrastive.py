@@ -8,13 +8,13 @@ from dlfn.ops._common import (
     check_reduction,
     describe,
     like,
-    peak,
     reduce,
     require_float,
     require_same_shape,
     sum_dtype,
     weight_of_each,
 )
+from dlfn.ops._compiled import peak
 from dlfn.ops._densities import require_positive
 
 __all__ = ["info_nce"]

@@ -14,13 +14,13 @@ from dlfn.ops._common import (
     describe,
     is_explicit,
     like,
-    peak,
     reduce,
     require_float,
     sharded_along,
     upcast,
     weight_of_each,
 )
+from dlfn.ops._compiled import peak
 
 __all__ = ["ctc_loss"]
 

@@ -21,7 +21,6 @@ from dlfn.ops._common import (
     describe,
     is_explicit,
     like,
-    made_anew,
     require_axes,
     require_float,
     require_same_shape,
@@ -29,6 +28,7 @@ from dlfn.ops._common import (
     upcast,
     upcast_alike,
 )
+from dlfn.ops._compiled import made_anew
 from dlfn.ops._moments import inverse_root
 from dlfn.ops._scaled import finite, in_range, largest, root, scale
 

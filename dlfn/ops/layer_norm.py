@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError, Op
-from dlfn.ops._common import Static, describe, is_explicit, like, made_anew, require_float, require_rank, upcast_alike
+from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast_alike
+from dlfn.ops._compiled import made_anew
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
 
 __all__ = ["layer_norm", "rms_norm"]

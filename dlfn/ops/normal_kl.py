@@ -6,7 +6,6 @@ from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import (
-    below_zero,
     check_reduction,
     describe,
     in_shape_of,
@@ -18,6 +17,7 @@ from dlfn.ops._common import (
     sum_dtype,
     weight_of_each,
 )
+from dlfn.ops._compiled import below_zero
 from dlfn.ops._exponential import exp_remainder
 from dlfn.ops._scaled import finite
 
