@@ -1,3 +1,5 @@
+"""Cases of the norms: oracles from PyTorch, hard rows, benchmarks beside Flax and Equinox."""
+
 from typing import Any
 
 import jax
