@@ -38,17 +38,20 @@ _LOG1P = (
 
 _SQRT_2_OVER_PI = 0.7978845608028654
 
+# a and b of gelu's tanh form, x * sigmoid(u) with u = x * (a + b*x*x).
+GELU_TANH = 2.0 * _SQRT_2_OVER_PI, 2.0 * _SQRT_2_OVER_PI * 0.044715
+
 
 def _square_1p(e):
     """(1 + e)**2 with less rounding than the product of two rounded sums."""
     return 1.0 + e * (2.0 + e)
 
 
-# In _gate and _mirror q and g are used once, with selected constants around them. In where(x < 0, g, 1 - g) g is used
-# twice, and XLA on CPU then ends the fused loop at the division in g and writes g to memory.
+# In gated_by and mirrored q and g are used once, with selected constants around them. In where(x < 0, g, 1 - g) g is
+# used twice, and XLA on CPU then ends the fused loop at the division in g and writes g to memory.
 
 
-def _gate(x, t, q):
+def gated_by(x, t, q):
     """x * q(x), given t = |x|, bounded, and q(-t) * scale."""
     # max(x, 0) - t*q would be 2x too large where t*q underflows.
     k = 1.0 / scale(x)
@@ -56,13 +59,13 @@ def _gate(x, t, q):
     return q * jnp.where(x < 0, -t, x) * pick(x < 0, k, 1.0, x)
 
 
-def _mirror(x, g):
+def mirrored(x, g):
     """f'(x), given f'(-|x|) * scale."""
     k = 1.0 / scale(x)
     return g * pick(x < 0, k, -k, x) + pick(x < 0, 0.0, 1.0, x)
 
 
-def _sigmoid_parts(x):
+def sigmoid_parts(x):
     """t = |x|, bounded; exp(-t) * scale; exp(-t)."""
     t = magnitude(x, bound(x))
     e, s = exp_neg(t)
@@ -79,10 +82,10 @@ def _gelu_parts(x):
 
 
 def _gelu_tanh_parts(x):
-    """t = |x|, bounded; exp(-u) * scale; exp(-u); t * du/dt in two parts; for x * sigmoid(u), u = t * (a + b*t*t)."""
+    """t = |x|, bounded; exp(-u) * scale; exp(-u); t * du/dt in two parts; for x * sigmoid(u)."""
     t = magnitude(x, by_dtype(x, 11.0, 22.0))
     # u is split like t*t/2 above. ah and bh hold half the bits of a and b.
-    a, b = 2.0 * _SQRT_2_OVER_PI, 2.0 * _SQRT_2_OVER_PI * 0.044715
+    a, b = GELU_TANH
     half = by_dtype(x, 2.0**11, 2.0**25)
     ah, bh = round(a * half) / half, round(b * 16.0 * half) / (16.0 * half)
     th = halve(t)
@@ -101,12 +104,12 @@ def _gelu_tanh_parts(x):
 
 
 def sigmoid_value(x):
-    _, _, e = _sigmoid_parts(x)
+    _, _, e = sigmoid_parts(x)
     return jnp.where(x < 0, e, 1.0) / (1.0 + e)
 
 
 def sigmoid_slope(x):
-    _, _, e = _sigmoid_parts(x)
+    _, _, e = sigmoid_parts(x)
     return e / _square_1p(e)
 
 
@@ -115,7 +118,7 @@ def tanh_value(x):
 
 
 def tanh_slope(x):
-    _, s, e = _sigmoid_parts(2.0 * x)
+    _, s, e = sigmoid_parts(2.0 * x)
     # Selected, and so no constant to gather; see exp_neg.
     return s * jnp.where(x != x, x, x.dtype.type(4.0 / scale(x))) / _square_1p(e)
 
@@ -124,18 +127,23 @@ def relu_value(x):
     return jnp.maximum(x, 0.0)
 
 
+def silu_tail(x):
+    """sigmoid(-|x|) * scale."""
+    _, s, _ = sigmoid_parts(x)
+    return s / (1.0 + s * (1.0 / scale(x)))
+
+
 def silu_value(x):
-    t, s, e = _sigmoid_parts(x)
-    return _gate(x, t, s / (1.0 + e))
+    return gated_by(x, magnitude(x, bound(x)), silu_tail(x))
 
 
 def silu_slope(x):
-    t, s, e = _sigmoid_parts(x)
-    return _mirror(x, s * ((1.0 - t) + e) / _square_1p(e))
+    t, s, e = sigmoid_parts(x)
+    return mirrored(x, s * ((1.0 - t) + e) / _square_1p(e))
 
 
 def softplus_value(x):
-    _, _, e = _sigmoid_parts(x)
+    _, _, e = sigmoid_parts(x)
     tail = horner(_LOG1P[0], e) / horner(_LOG1P[1], e) * e if x.dtype.itemsize == 4 else lax.log1p(e)
     return jnp.maximum(x, 0.0) + tail
 
@@ -154,7 +162,7 @@ def log_sigmoid_slope(x):
 
 def mish_value(x):
     # tanh(softplus(x)) = ((1 + e**x)**2 - 1) / ((1 + e**x)**2 + 1), for x >= 0 times e**(-2x) above and below.
-    t, s, e = _sigmoid_parts(x)
+    t, s, e = sigmoid_parts(x)
     above = jnp.where(x < 0, s * (2.0 + e), 1.0 + 2.0 * e)
     below = pick(x < 0, 2.0, 1.0, x) + e * jnp.where(x < 0, 2.0 + e, 2.0 + 2.0 * e)
     return above / below * jnp.where(x < 0, -t, x) * pick(x < 0, 1.0 / scale(x), 1.0, x)
@@ -163,7 +171,7 @@ def mish_value(x):
 def mish_slope(x):
     # With d the square of the denominator above, f' is e * ((1 - t) + left / d) for x < 0 and 1 + right / d for x >= 0:
     # the rounding errors of the quotients, which are small, hardly count.
-    t, s, e = _sigmoid_parts(x)
+    t, s, e = sigmoid_parts(x)
     left = (4.0 * t - 2.0) + e * ((8.0 * t - 4.0) + e * ((4.0 * t - 3.0) + e * (t - 1.0)))
     right = e * ((4.0 * t - 2.0) + e * ((4.0 * t - 4.0) - 4.0 * e))
     c0, c1, c3, c4 = (pick(x < 0, a, b, x) for a, b in ((4.0, 1.0), (8.0, 4.0), (4.0, 8.0), (1.0, 4.0)))
@@ -207,24 +215,30 @@ def squareplus_slope(x, *, b):
 
 def gelu_erf_value(x):
     t, s, m = _gelu_parts(x)
-    return _gate(x, t, s * m)
+    return gated_by(x, t, s * m)
 
 
 def gelu_erf_slope(x):
     t, s, m = _gelu_parts(x)
-    return _mirror(x, s * (m - (0.5 * _SQRT_2_OVER_PI) * t))
+    return mirrored(x, s * (m - (0.5 * _SQRT_2_OVER_PI) * t))
+
+
+def gelu_tanh_tail(x):
+    """sigmoid(-u) * scale, of |x|."""
+    # u in one part: its rounding costs 40 ULP at x = -5 and 200 at -10, and two parts would cost half the speed.
+    t = magnitude(x, by_dtype(x, 11.0, 22.0))
+    a, b = GELU_TANH
+    _, s = exp_neg(t * (a + b * (t * t)))
+    return s / (1.0 + s * (1.0 / scale(x)))
 
 
 def gelu_tanh_value(x):
-    # u in one part: its rounding costs 40 ULP at x = -5 and 200 at -10, and two parts would cost half the speed.
-    t = magnitude(x, by_dtype(x, 11.0, 22.0))
-    e, s = exp_neg(t * (2.0 * _SQRT_2_OVER_PI) * (1.0 + 0.044715 * (t * t)))
-    return _gate(x, t, s / (1.0 + e))
+    return gated_by(x, magnitude(x, by_dtype(x, 11.0, 22.0)), gelu_tanh_tail(x))
 
 
 def gelu_tanh_slope(x):
     _, s, e, (hi, lo) = _gelu_tanh_parts(x)
-    return _mirror(x, s * ((1.0 - hi) + (e - lo)) / _square_1p(e))
+    return mirrored(x, s * ((1.0 - hi) + (e - lo)) / _square_1p(e))
 
 
 def gelu_value(x, *, approximate):

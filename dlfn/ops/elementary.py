@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlfn.core import Op
 from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
@@ -200,18 +199,15 @@ def atan2(y, x):
 
 def _power_slopes(base, exponent, y):
     constant = exponent == 0
-    less = exponent - 1
-    in_base = exponent * jnp.power(base, jnp.where(constant, jnp.ones_like(exponent), less))
-    in_base = jnp.where(constant, jnp.zeros_like(base), in_base)
+    in_base = jnp.power(base, jnp.where(constant, jnp.ones_like(exponent), exponent - 1))
     if jnp.issubdtype(exponent.dtype, jnp.integer):
-        return in_base, None
+        return jnp.where(constant, jnp.zeros_like(base), exponent * in_base), None
+    # n - 1 is rounded below 1/2 and above 2/eps; there y / x serves, unless y has left the range.
+    rounded = ((exponent < 0.5) | (exponent > 2 / jnp.finfo(base.dtype).eps)) & (y != 0) & jnp.isfinite(y)
+    in_base = jnp.where(rounded, y / jnp.where(rounded, base, jnp.ones_like(base)), in_base)
     # 0 where the slope in the exponent is to be.
     log = jnp.log(jnp.where((y == 0) | (constant & (base == 0)), jnp.ones_like(base), base))
-    # What rounding took from n - 1; its power is 1 + lost log x. (Of n - ((n - 1) + 1) XLA would make 0.)
-    change = less - exponent
-    lost = lax.stop_gradient((exponent - (less - change)) - (1 + change))
-    in_base = in_base * (1 + jnp.where(jnp.isfinite(log), lost * log, jnp.zeros_like(log)))
-    return in_base, y * log
+    return jnp.where(constant, jnp.zeros_like(base), exponent * in_base), y * log
 
 
 @_of_two(jnp.power, _power_slopes, integer=True, of_value=True)

@@ -4,8 +4,8 @@ r"""Gated linear units: an array times an activation of another, :math:`y = v \o
     \frac{\partial L}{\partial v} = \bar y \odot f(g), \qquad
     \frac{\partial L}{\partial g} = \bar y \odot v \odot f'(g)
 
-The residuals are the two arguments; f and :math:`f'` share one exponential. Where both come out of one linear map,
-split its output: the layers of :mod:`dlfn.nn.gated` do.
+The residuals are the two arguments. y, :math:`\bar v` and :math:`\bar g` share one exponential, and the quotient that
+is made of it. Where value and gate come out of one linear map, split its output: the layers of :mod:`dlfn.nn.gated` do.
 """
 
 from collections.abc import Callable
@@ -13,25 +13,38 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from dlfn.core import Op
 from dlfn.ops import _elementwise as kernels
 from dlfn.ops._common import like, require_float, require_same_shape, upcast_alike
+from dlfn.ops._exponential import bound, by_dtype, magnitude, scale
 
 __all__ = ["geglu", "glu", "swiglu"]
 
+Kernel = Callable[..., jax.Array]
 
-def _gated(activation: Callable[..., Any], slope: Callable[..., Any]) -> Callable[[Callable[..., Any]], Op]:
+
+def _gated(
+    tail: Callable[..., jax.Array | None], activation: Kernel, slope: Kernel
+) -> Callable[[Callable[..., Any]], Op]:
+    """Makes an Op of a definition, by f and f′ of g and of what ``tail`` makes of g for both.
+
+    A tail ends with a division: XLA on CPU does not make one again for every use, and so makes it, and the exponential
+    in it, once for y and both gradients.
+    """
+
     def decorate(definition: Callable[..., Any]) -> Op:
         def forward(value, gate, **static):
             v, g = upcast_alike(value, gate)
-            return (v * activation(g, **static)).astype(jnp.result_type(value, gate)), (value, gate)
+            y = v * activation(g, tail(g, **static), **static)
+            return y.astype(jnp.result_type(value, gate)), (value, gate)
 
         def backward(residuals, dy, **static):
             value, gate = residuals
             v, g = upcast_alike(value, gate)
-            dy = dy.astype(v.dtype)
-            dv, dg = dy * activation(g, **static), dy * v * slope(g, **static)
+            dy, shared = dy.astype(v.dtype), tail(g, **static)
+            dv, dg = dy * activation(g, shared, **static), dy * v * slope(g, shared, **static)
             return like(dv, jax.typeof(value)), like(dg, jax.typeof(gate))
 
         def check(value, gate):
@@ -44,7 +57,53 @@ def _gated(activation: Callable[..., Any], slope: Callable[..., Any]) -> Callabl
     return decorate
 
 
-@_gated(kernels.sigmoid_value, kernels.sigmoid_slope)
+def _signed_tail(g):
+    """sigmoid(-|g|), with the sign bit of -g, which it keeps where it is 0: there is no need to read g again."""
+    _, _, e = kernels.sigmoid_parts(g)
+    return jnp.where(g < 0, e, -e) / (1.0 + e)
+
+
+def _sigmoid(_, tail):
+    bits = lax.bitcast_convert_type(tail, by_dtype(tail, jnp.int32, jnp.int64))
+    return jnp.where(bits < 0, 1.0 + tail, tail)
+
+
+def _sigmoid_slope(_, tail):
+    tail = jnp.abs(tail)
+    return tail * (1.0 - tail)
+
+
+def _silu(g, tail):
+    return kernels.gated_by(g, magnitude(g, bound(g)), tail)
+
+
+def _silu_slope(g, tail):
+    # f'(-t) = q * (1 - t * (1 - q)) with q = sigmoid(-t); 1 - t is exact near the zero of f'.
+    t, q = magnitude(g, bound(g)), tail * (1.0 / scale(g))
+    return kernels.mirrored(g, tail * ((1.0 - t) + t * q))
+
+
+def _gelu_tail(g, *, approximate):
+    return kernels.gelu_tanh_tail(g) if approximate else None
+
+
+def _gelu(g, tail, *, approximate):
+    if not approximate:
+        return kernels.gelu_erf_value(g)
+    return kernels.gated_by(g, magnitude(g, by_dtype(g, 11.0, 22.0)), tail)
+
+
+def _gelu_slope(g, tail, *, approximate):
+    if not approximate:
+        return kernels.gelu_erf_slope(g)
+    # As in _silu_slope, with t * du/dt for t.
+    a, b = kernels.GELU_TANH
+    t, q = magnitude(g, by_dtype(g, 11.0, 22.0)), tail * (1.0 / scale(g))
+    growth = t * (a + (3.0 * b) * (t * t))
+    return kernels.mirrored(g, tail * ((1.0 - growth) + growth * q))
+
+
+@_gated(_signed_tail, _sigmoid, _sigmoid_slope)
 def glu(value, gate):
     r"""Gated linear unit, :math:`v \odot \sigma(g)`.
 
@@ -66,14 +125,15 @@ def glu(value, gate):
     return value / (1 + jnp.exp(-gate))
 
 
-@_gated(kernels.gelu_value, kernels.gelu_slope)
+@_gated(_gelu_tail, _gelu, _gelu_slope)
 def geglu(value, gate, *, approximate=False):
     r"""Gated linear unit with GELU, :math:`v \odot g\,\Phi(g)`.
 
     Args:
         value: floating point, any shape.
         gate: of the same shape.
-        approximate: GELU in its tanh form, as for ``gelu``.
+        approximate: GELU in its tanh form, as for ``gelu``. For speed its exponent is rounded once: where the gate is
+            nearly shut, results are off by up to 35 ULP at g = -5 and 180 at -12.
 
     Returns:
         Of that shape, in the common dtype.
@@ -91,7 +151,7 @@ def geglu(value, gate, *, approximate=False):
     return value * 0.5 * gate * (1 + jax.scipy.special.erf(gate / jnp.sqrt(2)))
 
 
-@_gated(kernels.silu_value, kernels.silu_slope)
+@_gated(kernels.silu_tail, _silu, _silu_slope)
 def swiglu(value, gate):
     r"""Gated linear unit with SiLU (swish), :math:`v \odot g\,\sigma(g)`.
 

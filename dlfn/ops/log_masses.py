@@ -28,6 +28,7 @@ from dlfn.ops._densities import (
     require_trials,
 )
 from dlfn.ops._elementwise import log_sigmoid_value, sigmoid_value
+from dlfn.ops._exponential import pick
 from dlfn.ops._saddle_point import deviance, stirling_error
 from dlfn.ops._scaled import or_one
 
@@ -88,6 +89,16 @@ def _bernoulli_check(x, probs, logits):
     require_broadcast("bernoulli_log_prob", x=x, **_given(probs, logits))
 
 
+def _log_chance(happened, p):
+    """log p or log(1 - p), by one logarithm: log1p costs XLA on CPU as much as two."""
+    whole = pick(happened, 0.0, 1.0, p)
+    rest = whole - p
+    lost = (whole - rest) - p
+    chance = jnp.abs(rest)
+    # log(chance + lost), where only 1 - p has lost something; it is half of eps at least, or 0.
+    return jnp.log(chance) + lost / jnp.maximum(chance, jnp.finfo(p.dtype).eps / 2)
+
+
 def _given(probs, logits):
     return {"probs": probs} if logits is None else {"logits": logits}
 
@@ -95,10 +106,8 @@ def _given(probs, logits):
 @bernoulli_log_prob.def_forward
 def _bernoulli_forward(x, probs, logits):
     given = upcast(logits) if probs is None else _probability(probs)
-    if probs is None:
-        y = log_sigmoid_value(jnp.where(x == 1, given, -given))
-    else:
-        y = jnp.where(x == 1, jnp.log(given), jnp.log1p(-given))
+    happened = x == 1
+    y = log_sigmoid_value(jnp.where(happened, given, -given)) if probs is None else _log_chance(happened, given)
     y = jnp.where((x == 0) | (x == 1), y, jnp.full_like(y, -jnp.inf))
     y = or_nan(y, (x == x) & (given == given))
     return y.astype((logits if probs is None else probs).dtype), (x, probs, logits)
@@ -111,9 +120,10 @@ def _bernoulli_backward(residuals, dy):
     given = upcast(logits) if probs is None else _probability(probs)
     if probs is None:
         size = sigmoid_value(jnp.where(happened, -given, given))
+        score = jnp.where(happened, size, -size)
     else:
-        size = 1 / jnp.where(happened, given, 1 - given)
-    score = jnp.where(possible, jnp.where(happened, size, -size), jnp.zeros_like(size))
+        score = -1 / (pick(happened, -0.0, 1.0, given) - given)
+    score = jnp.where(possible, score, jnp.zeros_like(score))
     score = dy.astype(score.dtype) * or_nan(score, (x == x) & (given == given))
     return (None, None, cotangent(score, logits)) if probs is None else (None, cotangent(score, probs), None)
 

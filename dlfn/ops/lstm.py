@@ -133,8 +133,9 @@ def _cell_backward(weights, dot):
         dh, dc = d_after
         t = lax.tanh(after[1])
         dc = dc + dh * o * (1 - t * t)
-        delta = [dc * g * i * (1 - i), dc * before[1] * f * (1 - f), dc * i * (1 - g * g), dh * t * o * (1 - o)]
-        delta = jnp.concatenate(delta, axis=-1)
+        # Joined before they are multiplied, not after: XLA on CPU then needs an array less.
+        slopes = jnp.concatenate([i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)], axis=-1)
+        delta = slopes * jnp.concatenate([dc * g, dc * before[1], dc * i, dh * t], axis=-1)
         return delta, (dot(delta, w_t), dc * f)
 
     return step

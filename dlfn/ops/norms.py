@@ -20,7 +20,7 @@ from dlfn.ops._common import (
     upcast,
     upcast_alike,
 )
-from dlfn.ops._scaled import direction, finite, in_range, largest, lengths, root, scale
+from dlfn.ops._scaled import direction, finite, in_range, largest, lengths, or_one, root, scale
 
 __all__ = ["cosine_similarity", "global_norm", "norm"]
 
@@ -204,11 +204,11 @@ def _cosine_similarity_forward(x, y, *, axis):
 @cosine_similarity.def_backward
 def _cosine_similarity_backward(residuals, dc, *, axis):
     x, y, k, h, r, s, c = residuals
-    u, v = upcast_alike(x, y)
-    u, v = direction(u, k, r), direction(v, h, s)
+    u, v = (finite(z) for z in upcast_alike(x, y))
     dc = jnp.expand_dims(dc.astype(c.dtype), axes_of(axis, x.ndim))
     none = (r == 0) | (s == 0)
-    dc = jnp.where(none, jnp.zeros_like(c), dc)
-    dx = dc * (v - c * u) / jnp.where(none, jnp.ones_like(r), r) * k
-    dy = dc * (u - c * v) / jnp.where(none, jnp.ones_like(s), s) * h
+    # What u and v are multiplied by to have length 1.
+    a, b = (jnp.where(none, jnp.zeros_like(size), power / or_one(size)) for power, size in ((k, r), (h, s)))
+    dx = dc * (v * b - u * (c * a)) * a
+    dy = dc * (u * a - v * (c * b)) * b
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
