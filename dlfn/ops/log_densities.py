@@ -179,8 +179,9 @@ def _exponential_check(x, rate):
 @exponential_log_prob.def_forward
 def _exponential_forward(x, rate):
     v, r = upcast(x, rate)
-    y = jnp.where(v < 0, jnp.full_like(v, -jnp.inf), jnp.log(r) - r * v)
-    return or_nan(y, (r > 0) & (r < jnp.inf)).astype(jnp.result_type(x, rate)), (x, rate)
+    # Of an infinite rate it is inf - inf.
+    y = jnp.log(or_nan(r, r > 0)) - r * jnp.where(v < 0, jnp.full_like(v, jnp.inf), v)
+    return y.astype(jnp.result_type(x, rate)), (x, rate)
 
 
 @exponential_log_prob.def_backward
