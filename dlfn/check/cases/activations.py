@@ -1,3 +1,5 @@
+"""Sigmoid, tanh, ReLU, GELU and their relatives: PyTorch's derivatives where it has them, true ones elsewhere."""
+
 import jax
 import numpy as np
 from scipy.special import erfcx

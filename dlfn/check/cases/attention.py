@@ -1,3 +1,5 @@
+"""Scaled dot-product attention: masks, biases, grouped queries, rows without keys; plain softmax(QKᵀ)V beside it."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""InfoNCE in one direction and both, against optax and PyTorch."""
+
 import jax.numpy as jnp
 import optax
 

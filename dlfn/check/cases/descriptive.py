@@ -1,3 +1,5 @@
+"""Mean, variance, deviation and covariance: means far from 0, ends of the range."""
+
 import jax.numpy as jnp
 import numpy as np
 

@@ -1,3 +1,5 @@
+"""Kullback-Leibler divergence between tables of probabilities, against PyTorch."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,3 +1,5 @@
+"""Roots, powers, angles and norms at their corners, against PyTorch; the cosine against optax as well."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

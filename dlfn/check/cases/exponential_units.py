@@ -1,3 +1,5 @@
+"""ELU, SELU and CELU, against PyTorch."""
+
 import jax
 import numpy as np
 

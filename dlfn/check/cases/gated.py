@@ -1,3 +1,5 @@
+"""GLU, GEGLU and SwiGLU, against PyTorch."""
+
 import jax
 
 from dlfn import ops
@@ -37,7 +39,8 @@ register(
         _glu_oracle,
         lambda value, gate: value * jax.nn.sigmoid(gate),
         (Trap("saturation", ([3.0, 3.0], [20.0, -20.0]), {0: [1.0, 2.0611536e-9], 1: [6.1834608e-9, 6.1834608e-9]},
-              value=[3.0, 6.1834608e-9]),),
+              value=[3.0, 6.1834608e-9]),
+         Trap("beyond", ([3.0, 3.0], [200.0, -200.0]), {0: [1.0, 0.0], 1: [0.0, 0.0]}, value=[3.0, 0.0])),
     )
 )  # fmt: skip
 register(

@@ -1,3 +1,5 @@
+"""Embedding and linear cross-entropy: repeated ids, classes that do not fit into one block."""
+
 import jax.numpy as jnp
 import numpy as np
 import optax

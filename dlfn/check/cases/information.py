@@ -1,3 +1,5 @@
+"""Entropies and mutual information, with zeros in the tables and in the rows."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

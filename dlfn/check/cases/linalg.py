@@ -1,3 +1,5 @@
+"""Products, solving, inverses and eigenvalues, of equal eigenvalues too, against PyTorch."""
+
 import jax.numpy as jnp
 import numpy as np
 

@@ -1,3 +1,5 @@
+"""The linear map, alone and in a network of two with an activation between them."""
+
 import jax
 
 from dlfn import ops

@@ -1,3 +1,5 @@
+"""Log-densities and log-probabilities of the distributions, against torch.distributions; at the support's edges."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

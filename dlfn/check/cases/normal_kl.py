@@ -1,3 +1,5 @@
+"""Divergence of a diagonal normal distribution from its prior, against torch.distributions."""
+
 import jax.numpy as jnp
 import numpy as np
 

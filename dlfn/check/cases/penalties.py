@@ -1,3 +1,5 @@
+"""L1 and L2 penalties of trees of parameters."""
+
 import jax
 import jax.numpy as jnp
 

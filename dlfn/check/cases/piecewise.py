@@ -1,3 +1,5 @@
+"""Leaky, parametric and hard activations, against PyTorch, at their kinks."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

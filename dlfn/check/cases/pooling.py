@@ -1,3 +1,5 @@
+"""Maximum and average pooling: overlaps, padding, ties; lax.reduce_window and Flax are timed."""
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax

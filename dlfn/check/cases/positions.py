@@ -1,3 +1,5 @@
+"""Rotary position embedding, in both layouts of its pairs."""
+
 import jax.numpy as jnp
 
 from dlfn import ops

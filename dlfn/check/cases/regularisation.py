@@ -1,3 +1,5 @@
+"""Dropout, whose mask a definition and its gradient must share."""
+
 import jax
 import jax.numpy as jnp
 

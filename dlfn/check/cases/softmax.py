@@ -1,3 +1,5 @@
+"""Softmax, its logarithm and log-sum-exp, against PyTorch: rows of -inf, large logits."""
+
 import jax
 import numpy as np
 
