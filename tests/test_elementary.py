@@ -117,6 +117,40 @@ def test_arguments_broadcast_and_numbers_are_weak():
     np.testing.assert_allclose(dy, np.full(3, 2**0.5), rtol=1e-6)
 
 
+def test_second_derivatives_at_numbers():
+    """Under vmap a number beside arrays, and numbers in a program, are as good as arrays."""
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(ops.hypot), (None, 0))(3.0, jnp.array([0.0, 4.0])), [1.0, 0.6], rtol=1e-6
+    )
+    assert jax.grad(jax.grad(ops.power, 0), 1)(1.0, 3.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent", "expected"),
+    [
+        (1e20, 0.3, -2.1e-35),
+        (1e-20, 0.3, -2.1e33),
+        (0.0, 0.0, 0.0),
+        (1e-30, 0.0, 0.0),
+        (0.0, 0.3, -np.inf),
+        (0.0, 2.0, 2.0),
+    ],
+)
+def test_power_bends_as_it_should_where_its_slope_is_a_quotient(base, exponent, expected):
+    bend = jax.grad(jax.grad(ops.power))(jnp.float32(base), jnp.float32(exponent))
+    np.testing.assert_allclose(bend, expected, rtol=1e-5)
+
+
+def test_power_has_a_mixed_derivative_where_its_value_overflows():
+    mixed = jax.grad(jax.grad(ops.power), 1)(jnp.float32(4.4487e22), jnp.float32(2.58515))
+    np.testing.assert_allclose(mixed, 1.0809e38, rtol=1e-3)
+
+
+def test_cosine_of_nothing_has_no_gradient_however_steep_what_follows():
+    steep = jax.grad(lambda x: jnp.sqrt(ops.cosine_similarity(x, jnp.array([1.0, 2.0]))))
+    assert steep(jnp.zeros(2)).tolist() == [0.0, 0.0]
+
+
 MISTAKES = [
     (lambda: ops.hypot(jnp.ones(3), jnp.ones(2)), ["hypot: x is float32[3] and y is float32[2]", "broadcast"]),
     (lambda: ops.power(jnp.arange(3), 2.0), ["power: base is int32[3]"]),

@@ -141,7 +141,7 @@ class Op:
         if self._check is not None:
             self._check(*jax.tree.unflatten(tree, leaves), **static)
         leaves = _cast_to_common_varying(leaves)
-        shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        shapes = tuple((leaf.shape, leaf.dtype, jax.typeof(leaf).weak_type) for leaf in leaves)
         items = tuple(sorted(static.items()))
         wide = jnp.result_type(float) == jnp.float64
         return bind(Call(self, items, tree, shapes, self._version, repr(items), wide), leaves)
@@ -189,7 +189,7 @@ class Op:
                 )
             for slot, leaf in zip(slots, leaves, strict=True):
                 if slot is not None and leaf is not None:
-                    flat[slot] = self._fitting_cotangent(self.argument_name(paths[slot]), leaf, *call.shapes[slot])
+                    flat[slot] = self._fitting_cotangent(self.argument_name(paths[slot]), leaf, *call.shapes[slot][:2])
         return flat
 
     def _fitting_cotangent(self, name: str, leaf: Any, shape: Any, dtype: Any) -> jax.Array:

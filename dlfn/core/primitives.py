@@ -43,7 +43,7 @@ class Call(NamedTuple):
     op: Any
     static: tuple[tuple[str, Any], ...]
     tree: Any
-    shapes: tuple[tuple[tuple[Any, ...], Any], ...]  # shape and dtype per flat argument, without the levels' axes
+    shapes: tuple[tuple[tuple[Any, ...], Any, bool], ...]  # shape, dtype, whether weak, without the levels' axes
     version: int  # of the op's rules: compiled programs must not outlive a rule that was replaced
     exact: str  # the static configuration to the letter: 0.0 equals -0.0, and 1 equals True
     wide: bool  # whether x64 is enabled: integer outputs depend on it
@@ -143,7 +143,7 @@ def _vmap_transposed(
 def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]:
     """The tree of the residuals, and for each level the batch axis, 0 or None, of every leaf."""
     fn = functools.partial(_forward, call._replace(levels=()), True)
-    avals = [jax.ShapeDtypeStruct(*shape) for shape in call.shapes]
+    avals = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in call.shapes]
     for level in call.levels:
         fn = _vmap(fn, level, level.in_axes, 0)
         avals = [_with_axis(aval, axis, level.size) for aval, axis in zip(avals, level.in_axes, strict=True)]
@@ -158,7 +158,8 @@ def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]
 def _with_axis(aval: jax.ShapeDtypeStruct, axis: int | None, size: Any) -> jax.ShapeDtypeStruct:
     if axis is None:
         return aval
-    return jax.ShapeDtypeStruct((*aval.shape[:axis], size, *aval.shape[axis:]), aval.dtype)
+    shape = (*aval.shape[:axis], size, *aval.shape[axis:])
+    return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=aval.weak_type)
 
 
 # dlfn_op
@@ -198,7 +199,8 @@ def _op_impl(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
 
 
 def op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
-    return jax.tree.leaves(evaluate(call, residuals, *leaves))
+    # Numbers that JAX found in a program are not arrays yet.
+    return jax.tree.leaves(evaluate(call, residuals, *map(jnp.asarray, leaves)))
 
 
 def _op_jvp(primals: Any, tangents: Any, *, call: Call, residuals: bool) -> Any:

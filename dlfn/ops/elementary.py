@@ -197,24 +197,41 @@ def atan2(y, x):
     return jnp.arctan2(y, x)
 
 
+def _power_below(base, exponent):
+    """x^(n - 1), and x where n is 0."""
+    return jnp.power(base, jnp.where(exponent == 0, jnp.ones_like(exponent), exponent - 1))
+
+
+@jax.custom_jvp
+def _power_below_of(base, exponent, y):
+    """The same, as y / x where n - 1 is rounded, below 1/2 and above 2/eps, unless y has left the range."""
+    rounded = ((exponent < 0.5) | (exponent > 2 / jnp.finfo(base.dtype).eps)) & (y != 0) & jnp.isfinite(y)
+    return jnp.where(rounded, y / base, _power_below(base, exponent))
+
+
+@_power_below_of.defjvp
+def _power_below_of_jvp(primals, tangents):
+    # Not that of the quotient: there is 1 / x² in it.
+    return _power_below_of(*primals), jax.jvp(_power_below, primals[:2], tangents[:2])[1]
+
+
 def _power_slopes(base, exponent, y):
     constant = exponent == 0
-    in_base = jnp.power(base, jnp.where(constant, jnp.ones_like(exponent), exponent - 1))
-    if jnp.issubdtype(exponent.dtype, jnp.integer):
-        return jnp.where(constant, jnp.zeros_like(base), exponent * in_base), None
-    # n - 1 is rounded below 1/2 and above 2/eps; there y / x serves, unless y has left the range.
-    rounded = ((exponent < 0.5) | (exponent > 2 / jnp.finfo(base.dtype).eps)) & (y != 0) & jnp.isfinite(y)
-    in_base = jnp.where(rounded, y / jnp.where(rounded, base, jnp.ones_like(base)), in_base)
+    whole = jnp.issubdtype(exponent.dtype, jnp.integer)
+    in_base = exponent * (_power_below(base, exponent) if whole else _power_below_of(base, exponent, y))
+    in_base = jnp.where(constant, jnp.zeros_like(base), in_base)
+    if whole:
+        return in_base, None
     # 0 where the slope in the exponent is to be.
     log = jnp.log(jnp.where((y == 0) | (constant & (base == 0)), jnp.ones_like(base), base))
-    return jnp.where(constant, jnp.zeros_like(base), exponent * in_base), y * log
+    return in_base, y * log
 
 
 @_of_two(jnp.power, _power_slopes, integer=True, of_value=True)
 def power(base, exponent):
     r"""Power, :math:`y = x^n`.
 
-    Derivatives: :math:`n x^{n-1}` in the base, where what the rounding of n - 1 takes from a small n is put back, and
+    Derivatives: :math:`n x^{n-1}` in the base, as :math:`n y / x` for those n of which n - 1 is rounded, and
     :math:`x^n \log x` in the exponent. At the corners:
 
     =============  ===========================  ==========================  ============================================

@@ -204,11 +204,12 @@ def _cosine_similarity_forward(x, y, *, axis):
 @cosine_similarity.def_backward
 def _cosine_similarity_backward(residuals, dc, *, axis):
     x, y, k, h, r, s, c = residuals
-    u, v = (finite(z) for z in upcast_alike(x, y))
+    u, v = upcast_alike(x, y)
+    u, v = direction(u, k, r), direction(v, h, s)
     dc = jnp.expand_dims(dc.astype(c.dtype), axes_of(axis, x.ndim))
     none = (r == 0) | (s == 0)
-    # What u and v are multiplied by to have length 1.
-    a, b = (jnp.where(none, jnp.zeros_like(size), power / or_one(size)) for power, size in ((k, r), (h, s)))
-    dx = dc * (v * b - u * (c * a)) * a
-    dy = dc * (u * a - v * (c * b)) * b
+    dc = jnp.where(none, jnp.zeros_like(c), dc)
+    # k and h come last: what they and the rest are multiplied to may leave the range.
+    dx = (v - c * u) * (dc / or_one(r)) * k
+    dy = (u - c * v) * (dc / or_one(s)) * h
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))

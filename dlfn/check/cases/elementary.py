@@ -187,6 +187,8 @@ register(
             Trap("23: both", ([0.0, 0.0], [0.0, 0.0]), {0: [0.0, 0.0], 1: [0.0, 0.0]}, value=0.0),
             Trap("large and small", ([3e25, 4e25], [2e-25, 0.0]), {0: [1.28e-26, -9.6e-27]},
                  value=0.6),
+            Trap("nearly at right angles to a vector whose inverse length is subnormal", ([1.0, -0.75], [1e38, 1e38]),
+                 {0: [0.47517576, 0.63356768]}, value=0.14142136),
         ),
         (
             Bench("(1024, 1024)", (_SQUARE, _SQUARE), {"plain": _plain_cosine, "optax": optax.cosine_similarity}),
