@@ -132,6 +132,11 @@ def _masked(shape):
     layer.apply(layer.init(KEY, x)[0], (), (x, x, jnp.ones(shape, bool)))
 
 
+def _too_much():
+    layer = nn.MultiHeadAttention(2, causal=True, cache=4)
+    jax.jit(layer.apply)(*layer.init(KEY, jnp.ones((2, 1, 4))), jnp.ones((2, 5, 4)))
+
+
 def _other_batch():
     layer = nn.MultiHeadAttention(2, causal=True, cache=4)
     layer.apply(*layer.init(KEY, jnp.ones((2, 1, 4))), jnp.ones((3, 1, 4)))
@@ -146,6 +151,10 @@ def _other_batch():
         (lambda: nn.MultiHeadAttention(2, causal=True, cache=-2), ["cache is -2"]),
         (lambda: nn.TransformerBlock(2, keep_prob=1.5), ["keep_prob", "1.5"]),
         (lambda: _masked((2, 5, 5)), ["mask has shape [2, 5, 5]", "mask[..., None, :, :]"]),
+        (lambda: _too_much(), ["holds 4 times", "5 are asked"]),
+        (lambda: nn.MultiHeadAttention(2).init(KEY, [jnp.ones((2, 5, 8))]), ["x is a list of 1", "a Sequence"]),
+        (lambda: nn.MultiHeadAttention(2).init(KEY, (jnp.ones((2, 5, 8)), None)), ["the context is None"]),
+        (lambda: nn.MultiHeadAttention(2, positions="rope").init(KEY, jnp.ones((2, 5, 6))), ["head_dim is 3", "even"]),
         (lambda: _other_batch(), ["batch of [2]", "x has [3]"]),
         (lambda: nn.MultiHeadAttention(4, positions="rotary"), ["'rotary'", "'rope'"]),
         (lambda: nn.MultiHeadAttention(3).init(KEY, jnp.ones((2, 5, 8))), ["8 features", "3 heads", "head_dim"]),

@@ -98,6 +98,16 @@ def test_custom_rules_are_used_or_stripped(f):
     assert not dlfn.compare(wrong_vjp)(3.0).ok
 
 
+def test_compare_says_which_rules_it_keeps():
+    x = jnp.array(3.0)
+    kept = dlfn.compare(lambda x: jax.nn.relu(wrong_jvp(x)), dtype="float32")(x)
+    assert kept.ok
+    assert "the custom_jvp rules of wrong_jvp; custom_jvp=True" in str(kept)
+    assert not dlfn.compare(wrong_jvp, dtype="float32", custom_jvp=True)(x)
+    assert dlfn.compare(jax.nn.relu)(x).notes == ()
+    assert "finite differences" not in str(kept)
+
+
 def test_autodiff_keeps_conventions_of_jax_nn_unless_asked():
     assert jax.grad(dlfn.autodiff(jax.nn.relu))(0.0) == 0.0
     assert jax.grad(dlfn.autodiff(jax.nn.relu, custom_jvp=True))(0.0) == 0.5

@@ -213,6 +213,14 @@ def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
         (lambda: nn.Stacked(nn.LSTMCell(3)), ["LSTMCell(features=3)", "Recurrent(cell)"]),
         (lambda: nn.Bidirectional(nn.Linear(3)), ["Bidirectional: Linear(features=3)", "a layer over time"]),
         (lambda: nn.Bidirectional(nn.Stacked(nn.LSTM(3))), ["Bidirectional: Stacked", "backward"]),
+        (lambda: nn.Bidirectional(nn.LSTM(3), nn.GRU(3)), ["Bidirectional: backward", "reverse=True"]),
+        (lambda: nn.Bidirectional(nn.LSTM(3, reverse=True)), ["Bidirectional: forward", "reverse=False"]),
+        (lambda: nn.Linear(8, 4), ["Linear: bias is 4", "True or False"]),  # pyright: ignore
+        (lambda: nn.Repeat(nn.Tanh(), 2, checkpoint="none"), ["Repeat: checkpoint is 'none'"]),  # pyright: ignore
+        (lambda: nn.RMSNorm(64), ["RMSNorm: eps is 64", "the number of features"]),
+        (lambda: nn.GroupNorm(2, -1.0), ["GroupNorm: eps is -1.0"]),
+        (lambda: nn.Gated("silu"), ["Gated: function is 'silu'", "ops.swiglu"]),  # pyright: ignore
+        (lambda: nn.Serial(nn.ReLU), ["layer 0", "got ReLU", "call a class"]),  # pyright: ignore
         (lambda: nn.Recurrent(nn.Linear(3)), ["Recurrent: Linear(features=3)", "LSTMCell(64)"]),  # pyright: ignore
         (lambda: nn.Zoneout(nn.LSTM(3)), ["Zoneout: ", "LSTMCell(64)"]),  # pyright: ignore
     ],

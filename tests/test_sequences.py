@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlfn import nn
+from dlfn import nn, ops
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
 
@@ -58,6 +58,30 @@ def test_attention_never_reads_padding():
     of_first = lambda p, x: layer.apply(p, state, nn.Sequence(x, LENGTHS))[0].values[1, :2].sum()  # noqa: E731
     for got, expected in zip(*map(jax.tree.leaves, (jax.grad(of_first)(params, x) for x in (padded, X))), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_cross_attention_reads_no_padding_of_either():
+    """The second of the batch is as if it were alone, and so are its gradients."""
+    layer, more = nn.MultiHeadAttention(1), jax.random.normal(jax.random.key(1), (3, 4, 2))
+    queries = nn.Sequence(more.at[1, 3:].set(jnp.nan), jnp.array([4, 3, 1]))
+    context = nn.Sequence(X.at[1, 2:].set(jnp.nan), LENGTHS)
+    params, state = layer.init(KEY, (queries, context))
+    together = lambda p: jnp.sum(layer.apply(p, state, (queries, context))[0].values[1, :3] ** 2)  # noqa: E731
+    alone = lambda p: jnp.sum(layer.apply(p, state, (more[1:2, :3], X[1:2, :2]))[0] ** 2)  # noqa: E731
+    found = (jax.value_and_grad(f)(params) for f in (together, alone))
+    for got, expected in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_cross_attention_takes_lengths_and_a_mask():
+    layer = nn.MultiHeadAttention(1)
+    x, context = X[:, :4], nn.Sequence(X, LENGTHS)
+    params, state = layer.init(KEY, (x, context))
+    y, _ = layer.apply(params, state, (x, context, jnp.eye(4, 5, dtype=bool)))
+    values = ops.linear(X[:, :4], params["v"]["w"], params["v"]["b"])
+    seen = (jnp.arange(4) < LENGTHS[:, None])[..., None]  # a query that sees no key gets 0
+    expected = ops.linear(jnp.where(seen, values, 0), params["o"]["w"], params["o"]["b"])
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_initial_state_passes_through_to_the_first_layer_over_time():

@@ -4,27 +4,26 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlfn.check.advice import advice, kept_rules
 from dlfn.check.measures import (
     FINITE_DIFFERENCE_TOLERANCE,
+    NUMERIC,
     finite_differences,
     norm,
     projected,
     relative_error,
     worst_coordinate,
 )
-from dlfn.check.precision import leaves_float64
 from dlfn.core import InputError, autodiff, backprop
 
 __all__ = ["Comparison", "Row", "compare", "format_table"]
-
-_NUMERIC = "finite diff."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +66,17 @@ class Comparison:
         return self.value_error is not None and self.value_error <= self.tolerance
 
     def __str__(self) -> str:
-        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", _NUMERIC, "worst coordinate", "")
+        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", NUMERIC, "worst coordinate", "")
         lines = [
             (row.path, str(list(row.shape)), f"{row.norm:.3g}", _error(row.hand), _error(row.backprop),
              _error(row.finite_difference), row.worst, self._verdict(row))
             for row in self.rows
         ]  # fmt: skip
         verdict = "all gradients agree" if self.ok else "NOT ALL GRADIENTS AGREE"
+        numeric = any(row.finite_difference is not None for row in self.rows)
         tail = (
-            f"{verdict}: {self.dtype}, against autodiff of the definitions, "
-            f"to {self.tolerance:g} of each leaf's largest entry (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})"
+            f"{verdict}: {self.dtype}, against autodiff of the definitions, to {self.tolerance:g} of each leaf's "
+            f"largest entry{f' (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})' * numeric}"
         )
         return "\n".join([format_table(header, lines), *self.notes, tail])
 
@@ -104,11 +104,12 @@ def compare(
     tolerance: float | None = None,
     coordinates: int = 32,
     seed: int = 0,
+    custom_jvp: bool = False,
 ) -> Callable[..., Comparison]:
     r"""Compares the gradients of any JAX function, hand-derived or not, in every floating-point argument.
 
     Four gradients are taken: ``jax.grad(f)``, with every hand-written rule (of dlfn's Ops, of ``jax.custom_vjp``);
-    :func:`dlfn.backprop`; ``jax.grad(dlfn.autodiff(f))``, with none of them; and central finite differences. The
+    :func:`dlfn.backprop`; ``jax.grad(dlfn.autodiff(f))``, with none of these; and central finite differences. The
     third is the reference. A function with several or non-scalar outputs is multiplied by a seeded random cotangent.
 
     Args:
@@ -119,6 +120,8 @@ def compare(
             have the square root of their spacing, and no finite differences, for which they are too coarse.
         coordinates: how many coordinates of each leaf finite differences try, drawn at random; 0 leaves them out.
         seed: of the cotangent and the coordinates.
+        custom_jvp: whether the reference is without the rules of ``jax.custom_jvp`` too. By default it has them, as
+            those of ``jax.nn`` set conventions at kinks; a note names those that are not JAX's own.
 
     Returns:
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
@@ -154,12 +157,12 @@ def compare(
     def compared(*args: Any, **kwargs: Any) -> Comparison:
         wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8
         with jax.enable_x64(wide):
-            return _compare(f, args, kwargs, dtype, tolerance, coordinates, seed)
+            return _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp)
 
     return compared
 
 
-def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison:
+def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -> Comparison:
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     values = [leaf for _, leaf in leaves]
     # A float by keyword is configuration, as jaxprs.trace has it.
@@ -186,9 +189,9 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
     wide = computed == jnp.float64
     if tolerance is None:
         tolerance = 1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5
-    value, reference = jax.jit(jax.value_and_grad(autodiff(loss)))(point)
+    value, reference = jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp)))(point)
     our_value, hand = jax.jit(jax.value_and_grad(loss))(point)
-    notes: list[str] = []
+    notes = [] if custom_jvp else list(kept_rules(loss, point))
     walked: list[Any] | None = None
     try:
         walked = jax.jit(backprop(loss))(point)
@@ -206,7 +209,7 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed) -> Comparison
     result = Comparison(tuple(rows), relative_error(our_value, value), tolerance, str(computed), tuple(notes))
     if result:
         return result
-    return dataclasses.replace(result, notes=(*notes, *_advice(result, value, loss, dict(zip(names, point)))))
+    return dataclasses.replace(result, notes=(*notes, *advice(result, value, loss, dict(zip(names, point)))))
 
 
 def _scales(reference: Sequence[Any], point: Sequence[jax.Array], value: Any, tolerance: float) -> list[float]:
@@ -227,14 +230,14 @@ def _row(name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, sc
     bounds = dict.fromkeys(errors, tolerance)
     if numeric is not None:
         chosen, found, rounding = numeric
-        errors[_NUMERIC] = relative_error(found, expected.ravel()[chosen], scale)
-        bounds[_NUMERIC] = FINITE_DIFFERENCE_TOLERANCE + norm(rounding) / (scale or 1.0)
+        errors[NUMERIC] = relative_error(found, expected.ravel()[chosen], scale)
+        bounds[NUMERIC] = FINITE_DIFFERENCE_TOLERANCE + norm(rounding) / (scale or 1.0)
         everywhere = np.array(expected, np.float64)
         everywhere.flat[chosen] = found
-        ours = {**ours, _NUMERIC: everywhere}
+        ours = {**ours, NUMERIC: everywhere}
     share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
     worst = max(share, key=share.__getitem__)
-    if worst == _NUMERIC and share[worst] <= 1:  # only the rounding of finite differences would show
+    if worst == NUMERIC and share[worst] <= 1:  # only the rounding of finite differences would show
         worst = "hand rule"
     return Row(
         path=name,
@@ -243,27 +246,10 @@ def _row(name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, sc
         scale=scale,
         hand=errors["hand rule"],
         backprop=errors.get("backprop"),
-        finite_difference=errors.get(_NUMERIC),
+        finite_difference=errors.get(NUMERIC),
         worst=f"{worst} {worst_coordinate(ours[worst], expected)}",
         ok=all(value <= 1 for value in share.values()),
     )
-
-
-def _advice(result: Comparison, value: Any, loss: Callable[..., Any], point: dict[str, jax.Array]) -> Iterator[str]:
-    """What the cause may be."""
-    if not math.isfinite(value):
-        bad = [name for name, x in point.items() if not np.isfinite(x).all()]
-        cause = f"{' and '.join(bad)} is not finite" if bad else "look at the definitions, or try another point"
-        yield f"the value by the definitions is {float(value)}, and there is nothing to agree with: {cause}"
-    elif result.dtype == "float64" and (where := leaves_float64(loss, list(point.values()))):
-        yield where
-    elif not result.value_ok:
-        yield f"the VALUE is not that of the definitions, error {_error(result.value_error)}: look at the forward"
-    elif any(not row.ok and row.worst.startswith(_NUMERIC) for row in result.rows):
-        yield (
-            "where only finite differences disagree, a step crossed a kink, or a rule that is right by its "
-            "definition is not the slope of the value (stop_gradient, straight-through)"
-        )
 
 
 def _is_float(leaf: Any) -> bool:

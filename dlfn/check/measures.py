@@ -9,9 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 __all__ = [
-    "FINITE_DIFFERENCE_TOLERANCE", "finite_differences", "norm", "projected", "relative_error", "worst_coordinate",
+    "FINITE_DIFFERENCE_TOLERANCE",
+    "NUMERIC",
+    "finite_differences",
+    "norm",
+    "projected",
+    "relative_error",
+    "worst_coordinate",
 ]  # fmt: skip
 
+NUMERIC = "finite diff."  # their name in tables
 FINITE_DIFFERENCE_TOLERANCE = 1e-6
 
 

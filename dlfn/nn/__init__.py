@@ -25,7 +25,7 @@ from dlfn.nn.activations import (
     Squareplus,
     Tanh,
 )
-from dlfn.nn.attention import LearnedPositions, MultiHeadAttention, SinusoidalPositions
+from dlfn.nn.attention import MultiHeadAttention
 from dlfn.nn.basic import Flatten, Linear
 from dlfn.nn.bayesian import BayesianLinear
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
@@ -38,6 +38,7 @@ from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlfn.nn.positions import LearnedPositions, SinusoidalPositions
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.sequence import Sequence

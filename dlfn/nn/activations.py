@@ -1,5 +1,6 @@
 """Activations: a function of ops as a layer."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -96,23 +97,36 @@ class Activation(Layer):
         return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.static)})"
 
 
-Sigmoid = partial(Activation, "sigmoid")
-LogSigmoid = partial(Activation, "log_sigmoid")
-Tanh = partial(Activation, "tanh")
-Softsign = partial(Activation, "softsign")
-ReLU = partial(Activation, "relu")
-LeakyReLU = partial(Activation, "leaky_relu")
-ReLU6 = partial(Activation, "relu6")
-ELU = partial(Activation, "elu")
-SELU = partial(Activation, "selu")
-CELU = partial(Activation, "celu")
-GELU = partial(Activation, "gelu")
-SiLU = partial(Activation, "silu")
-Mish = partial(Activation, "mish")
-Softplus = partial(Activation, "softplus")
-Squareplus = partial(Activation, "squareplus")
-HardSigmoid = partial(Activation, "hard_sigmoid")
-HardTanh = partial(Activation, "hard_tanh")
-HardSwish = partial(Activation, "hard_swish")
-Softmax = partial(Activation, "softmax")
-LogSoftmax = partial(Activation, "log_softmax")
+def short_for(layer: Callable[..., Layer], op: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A function of this name that makes the layer of an op, with the op's settings by keyword."""
+
+    def make(**static: Any) -> Layer:
+        return layer(op, **static)
+
+    make.__name__ = make.__qualname__ = name
+    settings = [p.name for p in inspect.signature(op).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    given = f"; settings: {', '.join(settings)}" if settings else ""
+    make.__doc__ = f"``{layer.__name__}(ops.{op.__name__})``: the layer of :func:`dlfn.ops.{op.__name__}`{given}."
+    return make
+
+
+Sigmoid = short_for(Activation, ops.sigmoid, "Sigmoid")
+LogSigmoid = short_for(Activation, ops.log_sigmoid, "LogSigmoid")
+Tanh = short_for(Activation, ops.tanh, "Tanh")
+Softsign = short_for(Activation, ops.softsign, "Softsign")
+ReLU = short_for(Activation, ops.relu, "ReLU")
+LeakyReLU = short_for(Activation, ops.leaky_relu, "LeakyReLU")
+ReLU6 = short_for(Activation, ops.relu6, "ReLU6")
+ELU = short_for(Activation, ops.elu, "ELU")
+SELU = short_for(Activation, ops.selu, "SELU")
+CELU = short_for(Activation, ops.celu, "CELU")
+GELU = short_for(Activation, ops.gelu, "GELU")
+SiLU = short_for(Activation, ops.silu, "SiLU")
+Mish = short_for(Activation, ops.mish, "Mish")
+Softplus = short_for(Activation, ops.softplus, "Softplus")
+Squareplus = short_for(Activation, ops.squareplus, "Squareplus")
+HardSigmoid = short_for(Activation, ops.hard_sigmoid, "HardSigmoid")
+HardTanh = short_for(Activation, ops.hard_tanh, "HardTanh")
+HardSwish = short_for(Activation, ops.hard_swish, "HardSwish")
+Softmax = short_for(Activation, ops.softmax, "Softmax")
+LogSoftmax = short_for(Activation, ops.log_softmax, "LogSoftmax")

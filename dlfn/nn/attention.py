@@ -1,4 +1,4 @@
-"""Multi-head attention, with a cache for decoding, and layers of positions."""
+"""Multi-head attention, with a cache for decoding."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from jax.core import Tracer
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
-from dlfn.nn.initializers import Initializer, small_normal, xavier_uniform, zeros
-from dlfn.nn.layer import Layer
+from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
+from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
 from dlfn.ops._recurrence import check_lengths
 
-__all__ = ["LearnedPositions", "MultiHeadAttention", "SinusoidalPositions"]
+__all__ = ["MultiHeadAttention"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class MultiHeadAttention(Layer):
     The input is x, (..., time, features), for self-attention; a pair (x, context) for cross-attention; or a triple
     (x, context, mask), whose boolean mask, True where a query sees a key, is (time, keys) or (..., heads, time, keys)
     with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask). Of a
-    :class:`~dlfn.nn.Sequence` no step sees the padding.
+    :class:`~dlfn.nn.Sequence`, as x or as the context, no step sees the padding; if x is one, so is the output.
 
     Args:
         heads: how many.
@@ -78,6 +78,7 @@ class MultiHeadAttention(Layer):
     precision: Any = None
 
     def __post_init__(self):
+        super().__post_init__()
         if self.positions not in (None, "rope", "alibi"):
             raise InputError(
                 f"MultiHeadAttention: positions is {self.positions!r}, and must be 'rope', 'alibi' or None"
@@ -92,7 +93,7 @@ class MultiHeadAttention(Layer):
             raise InputError("MultiHeadAttention: a cache holds the past, so that attention must be causal=True")
 
     def init(self, key, x):
-        x, context, _ = self._inputs(values_of(x))
+        x, context, _ = map(values_of, self._inputs(x))
         if x.ndim < 2 or context.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)} and {list(context.shape)}")
         features, dtype = x.shape[-1], jnp.result_type(x.dtype, float)
@@ -101,6 +102,8 @@ class MultiHeadAttention(Layer):
                 f"{self}: {features} features do not divide into {self.heads} heads; give head_dim, or other heads"
             )
         dim = self.head_dim or features // self.heads
+        if self.positions == "rope" and dim % 2:
+            raise InputError(f"{self}: head_dim is {dim}, and must be even, as rope turns pairs of features")
         kv_heads = self.kv_heads or self.heads
         shapes = {
             "q": (features, self.heads * dim),
@@ -120,12 +123,12 @@ class MultiHeadAttention(Layer):
         return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
 
     def apply(self, params, state, x, *, key=None, train=False):
-        if isinstance(x, Sequence):
-            y, state = self.apply(params, state, self._masked(x))
-            return x._replace(values=y), state
-        if self.cache and isinstance(x, tuple):
-            raise InputError(f"{self}: with a cache the input is x alone, the next times; the cache is the context")
-        x, context, mask = self._inputs(x)
+        if self.cache and (isinstance(x, tuple) and (not isinstance(x, Sequence) or x.lengths is not None)):
+            raise InputError(
+                f"{self}: with a cache the input is the next times alone, without lengths; the cache is the context"
+            )
+        around, context, mask = self._inputs(x)
+        x, context, mask = _without_padding(around, context, mask)
         *_, output = held(self, "params", params, "q", "k", "v", "o")
         dim = output["w"].shape[0] // self.heads
         q, k, v = (
@@ -147,11 +150,12 @@ class MultiHeadAttention(Layer):
         causal = self.causal and not self.cache
         y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))
-        return (jnp.where(state["length"] <= self.cache, y, jnp.nan) if self.cache else y), state
+        y = jnp.where(state["length"] <= self.cache, y, jnp.nan) if self.cache else y
+        return (around._replace(values=y) if isinstance(around, Sequence) else y), state
 
     def flops(self, x, y):
         """Of the four linear maps, and of two products of queries by keys; a causal mask halves those."""
-        x, context, _ = self._inputs(x)
+        x, context, _ = map(values_of, self._inputs(x))
         width = self.heads * (self.head_dim or x.shape[-1] // self.heads)
         kv_width = width // self.heads * (self.kv_heads or self.heads)
         rows, columns = math.prod(x.shape[:-1]), math.prod(context.shape[:-1])
@@ -159,25 +163,22 @@ class MultiHeadAttention(Layer):
         linear = 4 * rows * x.shape[-1] * width + 4 * columns * context.shape[-1] * kv_width
         return linear + 4 * rows * keys * width // (2 if self.causal and not self.cache else 1)
 
-    def _masked(self, x: Sequence) -> Any:
-        """The input for which no step sees padding."""
-        if x.lengths is None:
-            return x.values
-        check_lengths("MultiHeadAttention", x.lengths, x.values)
-        mask = jnp.arange(x.values.shape[-2]) < x.lengths[..., None]
-        values = jnp.where(mask[..., None], x.values, 0)  # weights of 0 do not hide a nan
-        return values, values, mask[..., None, None, :]
-
     def _inputs(self, x: Any) -> tuple[Any, Any, Any]:
-        if not isinstance(x, tuple):
-            return x, x, None
-        if len(x) not in (2, 3):
-            raise InputError(f"{self}: the input is a tuple of {len(x)}, and must be x, (x, context) or with a mask")
-        x, context, mask = (*x, None) if len(x) == 2 else x
-        if mask is not None and mask.ndim not in (2, x.ndim + 1):
+        """x, the context and the mask. The first two are arrays or Sequences."""
+        given = x if isinstance(x, tuple) and not isinstance(x, Sequence) else (x, x)
+        if len(given) not in (2, 3):
+            raise InputError(
+                f"{self}: the input is a tuple of {len(given)}, and must be x, (x, context) or with a mask"
+            )
+        x, context, mask = (*given, None) if len(given) == 2 else given
+        for name, part in (("x", x), ("the context", context)):
+            if not hasattr(values_of(part), "shape"):
+                raise InputError(f"{self}: {name} is {brief(part)}, and must be an array or a Sequence")
+        rank = values_of(x).ndim
+        if mask is not None and mask.ndim not in (2, rank + 1):
             raise InputError(
                 f"{self}: the mask has shape {list(mask.shape)}, and must be (time, keys) or (..., heads, time, keys) "
-                f"with {x.ndim + 1} axes, as x has {x.ndim}; pass mask[..., None, :, :] for all heads"
+                f"with {rank + 1} axes, as x has {rank}; pass mask[..., None, :, :] for all heads"
             )
         return x, context, mask
 
@@ -200,95 +201,27 @@ class MultiHeadAttention(Layer):
                 "call init with an example of this batch"
             )
         k, v = k.astype(state["k"].dtype), v.astype(state["v"].dtype)
-        if not isinstance(length, Tracer) and int(length) + more > self.cache:
-            raise InputError(f"{self}: the cache holds {self.cache} times, and {int(length)} + {more} are asked of it")
+        past = 0 if isinstance(length, Tracer) else int(length)
+        if past + more > self.cache:
+            raise InputError(f"{self}: the cache holds {self.cache} times, and {past} + {more} are asked of it")
         k, v = (
             lax.dynamic_update_slice_in_dim(old, new, length, -3) for old, new in ((state["k"], k), (state["v"], v))
         )
         return k, v, {"k": k, "v": v, "length": length + more}
 
 
-@dataclass(frozen=True)
-class LearnedPositions(Layer):
-    """``y = x + table[position]``, with a learned table of (length, features).
-
-    Args:
-        length: the most positions.
-        decoding: whether to count positions in the state and to take the next ones only, as attention with a cache.
-
-    Raises:
-        InputError: on more times than positions.
-
-    Source: 002 section 11.2.
-    """
-
-    takes = "steps"
-    length: int
-    decoding: bool = False
-    table_init: Initializer = small_normal
-
-    def __post_init__(self):
-        require_sizes(self, "length")
-
-    def init(self, key, x):
-        table = self.table_init(key, (self.length, x.shape[-1]), jnp.result_type(x.dtype, float))
-        return {"table": table}, _start(self.decoding)
-
-    def apply(self, params, state, x, *, key=None, train=False):
-        (table,) = held(self, "params", params, "table")
-        table, state = _rows(self, table, state, x)
-        return x + table, state
-
-
-@dataclass(frozen=True)
-class SinusoidalPositions(Layer):
-    """``y = x +`` :func:`dlfn.ops.sinusoidal_positions`.
-
-    Args:
-        length: the most positions; needed only when decoding.
-        decoding: as for ``LearnedPositions``.
-
-    Source: 002 section 11.1.
-    """
-
-    takes = "steps"
-    length: int | None = None
-    base: float = 10000.0
-    decoding: bool = False
-
-    def __post_init__(self):
-        if self.length is not None:
-            require_sizes(self, "length")
-        if self.decoding and not self.length:
-            raise InputError("SinusoidalPositions: decoding needs length, the most positions")
-
-    def init(self, key, x):
-        return (), _start(self.decoding)
-
-    def apply(self, params, state, x, *, key=None, train=False):
-        if x.ndim < 2:
-            raise InputError(f"{self} needs (..., time, features), got {list(x.shape)}")
-        length = x.shape[-2] if self.length is None else self.length
-        table = ops.sinusoidal_positions(length, x.shape[-1], base=self.base, dtype=x.dtype)
-        table, state = _rows(self, table, state, x)
-        return x + table, state
-
-
-def _start(decoding: bool) -> Any:
-    return {"length": jnp.zeros((), jnp.int32)} if decoding else ()
-
-
-def _rows(layer: Any, table: Any, state: Any, x: Any) -> tuple[Any, Any]:
-    """The rows of the table for the times of x, and the state after them."""
-    if x.ndim < 2:
-        raise InputError(f"{layer} needs (..., time, features), got {list(x.shape)}")
-    times, length = x.shape[-2], table.shape[0]
-    if times > length:
-        raise InputError(f"{layer} has {length} positions, and {times} are asked of it")
-    (start,) = held(layer, "state", state, "length") if layer.decoding else (0,)
-    if not isinstance(start, Tracer) and int(start) + times > length:
-        raise InputError(f"{layer} has {length} positions, and {int(start) + times} are asked of it")
-    if not layer.decoding:
-        return table[:times], state
-    rows = lax.dynamic_slice_in_dim(table, start, times)
-    return jnp.where(start + times <= length, rows, jnp.nan), {"length": start + times}
+def _without_padding(x: Any, context: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """Arrays with 0 for padding, since weights of 0 do not hide a nan, and a mask that leaves out the context's."""
+    seen = None
+    arrays = []
+    for part in (x,) if context is x else (x, context):
+        values, seen = values_of(part), None
+        if isinstance(part, Sequence) and part.lengths is not None:
+            check_lengths("MultiHeadAttention", part.lengths, values)
+            seen = jnp.arange(values.shape[-2]) < part.lengths[..., None]
+            values = jnp.where(seen[..., None], values, 0)
+        arrays.append(values)
+    if seen is not None:
+        seen = seen[..., None, None, :]
+        mask = seen if mask is None else mask & seen
+    return arrays[0], arrays[-1], mask

@@ -45,6 +45,7 @@ class Linear(Layer):
     precision: Any = None
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "features")
 
     def init(self, key, x):

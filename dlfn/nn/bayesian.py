@@ -72,6 +72,7 @@ class BayesianLinear(Layer):
     precision: Any = None
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "features")
         for name in ("prior_std", "std_init"):
             value = getattr(self, name)

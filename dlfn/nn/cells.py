@@ -107,6 +107,7 @@ class _GatedCell(Cell):
     elementwise: ClassVar[int]
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "features")
         if not 0 < self.recurrent_keep_prob <= 1:
             raise InputError(

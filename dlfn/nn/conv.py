@@ -40,6 +40,7 @@ class _Convolution(Layer):
     def _op(self, x: Any, kernel: Any, bias: Any) -> Any: ...
 
     def __post_init__(self):
+        super().__post_init__()
         if not isinstance(self.window, tuple):
             raise InputError(
                 f"{type(self).__name__}: window is {self.window!r}, and must be a tuple with a size for each axis; "

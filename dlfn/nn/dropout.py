@@ -22,6 +22,7 @@ class Dropout(Layer):
     keep_prob: float
 
     def __post_init__(self):
+        super().__post_init__()
         _check_keep_prob(self)
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -46,6 +47,7 @@ class SpatialDropout(Layer):
     keep_prob: float
 
     def __post_init__(self):
+        super().__post_init__()
         _check_keep_prob(self)
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -76,6 +78,7 @@ class DropConnect(Layer):
     keep_prob: float
 
     def __post_init__(self):
+        super().__post_init__()
         _check_keep_prob(self)
 
     def children(self):

@@ -52,6 +52,7 @@ class Embedding(Layer):
     dtype: Any = None
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "vocabulary", "features")
 
     def init(self, key, x):

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.activations import short_for
 from dlfn.nn.checks import held, require_keywords
 from dlfn.nn.layer import Layer
 
@@ -59,7 +59,7 @@ class Gated(Layer):
     the gate, as in ``torch.nn.GLU``. The output has half as many features.
 
     ``GLU``, ``GEGLU`` and ``SwiGLU`` are short for it. After a ``Linear(2 * features)`` they are the gated layers of
-    transformers.
+    transformers: ``Serial(Linear(2 * 4 * d), SwiGLU(), Linear(d))`` is a gated feed-forward block.
 
     Raises:
         InputError: on an odd number of features.
@@ -76,6 +76,8 @@ class Gated(Layer):
     static: tuple[tuple[str, Any], ...]
 
     def __init__(self, function: Callable[..., Any], **static: Any):
+        if not callable(function):
+            raise InputError(f"Gated: function is {function!r}, and must be one of a value and a gate, as ops.swiglu")
         require_keywords(function, static)
         object.__setattr__(self, "function", function)
         object.__setattr__(self, "static", tuple(sorted(static.items())))
@@ -97,6 +99,6 @@ class Gated(Layer):
         return 2 * y.size
 
 
-GLU = partial(Gated, ops.glu)
-GEGLU = partial(Gated, ops.geglu)
-SwiGLU = partial(Gated, ops.swiglu)
+GLU = short_for(Gated, ops.glu, "GLU")
+GEGLU = short_for(Gated, ops.geglu, "GEGLU")
+SwiGLU = short_for(Gated, ops.swiglu, "SwiGLU")

@@ -46,6 +46,13 @@ class Layer(abc.ABC):
 
     takes: ClassVar[str] = "anything"
 
+    def __post_init__(self):
+        # A number that is meant for another setting, as in Linear(8, 4), would do for a flag.
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if field.type in (bool, "bool") and not isinstance(value, bool):
+                raise InputError(f"{type(self).__name__}: {field.name} is {value!r}, and must be True or False")
+
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         if cls.takes != "anything":

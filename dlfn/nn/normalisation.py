@@ -19,8 +19,17 @@ class _Norm(Layer):
     """Parameters ``scale`` (ones) and ``bias`` (zeros), each where the layer has it, of the shape of the features."""
 
     takes = "array"
+    eps: float
     scale: bool = True
     bias: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if isinstance(self.eps, bool) or not isinstance(self.eps, int | float) or not 0 <= self.eps < 1:
+            raise InputError(
+                f"{type(self).__name__}: eps is {self.eps!r}, and must be a small number, 0 or more; the number of "
+                "features is that of what the layer gets"
+            )
 
     def _features(self, x: Any) -> tuple[int, ...]:
         if x.ndim == 0:
@@ -79,6 +88,7 @@ class LayerNorm(_Norm):
     bias: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "axes")
 
     @property
@@ -153,6 +163,7 @@ class GroupNorm(_Norm):
     bias: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "groups")
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -204,6 +215,7 @@ class BatchNorm(_Norm):
     bias: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 <= self.momentum <= 1:
             raise InputError(f"BatchNorm: momentum is the weight of the batch, in [0, 1], got {self.momentum}")
 

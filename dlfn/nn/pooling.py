@@ -33,6 +33,7 @@ class MaxPool(Layer):
     dilation: Sizes = 1
 
     def __post_init__(self):
+        super().__post_init__()
         _check_windows(self, self.dilation)
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -55,6 +56,7 @@ class AvgPool(Layer):
     count_padding: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         _check_windows(self)
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -76,6 +78,7 @@ class GlobalAvgPool(Layer):
     spatial: int = 2
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "spatial")
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -98,6 +101,7 @@ class GlobalMaxPool(Layer):
     spatial: int = 2
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "spatial")
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -116,6 +120,7 @@ class AdaptiveAvgPool(Layer):
     output_size: Sizes
 
     def __post_init__(self):
+        super().__post_init__()
         per_axis(type(self).__name__, "output_size", self.output_size, _rank(self.output_size))
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -134,6 +139,7 @@ class AdaptiveMaxPool(Layer):
     output_size: Sizes
 
     def __post_init__(self):
+        super().__post_init__()
         per_axis(type(self).__name__, "output_size", self.output_size, _rank(self.output_size))
 
     def apply(self, params, state, x, *, key=None, train=False):

@@ -26,6 +26,7 @@ class _OverTime(Layer):
     output: str
 
     def __post_init__(self):
+        super().__post_init__()
         if self.output not in ("sequence", "last", "both"):
             raise InputError(
                 f"{type(self).__name__}: output is {self.output!r}, and must be 'sequence', 'last' or 'both'"
@@ -125,11 +126,11 @@ def GRU(features: int, *, reverse: bool = False, output: str = "sequence", **set
 
 @dataclass(frozen=True)
 class Bidirectional(_OverTime):
-    """A layer over time and the same in reverse, their outputs side by side.
+    """A layer over time and one in reverse, their outputs side by side.
 
     Args:
         forward: such as ``LSTM(64)``.
-        backward: None for ``forward`` in reverse, with parameters of its own.
+        backward: such as ``GRU(64, reverse=True)``; None for ``forward`` in reverse, with parameters of its own.
         output: as for :class:`Recurrent`. ``"last"`` joins the last states of the two directions; the final state is
             their pair.
 
@@ -149,11 +150,14 @@ class Bidirectional(_OverTime):
     def __post_init__(self):
         super().__post_init__()
         _require_sequences(self, self.forward)
-        if self.backward is not None:
-            _require_sequences(self, self.backward)
-        else:
+        if self.backward is None:
             require_layer(self, self.forward, Recurrent, "such as LSTM(64), or be given with a backward layer")
-            object.__setattr__(self, "backward", dataclasses.replace(self.forward, reverse=not self.forward.reverse))
+            object.__setattr__(self, "backward", dataclasses.replace(self.forward, reverse=True))
+        _require_sequences(self, self.backward)
+        for name, layer in self.children().items():
+            reverse = name == "backward"
+            if isinstance(layer, Recurrent) and layer.reverse is not reverse:
+                raise InputError(f"Bidirectional: {name} is {layer}, and must be given with reverse={reverse}")
 
     def children(self):
         return {"forward": self.forward, "backward": self.backward}

@@ -52,6 +52,7 @@ class Repeat(Layer):
     checkpoint: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         require_sizes(self, "n")
 
     def children(self):

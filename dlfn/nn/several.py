@@ -31,7 +31,7 @@ class Several(Layer):
         for name, layer in (named or dict(enumerate(layers))).items():
             if not isinstance(layer, Layer):
                 raise InputError(
-                    f"{kind}: layer {name!r} must be a Layer, got {layer!r}; "
+                    f"{kind}: layer {name!r} must be a Layer, got {getattr(layer, '__name__', repr(layer))}; "
                     "call a class, as in Flatten(), and wrap a function, as in Activation(jax.numpy.sin)"
                 )
         object.__setattr__(self, "layers", layers or tuple(named.values()))

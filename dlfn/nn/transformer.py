@@ -31,6 +31,7 @@ class FeedForward(Layer):
     bias: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         if not 0 < self.ratio < math.inf:
             raise InputError(f"FeedForward: ratio is {self.ratio!r}, and must be a positive number")
         Activation(self.activation)  # refuses an unknown name

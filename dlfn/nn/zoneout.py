@@ -32,6 +32,7 @@ class Zoneout(Cell):
     rate: float | tuple[float, ...] = 0.1
 
     def __post_init__(self):
+        super().__post_init__()
         require_layer(self, self.cell, Cell, "a cell, such as LSTMCell(64)")
         rates = self.rate if isinstance(self.rate, tuple) else (self.rate,)
         if not all(0 <= rate < 1 for rate in rates):

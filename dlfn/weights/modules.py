@@ -20,7 +20,8 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None) -> Names:
 
     ``Serial`` by position is ``torch.nn.Sequential``, where activations count too; by name it is a module with
     submodules of these names. The blocks of ``Repeat`` are numbered, as in ``torch.nn.ModuleList``. What ``Residual``
-    surrounds has no name of its own.
+    surrounds has no name of its own. Parameters that no module of PyTorch has, as those of ``WeightNorm`` or of a layer
+    of your own, are not in the map: add them, as in ``{**torch_names(model), "0.scale": "0/scale"}``.
 
     A ``Flatten`` of images puts their entries in another order than PyTorch's, whose channels come first. The weights
     of the ``Linear`` behind it follow suit by :class:`Flattened`, for which the sizes of the image must be known.

@@ -1,0 +1,51 @@
+"""What a comparison of gradients says beside its table: rules that it did not try, and what the cause may be."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dlfn.check.measures import NUMERIC
+from dlfn.check.precision import leaves_float64
+from dlfn.core import jaxprs
+
+__all__ = ["advice", "kept_rules"]
+
+
+def kept_rules(loss: Callable[..., Any], point: Sequence[jax.Array]) -> Iterator[str]:
+    """A note on the rules of ``jax.custom_jvp`` that are not JAX's own, if there are any."""
+    names = dict.fromkeys(_rules(jax.make_jaxpr(loss)(point)))
+    if names:
+        yield f"taken as they are: the custom_jvp rules of {', '.join(names)}; custom_jvp=True compares them too"
+
+
+def _rules(jaxpr: Any) -> Iterator[str]:
+    for eqn in jaxprs.parts(jaxpr)[0].eqns:
+        if eqn.primitive.name == "custom_jvp_call":
+            # "name at file:line"
+            rule = str(getattr(getattr(eqn.params.get("jvp_jaxpr_fun"), "debug_info", None), "func_src_info", ""))
+            if os.path.dirname(jax.__file__) not in rule:
+                yield eqn.params["call_jaxpr"].jaxpr.debug_info.func_name
+        for sub in jaxprs.subjaxprs(eqn):
+            yield from _rules(sub)
+
+
+def advice(result: Any, value: Any, loss: Callable[..., Any], point: dict[str, jax.Array]) -> Iterator[str]:
+    """What the cause may be that a comparison failed; ``value`` is that by the definitions."""
+    if not math.isfinite(value):
+        bad = [name for name, x in point.items() if not np.isfinite(x).all()]
+        cause = f"{' and '.join(bad)} is not finite" if bad else "look at the definitions, or try another point"
+        yield f"the value by the definitions is {float(value)}, and there is nothing to agree with: {cause}"
+    elif result.dtype == "float64" and (where := leaves_float64(loss, list(point.values()))):
+        yield where
+    elif not result.value_ok:
+        error = "not finite" if result.value_error is None else f"{result.value_error:.1e}"
+        yield f"the VALUE is not that of the definitions, error {error}: look at the forward"
+    elif any(not row.ok and row.worst.startswith(NUMERIC) for row in result.rows):
+        yield (
+            "where only finite differences disagree, a step crossed a kink, a rule that is right by its definition is "
+            "not the slope of the value (stop_gradient, straight-through), or a custom_jvp rule is wrong"
+        )
