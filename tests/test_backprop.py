@@ -289,6 +289,9 @@ def test_compare_covers_what_backprop_cannot():
     assert "no rule for the primitive 'cholesky'" in str(result)
     with pytest.raises(dlfn.InputError, match="no argument is a floating-point array"):
         dlfn.compare(lambda n: n)(3)
+    for dtype in ("flot64", "int32"):
+        with pytest.raises(dlfn.InputError, match=f"dtype is '{dtype}', and must be a floating-point dtype"):
+            dlfn.compare(jnp.sin, dtype=dtype)
 
 
 def test_backprop_refuses_complex_intermediates():

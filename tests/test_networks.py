@@ -65,7 +65,9 @@ BY_KIND = {
         "grouped queries, rope": lambda: nn.MultiHeadAttention(4, kv_heads=2, positions="rope", head_dim=2),
         "ALiBi": lambda: nn.MultiHeadAttention(2, positions="alibi", head_dim=2, bias=False),
         "TransformerBlock": lambda: nn.TransformerBlock(2, head_dim=2, causal=True),
-        "TransformerBlock, post-norm": lambda: nn.TransformerBlock(2, head_dim=2, norm="post", keep_prob=0.8),
+        "TransformerBlock, post-norm": lambda: nn.TransformerBlock(
+            2, head_dim=2, norm="post", keep_prob=0.8, activation="swiglu"
+        ),
         "LearnedPositions": lambda: nn.LearnedPositions(8),
         "SinusoidalPositions": lambda: nn.Serial(nn.Linear(4), nn.SinusoidalPositions()),
         "Conv in time": lambda: nn.Conv(3, (3,), padding="SAME"),

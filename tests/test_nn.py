@@ -201,7 +201,8 @@ def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
     ("mistake", "parts"),
     [
         (lambda: nn.RNN(4, activation="gelu"), ["RNNCell", "'gelu'", "'tanh' or 'relu'"]),
-        (lambda: nn.TransformerBlock(2, activation="gleu"), ["'gleu'", "'gelu'"]),
+        (lambda: nn.TransformerBlock(2, activation="geluu"), ["'geluu'", "'gelu'"]),
+        (lambda: nn.TransformerBlock(2, activation="swigul"), ["did you mean 'swiglu'?"]),
         (lambda: nn.FeedForward(0), ["ratio is 0"]),
         (lambda: nn.GELU(aproximate=True), ["gelu", "'aproximate'", "did you mean 'approximate'?"]),
         (lambda: nn.GEGLU(aproximate=True), ["geglu", "did you mean 'approximate'?"]),
@@ -227,6 +228,20 @@ def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
 )
 def test_settings_are_checked_when_a_layer_is_made(mistake, parts, refused):
     refused(mistake, parts)
+
+
+def test_a_gated_feed_forward_is_its_formula():
+    x = jax.random.normal(jax.random.key(0), (3, 4))
+    layer = nn.FeedForward(1.5, "swiglu")
+    params, state = layer.init(jax.random.key(1), x)
+    up = x @ params["up"]["w"] + params["up"]["b"]
+    expected = up[:, :6] * jax.nn.silu(up[:, 6:]) @ params["down"]["w"] + params["down"]["b"]
+    y, _ = layer.apply(params, state, x)
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    parts = nn.Serial(nn.Linear(12), nn.SwiGLU(), nn.Linear(4))
+    assert layer.flops(x, y) == sum(
+        part.flops(jnp.ones((3, n)), jnp.ones((3, m))) for part, n, m in zip(parts.layers, (4, 12, 6), (12, 6, 4))
+    )
 
 
 EMPTY = {

@@ -54,7 +54,11 @@ def test_files_that_cannot_be_read_or_written_say_why(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(dlfn.InputError, match="no safetensors file or damaged"):
             load_safetensors(path)
-    for arrays, what in (({"w": object()}, "cannot save"), ({"w": np.zeros(2, np.complex128)}, "cannot save")):
+    for arrays, what in (
+        ((np.zeros(2),), "save_params takes"),
+        ({"w": object()}, "cannot save"),
+        ({"w": np.zeros(2, np.complex128)}, "cannot save"),
+    ):
         with pytest.raises(dlfn.InputError, match=what):
             save_safetensors(path, arrays)
     with pytest.raises(dlfn.InputError, match="cannot write"):

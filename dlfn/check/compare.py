@@ -153,6 +153,13 @@ def compare(
     if not (isinstance(coordinates, int) and coordinates >= 0):
         raise InputError(f"compare: coordinates is {coordinates!r}, and must be an int that is 0 or more")
 
+    try:
+        floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise InputError(f"compare: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
+
     @functools.wraps(f)
     def compared(*args: Any, **kwargs: Any) -> Comparison:
         wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8

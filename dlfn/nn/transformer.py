@@ -4,21 +4,28 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from dlfn._suggest import suggestion
 from dlfn.core import InputError
-from dlfn.nn.activations import Activation
+from dlfn.nn.activations import ACTIVATIONS, Activation
 from dlfn.nn.attention import MultiHeadAttention
 from dlfn.nn.basic import Linear
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.dropout import Dropout
+from dlfn.nn.gated import GEGLU, GLU, SwiGLU
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
 
 __all__ = ["FeedForward", "TransformerBlock"]
 
+_GATED = {"glu": GLU, "geglu": GEGLU, "swiglu": SwiGLU}
+
 
 @dataclass(frozen=True)
 class FeedForward(Layer):
     r""":math:`W_2\, \sigma(W_1 x + b_1) + b_2`, with ``ratio`` times as many features inside as go in and come out.
+
+    With a gated activation, ``"glu"``, ``"geglu"`` or ``"swiglu"``, the first map makes as many gates as well: its
+    outputs are values and then gates. For as many parameters as without take 2/3 of the ratio.
 
     Params are ``{"up": {"w", "b"}, "down": {"w", "b"}}``.
 
@@ -34,7 +41,11 @@ class FeedForward(Layer):
         super().__post_init__()
         if not 0 < self.ratio < math.inf:
             raise InputError(f"FeedForward: ratio is {self.ratio!r}, and must be a positive number")
-        Activation(self.activation)  # refuses an unknown name
+        if self.activation not in _GATED and self.activation not in ACTIVATIONS:
+            known = [*ACTIVATIONS, *_GATED]
+            raise InputError(
+                f"FeedForward: unknown activation {self.activation!r}; {suggestion(self.activation, known)}"
+            )
 
     def init(self, key, x):
         return self._layers(x.shape[-1]).init(key, x)
@@ -43,12 +54,13 @@ class FeedForward(Layer):
         return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
 
     def flops(self, x, y):
-        inside = round(self.ratio * x.shape[-1])
-        return (4 * x.shape[-1] + 1) * inside * (x.size // x.shape[-1])
+        inside, maps = round(self.ratio * x.shape[-1]), 3 if self.activation in _GATED else 2
+        return (2 * maps * x.shape[-1] + maps - 1) * inside * (x.size // x.shape[-1])
 
     def _layers(self, features: int) -> Serial:
-        up, down = Linear(round(self.ratio * features), self.bias), Linear(features, self.bias)
-        return Serial(up=up, activation=Activation(self.activation), down=down)
+        inside, gated = round(self.ratio * features), _GATED.get(self.activation)
+        up, down = Linear(inside * (2 if gated else 1), self.bias), Linear(features, self.bias)
+        return Serial(up=up, activation=gated() if gated else Activation(self.activation), down=down)
 
 
 def TransformerBlock(  # a layer made of layers, and named like one
@@ -74,7 +86,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
         heads, attention: as in :class:`MultiHeadAttention`, ``causal`` and ``cache`` among them.
         ratio: the width of the MLP in multiples of the features.
         normalisation: a layer, such as ``RMSNorm()``.
-        activation: of the MLP, by name.
+        activation: of the MLP, by name; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
         bias: whether the linear maps of attention and MLP have one.
         keep_prob: of the dropout before each sum.
 

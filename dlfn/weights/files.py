@@ -29,6 +29,11 @@ def save_safetensors(path: str | Path, arrays: Mapping[str, Any], metadata: Mapp
     Raises:
         InputError: on what is no array, a dtype that the format does not have, and a file that cannot be written.
     """
+    if not isinstance(arrays, Mapping):
+        raise InputError(
+            f"save_safetensors: arrays is of type {type(arrays).__name__}, and must be a dictionary of arrays by name; "
+            "save_params takes the params of a model"
+        )
     try:
         # The format has no strides: an array that is not C-contiguous would be saved in the wrong order, silently.
         content = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, dict(metadata or {}))
