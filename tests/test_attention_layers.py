@@ -126,10 +126,10 @@ def test_alibi_falls_off_with_distance_by_head():
     np.testing.assert_allclose(ops.alibi_slopes(6), [0.25, 0.0625, 2**-6, 2**-8, 0.5, 0.125])
 
 
-def _masked(shape):
+def _masked(shape, dtype=bool):
     x = jnp.ones((2, 5, 4))
     layer = nn.MultiHeadAttention(2)
-    layer.apply(layer.init(KEY, x)[0], (), (x, x, jnp.ones(shape, bool)))
+    layer.apply(layer.init(KEY, x)[0], (), (x, x, jnp.ones(shape, dtype)))
 
 
 def _too_much():
@@ -150,7 +150,9 @@ def _other_batch():
         (lambda: nn.MultiHeadAttention(0), ["heads is 0", "positive integer"]),
         (lambda: nn.MultiHeadAttention(2, causal=True, cache=-2), ["cache is -2"]),
         (lambda: nn.TransformerBlock(2, keep_prob=1.5), ["keep_prob", "1.5"]),
-        (lambda: _masked((2, 5, 5)), ["mask has shape [2, 5, 5]", "mask[..., None, :, :]"]),
+        (lambda: _masked((5, 4)), ["mask is bool[5, 4]", "which is [5, 5]"]),
+        (lambda: _masked((5, 5), float), ["mask is float32[5, 5]", "must be boolean"]),
+        (lambda: _masked((2, 5, 5)), ["mask is bool[2, 5, 5]", "mask[..., None, :, :]"]),
         (lambda: _too_much(), ["holds 4 times", "5 are asked"]),
         (lambda: nn.MultiHeadAttention(2).init(KEY, [jnp.ones((2, 5, 8))]), ["x is a list of 1", "a Sequence"]),
         (lambda: nn.MultiHeadAttention(2).init(KEY, (jnp.ones((2, 5, 8)), None)), ["the context is None"]),

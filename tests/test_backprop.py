@@ -105,6 +105,9 @@ def test_compare_says_which_rules_it_keeps():
     assert "the custom_jvp rules of wrong_jvp; custom_jvp=True" in str(kept)
     assert not dlfn.compare(wrong_jvp, dtype="float32", custom_jvp=True)(x)
     assert dlfn.compare(jax.nn.relu)(x).notes == ()
+    by_parts = jax.custom_jvp(lambda x: x**2)
+    by_parts.defjvps(lambda dx, y, x: 5 * x * dx)
+    assert "custom_jvp" in dlfn.compare(by_parts, dtype="float32")(x).notes[0]
     assert "finite differences" not in str(kept)
 
 

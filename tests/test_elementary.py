@@ -141,6 +141,12 @@ def test_power_bends_as_it_should_where_its_slope_is_a_quotient(base, exponent, 
     np.testing.assert_allclose(bend, expected, rtol=1e-5)
 
 
+def test_power_of_a_base_below_0_bends_in_forward_mode_too():
+    bend = jax.hessian(lambda x: ops.power(x, jnp.float32(3)))
+    assert bend(jnp.float32(-2)) == -12
+    assert jax.grad(jax.grad(ops.power), 1)(jnp.float32(0), jnp.float32(0)) == 0
+
+
 def test_power_has_a_mixed_derivative_where_its_value_overflows():
     mixed = jax.grad(jax.grad(ops.power), 1)(jnp.float32(4.4487e22), jnp.float32(2.58515))
     np.testing.assert_allclose(mixed, 1.0809e38, rtol=1e-3)

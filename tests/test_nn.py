@@ -1,5 +1,6 @@
 """Layers, combinators and what they say about mistakes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 import scipy.stats
 
 import dlfn
-from dlfn import nn
+from dlfn import nn, ops
 from dlfn.nn import initializers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -218,7 +219,7 @@ def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
         (lambda: nn.Bidirectional(nn.LSTM(3, reverse=True)), ["Bidirectional: forward", "reverse=False"]),
         (lambda: nn.Linear(8, 4), ["Linear: bias is 4", "True or False"]),  # pyright: ignore
         (lambda: nn.Repeat(nn.Tanh(), 2, checkpoint="none"), ["Repeat: checkpoint is 'none'"]),  # pyright: ignore
-        (lambda: nn.RMSNorm(64), ["RMSNorm: eps is 64", "the number of features"]),
+        (lambda: nn.RMSNorm(64), ["RMSNorm: eps is 64", "how many features"]),
         (lambda: nn.GroupNorm(2, -1.0), ["GroupNorm: eps is -1.0"]),
         (lambda: nn.Gated("silu"), ["Gated: function is 'silu'", "ops.swiglu"]),  # pyright: ignore
         (lambda: nn.Serial(nn.ReLU), ["layer 0", "got ReLU", "call a class"]),  # pyright: ignore
@@ -242,6 +243,27 @@ def test_a_gated_feed_forward_is_its_formula():
     assert layer.flops(x, y) == sum(
         part.flops(jnp.ones((3, n)), jnp.ones((3, m))) for part, n, m in zip(parts.layers, (4, 12, 6), (12, 6, 4))
     )
+
+
+def test_checks_of_settings_let_pass_what_may():
+    """Numbers and flags of NumPy, functions as activations, and dataclasses of users that set fields late."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Late(nn.LayerNorm):
+        derived: bool = dataclasses.field(init=False)
+        optional: bool = None  # pyright: ignore[reportAssignmentType]
+
+        def __post_init__(self):
+            super().__post_init__()
+            object.__setattr__(self, "derived", True)
+
+    assert Late(eps=float(np.float32(1e-3))).derived
+    x = jnp.arange(6.0).reshape(2, 3)
+    y, _ = nn.LayerNorm(eps=np.float32(1e-5), scale=np.False_, bias=False).apply((), (), x)  # pyright: ignore
+    np.testing.assert_allclose(y, nn.LayerNorm(scale=False, bias=False).apply((), (), x)[0], rtol=1e-6)
+    named, given = (nn.FeedForward(2, activation) for activation in ("relu", ops.relu))
+    params, state = named.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(named.apply(params, state, x)[0], given.apply(params, state, x)[0])
 
 
 EMPTY = {

@@ -25,12 +25,16 @@ def kept_rules(loss: Callable[..., Any], point: Sequence[jax.Array]) -> Iterator
 def _rules(jaxpr: Any) -> Iterator[str]:
     for eqn in jaxprs.parts(jaxpr)[0].eqns:
         if eqn.primitive.name == "custom_jvp_call":
-            # "name at file:line"
-            rule = str(getattr(getattr(eqn.params.get("jvp_jaxpr_fun"), "debug_info", None), "func_src_info", ""))
-            if os.path.dirname(jax.__file__) not in rule:
-                yield eqn.params["call_jaxpr"].jaxpr.debug_info.func_name
+            function = eqn.params["call_jaxpr"].jaxpr
+            if not all(map(_is_of_jax, (function, eqn.params["jvp_jaxpr_fun"]))):
+                yield function.debug_info.func_name
         for sub in jaxprs.subjaxprs(eqn):
             yield from _rules(sub)
+
+
+def _is_of_jax(traced: Any) -> bool:
+    # "name at file:line"
+    return os.path.dirname(jax.__file__) + os.sep in str(traced.debug_info.func_src_info)
 
 
 def advice(result: Any, value: Any, loss: Callable[..., Any], point: dict[str, jax.Array]) -> Iterator[str]:

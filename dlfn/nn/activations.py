@@ -104,6 +104,7 @@ def short_for(layer: Callable[..., Layer], op: Callable[..., Any], name: str) ->
         return layer(op, **static)
 
     make.__name__ = make.__qualname__ = name
+    make.__module__ = layer.__module__
     settings = [p.name for p in inspect.signature(op).parameters.values() if p.kind is p.KEYWORD_ONLY]
     given = f"; settings: {', '.join(settings)}" if settings else ""
     make.__doc__ = f"``{layer.__name__}(ops.{op.__name__})``: the layer of :func:`dlfn.ops.{op.__name__}`{given}."

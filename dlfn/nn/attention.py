@@ -174,11 +174,17 @@ class MultiHeadAttention(Layer):
         for name, part in (("x", x), ("the context", context)):
             if not hasattr(values_of(part), "shape"):
                 raise InputError(f"{self}: {name} is {brief(part)}, and must be an array or a Sequence")
-        rank = values_of(x).ndim
-        if mask is not None and mask.ndim not in (2, rank + 1):
+        rank, sizes = values_of(x).ndim, (*values_of(x).shape[-2:-1], *values_of(context).shape[-2:-1])
+        if mask is not None and not (
+            hasattr(mask, "shape")
+            and mask.dtype == bool
+            and mask.ndim in (2, rank + 1)
+            and all(size in (1, whole) for size, whole in zip(mask.shape[-2:], sizes))
+        ):
             raise InputError(
-                f"{self}: the mask has shape {list(mask.shape)}, and must be (time, keys) or (..., heads, time, keys) "
-                f"with {rank + 1} axes, as x has {rank}; pass mask[..., None, :, :] for all heads"
+                f"{self}: the mask is {brief(mask)}, and must be boolean, (time, keys), which is {list(sizes)}, or "
+                f"(..., heads, time, keys) with {rank + 1} axes, as x has {rank}; pass mask[..., None, :, :] for all "
+                "heads"
             )
         return x, context, mask
 

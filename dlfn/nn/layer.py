@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import jax
+import numpy as np
 
 from dlfn.core import InputError
 from dlfn.nn.sequence import Sequence, values_of
@@ -46,12 +47,13 @@ class Layer(abc.ABC):
 
     takes: ClassVar[str] = "anything"
 
-    def __post_init__(self):
+    def __post_init__(self, *_: Any):
         # A number that is meant for another setting, as in Linear(8, 4), would do for a flag.
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
-            value = getattr(self, field.name)
-            if field.type in (bool, "bool") and not isinstance(value, bool):
-                raise InputError(f"{type(self).__name__}: {field.name} is {value!r}, and must be True or False")
+            if field.type in (bool, "bool"):
+                value = getattr(self, field.name, field.default)
+                if value is not field.default and not isinstance(value, bool | np.bool_):
+                    raise InputError(f"{type(self).__name__}: {field.name} is {value!r}, and must be True or False")
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import jax
@@ -25,10 +26,10 @@ class _Norm(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.eps, bool) or not isinstance(self.eps, int | float) or not 0 <= self.eps < 1:
+        if isinstance(self.eps, bool) or not isinstance(self.eps, Real) or not 0 <= self.eps <= 1:
             raise InputError(
-                f"{type(self).__name__}: eps is {self.eps!r}, and must be a small number, 0 or more; the number of "
-                "features is that of what the layer gets"
+                f"{type(self).__name__}: eps is {self.eps!r}, and must be a number from 0 to 1, such as 1e-5; how "
+                "many features there are the layer sees by itself"
             )
 
     def _features(self, x: Any) -> tuple[int, ...]:

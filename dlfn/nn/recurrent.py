@@ -155,9 +155,9 @@ class Bidirectional(_OverTime):
             object.__setattr__(self, "backward", dataclasses.replace(self.forward, reverse=True))
         _require_sequences(self, self.backward)
         for name, layer in self.children().items():
-            reverse = name == "backward"
-            if isinstance(layer, Recurrent) and layer.reverse is not reverse:
-                raise InputError(f"Bidirectional: {name} is {layer}, and must be given with reverse={reverse}")
+            reverse, parts = name == "backward", layer.layers if isinstance(layer, Stacked) else (layer,)
+            if any(isinstance(part, Recurrent) and part.reverse is not reverse for part in parts):
+                raise InputError(f"Bidirectional: {name} is {title(layer)}, and must be given with reverse={reverse}")
 
     def children(self):
         return {"forward": self.forward, "backward": self.backward}

@@ -1,6 +1,7 @@
 """The transformer block, made of layers."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,18 +35,16 @@ class FeedForward(Layer):
 
     takes = "steps"
     ratio: float = 4
-    activation: str = "gelu"
+    activation: str | Callable[..., Any] = "gelu"
     bias: bool = True
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 < self.ratio < math.inf:
             raise InputError(f"FeedForward: ratio is {self.ratio!r}, and must be a positive number")
-        if self.activation not in _GATED and self.activation not in ACTIVATIONS:
-            known = [*ACTIVATIONS, *_GATED]
-            raise InputError(
-                f"FeedForward: unknown activation {self.activation!r}; {suggestion(self.activation, known)}"
-            )
+        if isinstance(self.activation, str) and self.activation not in {**ACTIVATIONS, **_GATED}:
+            found = suggestion(self.activation, [*ACTIVATIONS, *_GATED])
+            raise InputError(f"FeedForward: unknown activation {self.activation!r}; {found}")
 
     def init(self, key, x):
         return self._layers(x.shape[-1]).init(key, x)
@@ -54,13 +53,16 @@ class FeedForward(Layer):
         return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
 
     def flops(self, x, y):
-        inside, maps = round(self.ratio * x.shape[-1]), 3 if self.activation in _GATED else 2
+        inside, maps = round(self.ratio * x.shape[-1]), 3 if self._gate() else 2
         return (2 * maps * x.shape[-1] + maps - 1) * inside * (x.size // x.shape[-1])
 
     def _layers(self, features: int) -> Serial:
-        inside, gated = round(self.ratio * features), _GATED.get(self.activation)
-        up, down = Linear(inside * (2 if gated else 1), self.bias), Linear(features, self.bias)
-        return Serial(up=up, activation=gated() if gated else Activation(self.activation), down=down)
+        inside, gate = round(self.ratio * features), self._gate()
+        up, down = Linear(inside * (2 if gate else 1), self.bias), Linear(features, self.bias)
+        return Serial(up=up, activation=gate() if gate else Activation(self.activation), down=down)
+
+    def _gate(self) -> Any:
+        return _GATED.get(self.activation) if isinstance(self.activation, str) else None
 
 
 def TransformerBlock(  # a layer made of layers, and named like one
@@ -69,7 +71,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     ratio: float = 4,
     norm: str = "pre",
     normalisation: Layer = LayerNorm(),  # noqa: B008  a frozen dataclass
-    activation: str = "gelu",
+    activation: str | Callable[..., Any] = "gelu",
     bias: bool = True,
     keep_prob: float = 1.0,
     **attention: Any,
@@ -86,7 +88,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
         heads, attention: as in :class:`MultiHeadAttention`, ``causal`` and ``cache`` among them.
         ratio: the width of the MLP in multiples of the features.
         normalisation: a layer, such as ``RMSNorm()``.
-        activation: of the MLP, by name; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
+        activation: of the MLP, a name or a function; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
         bias: whether the linear maps of attention and MLP have one.
         keep_prob: of the dropout before each sum.
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -84,7 +85,7 @@ def affine(x: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax
 
 
 def check_eps(op: str, eps: Any) -> None:
-    if not isinstance(eps, (int, float)) or not eps >= 0:
+    if not isinstance(eps, Real) or not float(eps) >= 0:
         raise InputError(f"{op}: eps is {eps!r}, and must be a number >= 0, such as 1e-5")
 
 

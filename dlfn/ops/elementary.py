@@ -3,12 +3,14 @@ r"""Elementary functions of one or two arrays, with gradients that are finite at
 Arguments broadcast against each other. Half types are computed in float32.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from dlfn.core import Op
 from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
@@ -204,15 +206,27 @@ def _power_below(base, exponent):
 
 @jax.custom_jvp
 def _power_below_of(base, exponent, y):
-    """The same, as y / x where n - 1 is rounded, below 1/2 and above 2/eps, unless y has left the range."""
-    rounded = ((exponent < 0.5) | (exponent > 2 / jnp.finfo(base.dtype).eps)) & (y != 0) & jnp.isfinite(y)
+    """The same, as y / x where n - 1 is rounded, below 1/2 and above 2/eps, unless n is 0 or y has left the range."""
+    rounded = (exponent < 0.5) | (exponent > 2 / jnp.finfo(base.dtype).eps)
+    rounded = rounded & (exponent != 0) & (y != 0) & jnp.isfinite(y)
     return jnp.where(rounded, y / base, _power_below(base, exponent))
 
 
-@_power_below_of.defjvp
+@functools.partial(_power_below_of.defjvp, symbolic_zeros=True)
 def _power_below_of_jvp(primals, tangents):
-    # Not that of the quotient: there is 1 / x² in it.
-    return _power_below_of(*primals), jax.jvp(_power_below, primals[:2], tangents[:2])[1]
+    # Not that of the quotient: there is 1 / x² in it. What does not move has no part, as log x of a base below 0.
+    moving = [i for i in (0, 1) if not isinstance(tangents[i], SymbolicZero)]
+
+    def below(*moved):
+        both = list(primals[:2])
+        for i, value in zip(moving, moved, strict=True):
+            both[i] = value
+        return _power_below(*both)
+
+    value = _power_below_of(*primals)
+    if not moving:
+        return value, jnp.zeros_like(value)
+    return value, jax.jvp(below, [primals[i] for i in moving], [tangents[i] for i in moving])[1]
 
 
 def _power_slopes(base, exponent, y):
