@@ -204,6 +204,7 @@ def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
         (lambda: nn.RNN(4, activation="gelu"), ["RNNCell", "'gelu'", "'tanh' or 'relu'"]),
         (lambda: nn.TransformerBlock(2, activation="geluu"), ["'geluu'", "'gelu'"]),
         (lambda: nn.TransformerBlock(2, activation="swigul"), ["did you mean 'swiglu'?"]),
+        (lambda: nn.FeedForward(4, ["relu"]), ["function is ['relu']"]),  # pyright: ignore
         (lambda: nn.FeedForward(0), ["ratio is 0"]),
         (lambda: nn.GELU(aproximate=True), ["gelu", "'aproximate'", "did you mean 'approximate'?"]),
         (lambda: nn.GEGLU(aproximate=True), ["geglu", "did you mean 'approximate'?"]),

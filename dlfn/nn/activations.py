@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from dlfn import ops
 from dlfn._suggest import suggestion
@@ -63,7 +63,28 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
 
 
 @dataclass(frozen=True, init=False)
-class Activation(Layer):
+class Applied(Layer):
+    """What applies a function with settings, and is printed as that."""
+
+    example: ClassVar[str] = "ops.relu"
+    function: Callable[..., Any]
+    static: tuple[tuple[str, Any], ...]
+
+    def __init__(self, function: Callable[..., Any], **static: Any):
+        if not callable(function):
+            raise InputError(
+                f"{type(self).__name__}: function is {function!r}, and must be a function, such as {self.example}"
+            )
+        require_keywords(function, static)
+        object.__setattr__(self, "function", function)
+        object.__setattr__(self, "static", tuple(sorted(static.items())))
+
+    def __str__(self) -> str:
+        return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.static)})"
+
+
+@dataclass(frozen=True, init=False)
+class Activation(Applied):
     """``y = function(x, **static)``, for a function or the name of one in :data:`ACTIVATIONS`.
 
     ``Sigmoid``, ``ReLU``, ``LeakyReLU``, ``GELU`` and the others of this module are short for it.
@@ -75,26 +96,18 @@ class Activation(Layer):
     dlfn.core.errors.InputError: unknown activation 'gleu'; did you mean 'gelu'?
     """
 
-    function: Callable[..., Any]
-    static: tuple[tuple[str, Any], ...]
-
     def __init__(self, function: str | Callable[..., Any], **static: Any):
         if isinstance(function, str):
             if function not in ACTIVATIONS:
                 raise InputError(f"unknown activation {function!r}; {suggestion(function, ACTIVATIONS)}")
             function = ACTIVATIONS[function]
-        require_keywords(function, static)
-        object.__setattr__(self, "function", function)
-        object.__setattr__(self, "static", tuple(sorted(static.items())))
+        super().__init__(function, **static)
 
     def apply(self, params, state, x, *, key=None, train=False):
         static = dict(self.static)
         if isinstance(x, Sequence) and static.get("axis", -1) != -1:
             raise InputError(f"{self} acts across steps, and got a Sequence, whose padding it would take for steps")
         return on_values(partial(self.function, **static), x), state
-
-    def __str__(self) -> str:
-        return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.static)})"
 
 
 def short_for(layer: Callable[..., Layer], op: Callable[..., Any], name: str) -> Callable[..., Any]:

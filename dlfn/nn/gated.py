@@ -1,15 +1,13 @@
 """Activations with something learned, or with a gate."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.nn.activations import short_for
-from dlfn.nn.checks import held, require_keywords
+from dlfn.nn.activations import Applied, short_for
+from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer
 
 __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
@@ -54,7 +52,7 @@ class PReLU(Layer):
 
 
 @dataclass(frozen=True, init=False)
-class Gated(Layer):
+class Gated(Applied):
     """``y = function(value, gate, **static)``, the two halves of the last axis of x: the first is the value, the second
     the gate, as in ``torch.nn.GLU``. The output has half as many features.
 
@@ -72,15 +70,7 @@ class Gated(Layer):
     """
 
     takes = "steps"
-    function: Callable[..., Any]
-    static: tuple[tuple[str, Any], ...]
-
-    def __init__(self, function: Callable[..., Any], **static: Any):
-        if not callable(function):
-            raise InputError(f"Gated: function is {function!r}, and must be one of a value and a gate, as ops.swiglu")
-        require_keywords(function, static)
-        object.__setattr__(self, "function", function)
-        object.__setattr__(self, "static", tuple(sorted(static.items())))
+    example = "ops.swiglu"
 
     def apply(self, params, state, x, *, key=None, train=False):
         if x.ndim == 0 or x.shape[-1] % 2:
@@ -90,9 +80,6 @@ class Gated(Layer):
             )
         value, gate = jnp.split(x, 2, axis=-1)
         return self.function(value, gate, **dict(self.static)), state
-
-    def __str__(self) -> str:
-        return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.static)})"
 
     def flops(self, x, y):
         """For each output the activation of the gate, and a multiplication."""

@@ -45,6 +45,8 @@ class FeedForward(Layer):
         if isinstance(self.activation, str) and self.activation not in {**ACTIVATIONS, **_GATED}:
             found = suggestion(self.activation, [*ACTIVATIONS, *_GATED])
             raise InputError(f"FeedForward: unknown activation {self.activation!r}; {found}")
+        if not isinstance(self.activation, str):
+            Activation(self.activation)  # refuses what is no function
 
     def init(self, key, x):
         return self._layers(x.shape[-1]).init(key, x)

@@ -90,7 +90,7 @@ def _gelu_tail(g, *, approximate):
 def _gelu(g, tail, *, approximate):
     if not approximate:
         return kernels.gelu_erf_value(g)
-    return kernels.gated_by(g, magnitude(g, by_dtype(g, 11.0, 22.0)), tail)
+    return kernels.gated_by(g, kernels.gelu_tanh_size(g), tail)
 
 
 def _gelu_slope(g, tail, *, approximate):
@@ -98,7 +98,7 @@ def _gelu_slope(g, tail, *, approximate):
         return kernels.gelu_erf_slope(g)
     # As in _silu_slope, with t * du/dt for t.
     a, b = kernels.GELU_TANH
-    t, q = magnitude(g, by_dtype(g, 11.0, 22.0)), tail * (1.0 / scale(g))
+    t, q = kernels.gelu_tanh_size(g), tail * (1.0 / scale(g))
     growth = t * (a + (3.0 * b) * (t * t))
     return kernels.mirrored(g, tail * ((1.0 - growth) + growth * q))
 
