@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import statistics
+import time
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +136,24 @@ def test_program_does_not_grow_with_the_number_of_blocks(checkpoint):
         return len(jax.jit(jax.grad(loss)).lower(params, state).as_text().splitlines())
 
     assert lines(4) == lines(64)
+
+
+@pytest.mark.exhaustive  # times depend on what else the machine does
+def test_64_blocks_compile_in_the_time_of_4():
+    jax.config.update("jax_disable_most_optimizations", False)  # as users compile; the fixture restores it
+    x = jax.ShapeDtypeStruct((8, 256, 256), jnp.float32)
+
+    def seconds(n):
+        model = nn.Repeat(nn.TransformerBlock(8), n)
+        params, state = jax.eval_shape(model.init, KEY, x)
+        loss = lambda params, x: jnp.sum(model.apply(params, state, x)[0] ** 2)  # noqa: E731
+        lowered = jax.jit(jax.grad(loss)).lower(params, x)
+        start = time.perf_counter()
+        lowered.compile()
+        return time.perf_counter() - start
+
+    seconds(2)
+    assert statistics.median(seconds(64) / seconds(4) for _ in range(5)) < 1.5
 
 
 def test_blocks_save_their_activations_and_no_copy_of_the_weights():
