@@ -99,6 +99,7 @@ def sequence_backward(cell, residuals, dy, *, reverse, precision):
     rows, (xs, ws, dhs, d_last) = _Rows(x), _computing((x, weights, dy[0], dy[1:]), dtype)
     valid = _valid(x, lengths, rows)
     xs, dhs, d_last = rows.time_major(xs), rows.time_major(dhs), tuple(map(rows.flat, d_last))
+    xs, dhs = _without_padding(xs, valid), _without_padding(dhs, valid)
     start = tuple(
         jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d))
         for s, d in zip(state, d_last, strict=True)
@@ -115,7 +116,7 @@ def sequence_backward(cell, residuals, dy, *, reverse, precision):
         return d_before, delta
 
     d_start, delta = lax.scan(loop, d_last, (before, after, saved, dhs, valid), reverse=not reverse)
-    d_x, *rest = _products(cell, _without_padding(xs, valid), before[0], saved, delta, w_x, weights, b_kind, precision)
+    d_x, *rest = _products(cell, xs, before[0], saved, delta, w_x, weights, b_kind, precision)
     d_state = [None if s is None else like(rows.unflat(d), jax.typeof(s)) for s, d in zip(state, d_start, strict=True)]
     return like(rows.batch_first(d_x), jax.typeof(x)), d_state, *rest
 
