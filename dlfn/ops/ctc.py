@@ -56,7 +56,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
     Args:
         logits: (..., T, K).
         logit_lengths: (...), integers: the number of frames that count.
-        labels: (..., L), class ids other than the blank, integers; what is past the length does not matter.
+        labels: (..., L), class ids other than the blank, integers. Neither labels nor frames past their lengths matter,
+            whatever they hold.
         label_lengths: (...), integers: the number of labels that count.
         blank: the class of no label.
         reduction: "mean" over the sequences (each not divided by its length), "sum" or "none".
@@ -123,11 +124,14 @@ def _check(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
 def _wrong(logits, logit_lengths, labels, label_lengths, blank):
     """Which sequences have labels or lengths out of range."""
     frames, classes = logits.shape[-2:]
-    slots = labels.shape[-1]
-    counts = jnp.arange(slots, dtype=label_lengths.dtype) < label_lengths[..., None]
-    wrong = jnp.any(counts & ((labels < 0) | (labels >= classes) | (labels == blank)), axis=-1)
+    wrong = jnp.any(_within(label_lengths, labels) & ((labels < 0) | (labels >= classes) | (labels == blank)), axis=-1)
     wrong |= (logit_lengths < 0) | (logit_lengths > frames)
-    return wrong | (label_lengths < 0) | (label_lengths > slots)
+    return wrong | (label_lengths < 0) | (label_lengths > labels.shape[-1])
+
+
+def _within(label_lengths, labels):
+    """Which labels count."""
+    return jnp.arange(labels.shape[-1], dtype=label_lengths.dtype) < label_lengths[..., None]
 
 
 class _Frame(NamedTuple):
@@ -198,15 +202,19 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
         sharded_along(a, z, z.ndim - 2) for a in (logit_lengths, labels, label_lengths)
     )
     wrong = _wrong(z, logit_lengths, labels, label_lengths, blank)
+    # Those past the length take part in the recursions, and so in what is rounded: they must be the same whatever they are.
+    labels = jnp.where(_within(label_lengths, labels), labels, blank)
     labels = jnp.clip(labels, 0, z.shape[-1] - 1).astype(jnp.int32)
     classes = jnp.concatenate([labels, jnp.full_like(label_lengths, blank, dtype=jnp.int32)[..., None]], axis=-1)
 
-    m = cut(peak(z, -1))[..., None]
+    counts = (jnp.arange(z.shape[-2], dtype=logit_lengths.dtype) < logit_lengths[..., None])[..., None]
+    # The largest of the frames as they are: XLA on CPU would write those that count before it takes a maximum over them.
+    m = jnp.where(counts, cut(peak(z, -1))[..., None], jnp.zeros_like(z[..., :1]))
+    z = jnp.where(counts, jnp.minimum(z, jnp.finfo(z.dtype).max), jnp.zeros_like(z))
     e = jnp.exp(z - m)
     s = jnp.sum(e, axis=-1, keepdims=True)
     s = jnp.where(s == 0, jnp.ones_like(s), s)
     log_p = _in_order(_gather(z, classes) - m - jnp.log(s), _NEVER)[1]
-    counts = (jnp.arange(z.shape[-2], dtype=logit_lengths.dtype) < logit_lengths[..., None])[..., None]
     frames = _Frame(*(jnp.moveaxis(a, -2, 0) for a in (log_p[..., -1:], log_p[..., :-1], counts)))
 
     jumps = jnp.concatenate([jnp.zeros_like(labels[..., :1], dtype=bool), labels[..., 1:] != labels[..., :-1]], axis=-1)
