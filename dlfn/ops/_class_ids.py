@@ -110,8 +110,8 @@ def counting_losses(z, index, valid, wrong, label_smoothing):
 
 
 def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others, top=None):
-    """The loss of every row, and what :func:`logits_gradient` needs to know of it. ``top`` is the largest logit, if that
-    is known."""
+    """The loss of every row, and what :func:`logits_gradient` needs to know of it. ``top`` is the largest logit where
+    that is known."""
     top = peak(z, -1) if top is None else top
     m = cut(top)
     others = jnp.minimum(sum_of_others(z, index, m), INFINITE)

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, require_values, upcast
+from dlfn.ops._common import (
+    Static,
+    describe,
+    is_explicit,
+    like,
+    require_float,
+    require_rank,
+    require_values,
+    upcast,
+    within,
+)
 
 __all__ = [
     "Cell", "check", "check_lengths", "sequence_backward", "sequence_forward", "step_backward", "step_forward",
@@ -182,9 +192,7 @@ def _valid(x, lengths, rows):
     """Which steps are within an example's length, (T, N, 1)."""
     if lengths is None:
         return None
-    lengths = rows.flat(lengths[..., None])
-    times = jnp.arange(x.shape[-2], dtype=lengths.dtype)
-    return times.reshape(-1, *[1] * lengths.ndim) < lengths
+    return rows.time_major(within(lengths, x.shape[-2])[..., None])
 
 
 def _without_padding(x, valid):

@@ -46,10 +46,10 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
     P again, ``block`` queries at a time. (In one number, :math:`m + \log s`, the rounding of a large m would be a
     relative error of P.) Memory is linear in the number of queries and of keys.
 
-    A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0. A query that the mask
-    lets see no key does not matter, whatever it holds, and neither do a key and its value that it lets no query see. (One
-    that some queries see does: 0 times a nan is nan for the others.) A score of +inf takes all the weight of its row;
-    several share it.
+    A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0. What the mask leaves
+    out does not matter, whatever it holds: a query that sees no key, and a key and its value that no query sees. (If
+    some query sees them, a nan there is one for the others too, as 0 times nan is.) A score of +inf takes all the
+    weight of its row; several share it.
 
     Args:
         q: (..., queries, heads, dim).

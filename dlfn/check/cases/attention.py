@@ -38,7 +38,7 @@ def _mask(*shape):
     return lambda rng: ((rng.random(shape) < 0.6) | (at == 0)) & (at != 1)
 
 
-def _unseen(q, k, v, bias=None, mask=None, *, causal=False, **_):
+def unseen(q, k, v, bias=None, mask=None, *, causal=False, **_):
     """Queries that see no key, keys and values that no query sees, and biases between such pairs."""
     *lead, queries, heads, _ = q.shape
     *_, keys, kv_heads, _ = k.shape
@@ -107,7 +107,7 @@ register(
         (
             Case(lambda lead: (*_qkv(lead, 5, 6, 4, 2), normal(4, 5, 6), _mask(*lead, 1, 5, 6)),
                  {"causal": True, "block": 2}, "causal, grouped, bias, mask", _oracle, _terms,
-                 ignored=_unseen),
+                 ignored=unseen),
             Case(lambda lead: (*_qkv(lead, 4, 6, 2, 2, dim_v=2), absent, absent), {}, "plain", _oracle, _terms),
             Case(lambda lead: (*_qkv(lead, 9, 9, 2, 2), absent, absent), {"causal": True, "block": 2}, "blocks",
                  _oracle, _terms),
