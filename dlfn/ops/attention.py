@@ -16,6 +16,7 @@ from jax import lax
 
 from dlfn.core import InputError, Op
 from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
+from dlfn.ops._compiled import capped
 
 __all__ = ["attention"]
 
@@ -212,8 +213,7 @@ def _scores(start, rows, *, q, k, bias, mask, last, precision):
         row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
         s = jnp.where(key <= row + (start + last), s, -jnp.inf)
     s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
-    # Not inf, as inf - inf would be nan; and not by a minimum, whose derivative compares s with the result.
-    return jnp.where(s == jnp.inf, jnp.finfo(s.dtype).max, s)
+    return capped(s)
 
 
 def _forward_step(carry, start, rows, *, scores, v, precision):
