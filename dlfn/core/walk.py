@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dlfn.core import jaxprs
+from dlfn.core import jaxprs, references
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import Linear, evaluate, is_float, linear_p, op_flat, op_p, strong, transpose
 from dlfn.core.rules import RULES
@@ -97,6 +97,8 @@ class Walk:
         """Evaluates a jaxpr. Returns its outputs and the function from their cotangents (``None``: zero) to those of
         the inputs, ``None`` at inputs that are not ``active`` or that no cotangent reached."""
         open_jaxpr, consts = jaxprs.parts(jaxpr)
+        if references.mentioned(jaxpr):
+            return self._without_references(jaxpr, inputs, [*[False] * len(consts), *active])
         env = dict(zip([*open_jaxpr.constvars, *open_jaxpr.invars], [*consts, *inputs], strict=True))
         moving = {var for var, here in zip(open_jaxpr.invars, active, strict=True) if here and is_float(var.aval.dtype)}
         steps: list[tuple[Any, list[bool], Back]] = []
@@ -142,6 +144,16 @@ class Walk:
             return [bars.get(var) for var in open_jaxpr.invars]
 
         return [read(atom) for atom in open_jaxpr.outvars], back
+
+
+    def _without_references(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
+        """``active`` is of the constants too. What is written to references from outside is written."""
+        jaxpr, values, outside = references.as_values(jaxpr, inputs)
+        outs, back = self.pullback(jaxpr, values, active)
+        n_outs, n_consts = len(outs) - len(outside), len(values) - len(inputs)
+        for ref, value in zip(outside, outs[n_outs:], strict=True):
+            jax.ref.set(ref, ..., value)
+        return outs[:n_outs], lambda bars: back([*bars, *[None] * len(outside)])[n_consts:]
 
 
 def _dtype(atom: Any) -> Any:
