@@ -153,7 +153,9 @@ def _vjp(f: Any, primals: Any, has_aux: bool, deltas: Record | None, custom_rule
         return out
 
     jaxpr, inputs, _, out_tree = jaxprs.trace(main, primals, {})
-    outs, back = Walk(deltas, custom_rules == "use").pullback(jaxpr, inputs, [True] * len(inputs))
+    walk = Walk(deltas, custom_rules == "use")
+    walk.refuse_hidden_state(jaxpr)
+    outs, back = walk.pullback(jaxpr, inputs, [True] * len(inputs))
     outs = [jnp.asarray(out) for out in outs]
     value, aux = out_tree.unflatten(outs)
     value_tree = jax.tree.structure(value)

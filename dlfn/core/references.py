@@ -11,12 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.ref import AbstractRef
+from jax.ref import AbstractRef, get
 
 from dlfn.core import jaxprs
 from dlfn.core.errors import InputError
 
-__all__ = ["as_values", "mentioned"]
+__all__ = ["PRIMITIVES", "as_values", "mentioned"]
 
 
 class _Cell:
@@ -48,7 +48,7 @@ def as_values(jaxpr: Any, inputs: Sequence[Any]) -> tuple[Any, list[Any], list[A
     open_jaxpr, consts = jaxprs.parts(jaxpr)
     variables, given = [*open_jaxpr.constvars, *open_jaxpr.invars], [*consts, *inputs]
     at = [i for i, var in enumerate(variables) if isinstance(var.aval, AbstractRef)]
-    values = [jax.ref.get(x, ...) if i in at else x for i, x in enumerate(given)]
+    values = [get(x, ...) if i in at else x for i, x in enumerate(given)]
 
     def pure(*values: Any) -> Any:
         operands = [_Cell(x) if i in at else x for i, x in enumerate(values)]
@@ -162,6 +162,7 @@ _ACCESS: dict[str, Callable[..., list[Any]]] = {
     "freeze": lambda eqn, cell: [cell.value],
     "free_ref": lambda eqn, cell: [],
 }
+PRIMITIVES = frozenset(_ACCESS)
 
 
 # Bodies that are given references, or make some

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
+from jax.ref import set as write
 
 from dlfn.core import jaxprs, references
 from dlfn.core.errors import InputError
@@ -84,14 +85,27 @@ class Walk:
         for slot, name in zip(slots, order, strict=True):
             self.note(slot, record.get(name))
 
-    def _refuse_complex(self, eqn: Any) -> None:
+    def _refuse_what_is_not_real(self, eqn: Any) -> None:
+        """A cotangent would be lost in numbers that backprop does not follow."""
         for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
-            if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+            if not (is_float(var.aval.dtype) or _is_discrete(var)):
                 raise InputError(
                     f"backprop: {eqn.primitive.name!r} makes a {var.aval.dtype} of a real input "
                     f"({self.source_line(eqn)}), and backprop is real only; compute real and imaginary parts apart, "
                     "or use jax.grad"
                 )
+
+    def refuse_hidden_state(self, jaxpr: Any) -> None:
+        """What is written into a mutable object of another kind than a reference and read again would look constant."""
+        for eqn in jaxprs.parts(jaxpr)[0].eqns:
+            for var in (*eqn.invars, *eqn.outvars):
+                if not hasattr(var.aval, "dtype"):
+                    raise InputError(
+                        f"backprop: {eqn.primitive.name!r} uses a {type(var.aval).__name__} ({self.source_line(eqn)}), "
+                        "and backprop follows arrays and references to them alone; pass arrays, or use jax.new_ref"
+                    )
+            for sub in jaxprs.subjaxprs(eqn):
+                self.refuse_hidden_state(sub)
 
     def pullback(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
         """Evaluates a jaxpr. Returns its outputs and the function from their cotangents (``None``: zero) to those of
@@ -112,7 +126,7 @@ class Walk:
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
             with eqn.ctx.manager:
                 if any(needs) and not _is_flat(eqn):
-                    self._refuse_complex(eqn)
+                    self._refuse_what_is_not_real(eqn)
                     outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
                     steps.append((eqn, needs, eqn_back))
                     moving.update(var for var in eqn.outvars if is_float(var.aval.dtype))
@@ -145,14 +159,13 @@ class Walk:
 
         return [read(atom) for atom in open_jaxpr.outvars], back
 
-
     def _without_references(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
         """``active`` is of the constants too. What is written to references from outside is written."""
         jaxpr, values, outside = references.as_values(jaxpr, inputs)
         outs, back = self.pullback(jaxpr, values, active)
         n_outs, n_consts = len(outs) - len(outside), len(values) - len(inputs)
         for ref, value in zip(outside, outs[n_outs:], strict=True):
-            jax.ref.set(ref, ..., value)
+            write(ref, ..., value)
         return outs[:n_outs], lambda bars: back([*bars, *[None] * len(outside)])[n_consts:]
 
 
@@ -162,8 +175,12 @@ def _dtype(atom: Any) -> Any:
 
 def _is_flat(eqn: Any) -> bool:
     """Whether the derivative is zero everywhere."""
-    inexact = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
-    return RULES.get(eqn.primitive.name, _by_rule) is None or not inexact
+    return RULES.get(eqn.primitive.name, _by_rule) is None or all(map(_is_discrete, eqn.outvars))
+
+
+def _is_discrete(var: Any) -> bool:
+    """Whether a variable takes separate values: integers, flags, keys."""
+    return any(jnp.issubdtype(var.aval.dtype, kind) for kind in (jnp.integer, jnp.bool_, jax.dtypes.prng_key))
 
 
 def _fitting(eqn: Any, atom: Any, bar: Any) -> Any:
