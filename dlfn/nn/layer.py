@@ -117,8 +117,10 @@ def _checked_init(init: Callable[..., Any]) -> Callable[..., Any]:
 def _checked_apply(apply: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply)
     def checked(self, params, state, x, **options):
-        y, state = apply(self, params, state, array_of(self, x), **options)
-        return (x._replace(values=y) if isinstance(x, Sequence) else y), state
+        array_of(self, x)  # refuses what is none
+        x = x.without_padding() if isinstance(x, Sequence) else x
+        y, state = apply(self, params, state, values_of(x), **options)
+        return (x._replace(values=y).without_padding() if isinstance(x, Sequence) else y), state
 
     return checked
 

@@ -38,6 +38,8 @@ __all__ = [
     "upcast",
     "upcast_alike",
     "weight_of_each",
+    "wide",
+    "within",
 ]
 
 
@@ -96,6 +98,17 @@ def sharded_along(ids: jax.Array, x: jax.Array, axes: int) -> jax.Array:
     kind = jax.typeof(x).sharding
     spec = (*kind.spec[:axes], *[None] * (ids.ndim - axes))
     return jax.sharding.reshard(ids, NamedSharding(kind.mesh, PartitionSpec(*spec)))
+
+
+def wide(lengths: jax.Array) -> jax.Array:
+    """The lengths in a dtype that any number of steps is a number of."""
+    return lengths if lengths.dtype.itemsize >= 4 else lengths.astype(jnp.int32)
+
+
+def within(lengths: jax.Array, steps: int) -> jax.Array:
+    """Which of the steps are within each length, (..., steps)."""
+    lengths = wide(lengths)[..., None]
+    return jnp.arange(steps, dtype=lengths.dtype).reshape(*[1] * (lengths.ndim - 1), steps) < lengths
 
 
 def as_rows(x: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from dlfn.ops._class_ids import (
     check_ids,
     check_smoothing,
     class_ids,
+    counting,
     reduce_valid,
 )
 from dlfn.ops._common import (
@@ -131,7 +132,9 @@ def _setting(arguments, classes_first, ignore_label, chunk, precision):
         dtype = sum_dtype(dtype)  # it multiplies half types in float32 anyway, and so g need not be rounded to them
     x = x.astype(dtype)
     head = Head(w, b, dtype, classes_first, precision)
-    return x, head, Chunks(x, head.classes, chunk), class_ids(labels, x, head.classes, ignore_label)
+    index, valid, wrong = class_ids(labels, x, head.classes, ignore_label)
+    x = counting(x, valid)
+    return x, head, Chunks(x, head.classes, chunk), (index, valid, wrong)
 
 
 @linear_cross_entropy.def_forward
