@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import cut
 from dlfn.ops._common import (
     Static,
@@ -21,6 +21,7 @@ from dlfn.ops._common import (
     weight_of_each,
 )
 from dlfn.ops._compiled import peak
+from dlfn.ops._op import Op
 
 __all__ = ["ctc_loss"]
 
