@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, require_float, upcast
+from dlfn.ops._op import Op
 from dlfn.ops._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
 from dlfn.ops._windows import spatial_sizes
 

@@ -20,9 +20,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, like, require_float, upcast_alike
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
+from dlfn.ops._op import Op
 
 __all__ = ["group_norm", "instance_norm"]
 

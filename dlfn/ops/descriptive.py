@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     Static,
     axes_of,
@@ -30,6 +30,7 @@ from dlfn.ops._common import (
 )
 from dlfn.ops._compiled import made_anew
 from dlfn.ops._moments import inverse_root
+from dlfn.ops._op import Op
 from dlfn.ops._scaled import finite, in_range, largest, root, scale
 
 __all__ = ["covariance", "mean", "std", "variance"]

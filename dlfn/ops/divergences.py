@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import Op
 from dlfn.ops._common import (
     check_reduction,
     like,
@@ -16,6 +15,7 @@ from dlfn.ops._common import (
     weight_of_each,
 )
 from dlfn.ops._exponential import exp_remainder
+from dlfn.ops._op import Op
 
 __all__ = ["kl_divergence"]
 

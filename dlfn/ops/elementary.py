@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from dlfn.core import Op
 from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
 from dlfn.ops._information import x_log_y
+from dlfn.ops._op import Op
 from dlfn.ops._scaled import finite, or_one, root, root_or_one, scale
 
 __all__ = ["atan2", "hypot", "power", "sqrt", "xlogy"]

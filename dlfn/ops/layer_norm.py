@@ -8,10 +8,11 @@ import math
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops._compiled import made_anew
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
+from dlfn.ops._op import Op
 
 __all__ = ["layer_norm", "rms_norm"]
 

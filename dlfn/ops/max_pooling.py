@@ -9,8 +9,8 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.core import Op
 from dlfn.ops._common import Static, require_float, upcast
+from dlfn.ops._op import Op
 from dlfn.ops._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
 
 __all__ = ["adaptive_max_pool", "max_pool"]

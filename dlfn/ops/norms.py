@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     axes_of,
     describe,
@@ -20,6 +20,7 @@ from dlfn.ops._common import (
     upcast,
     upcast_alike,
 )
+from dlfn.ops._op import Op
 from dlfn.ops._scaled import direction, finite, in_range, largest, lengths, or_one, root, scale
 
 __all__ = ["cosine_similarity", "global_norm", "norm"]

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops._moments import check_eps, dtypes, inverse_root
+from dlfn.ops._op import Op
 
 __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 
