@@ -9,7 +9,7 @@ from dlfn.core import Op
 from dlfn.ops._common import require_float, upcast
 from dlfn.ops._information import x_log_y
 from dlfn.ops._of_two import of_two
-from dlfn.ops._scaled import finite, or_one, root, root_or_one, scale
+from dlfn.ops._scaled import finite, root, scale
 
 __all__ = ["atan2", "hypot", "sqrt", "xlogy"]
 
@@ -72,6 +72,11 @@ def _scaled(a, b):
     return a * k, b * k, k
 
 
+def _or_infinite(square):
+    """The square where it is not 0: divided by infinity, what has no direction is 0, and so are its derivatives."""
+    return jnp.where(square == 0, jnp.full_like(square, jnp.inf), square)
+
+
 def _hypot_value(x, y):
     u, v, k = _scaled(x, y)
     return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * scale(k))
@@ -79,7 +84,7 @@ def _hypot_value(x, y):
 
 def _hypot_slopes(x, y):
     u, v, _ = _scaled(x, y)
-    r = root_or_one(u * u + v * v)
+    r = root(_or_infinite(u * u + v * v))
     return u / r, v / r
 
 
@@ -111,7 +116,7 @@ def hypot(x, y):
 
 def _atan2_slopes(y, x):
     v, u, k = _scaled(y, x)
-    square = or_one(u * u + v * v)
+    square = _or_infinite(u * u + v * v)
     return u / square * k, -v / square * k
 
 
