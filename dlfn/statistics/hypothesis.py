@@ -9,7 +9,6 @@ of zeros and expected counts of another sum give nan. p-values are exact to abou
 (relative), far into the tails.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -66,10 +65,9 @@ def z_test(x: Any, mean: Any, std: Any, *, alternative: str = "two-sided") -> Re
     mean, std = jnp.asarray(mean, x.dtype), jnp.asarray(std, x.dtype)
     require_positive("z_test", "std", std)
     std = jnp.where((std > 0) & (std < jnp.inf), std, jnp.nan)
-    n = x.shape[-1]
-    part = 0.5 ** math.ceil(math.log2(2 * n))  # a power of two, of which n deviations do not overflow
-    total = jnp.sum(x * part - mean[..., None] * part, axis=-1)
-    z = total / std / (part * n**0.5)
+    unit = scale(std)  # in about this unit no sum overflows, and halves do not before
+    deviations = (x / 2 - mean[..., None] / 2) * unit[..., None]
+    z = jnp.mean(deviations, axis=-1) * (2 * x.shape[-1] ** 0.5) / (std * unit)
     return Result(z, _p_value(normal_tail, z, alternative))
 
 
