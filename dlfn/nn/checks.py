@@ -7,7 +7,7 @@ from typing import Any
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
-from dlfn.nn.layer import Layer, brief, title
+from dlfn.nn.layer import Layer, brief, spelled, title
 from dlfn.ops._windows import pads, per_axis, window_sizes
 
 __all__ = ["held", "require_keywords", "require_layer", "require_sizes", "require_windows"]
@@ -42,7 +42,7 @@ def require_keywords(function: Callable[..., Any], static: Iterable[str]) -> Non
     for name in static:
         if name not in parameters:
             found = suggestion(name, known) if known else "it has none"
-            raise InputError(f"{getattr(function, '__name__', function)} has no setting {name!r}; {found}")
+            raise InputError(f"{spelled(function)} has no setting {name!r}; {found}")
 
 
 def require_layer(outer: Layer, layer: Any, kind: type[Layer] | tuple[type[Layer], ...], what: str) -> None:
