@@ -59,6 +59,8 @@ def test_help_has_an_example(argv, capsys):
             )
             for command in ("check", "bench", "formulas")
         ),
+        (["bench", "relu", "--fail-below", "nan"], "argument --fail-below: 'nan' is not a number above 0, such as 0.9"),
+        (["bench", "relu", "--fail-below", "0.9x"], "argument --fail-below: '0.9x' is not a number above 0"),
         (["train", "tiny.toml", "run.folder=tiny.toml/run"], "cannot write to run.folder = 'tiny.toml/run'"),
     ],
 )
