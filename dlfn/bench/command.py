@@ -13,8 +13,8 @@ HELP = """time ops, forward and backward, against the best plain JAX
 
 A row is marked BELOW where its median speedup is under the op's floor, 0.97 for most, and less for those whose
 exactness has a price. With --fail-below such a row fails the command, and RATIO takes the place of the floors from 0.97
-up; an op with a lower floor is held to that one or to RATIO, whichever is lower. Rows under jax.checkpoint, which is there to be
-compared in memory, and memory itself do not fail it."""
+up; an op with a lower floor is held to that one or to RATIO, whichever is lower. Rows under jax.checkpoint, which is
+there to be compared in memory, and memory itself do not fail it."""
 EXAMPLE = "dlfn bench linear gelu --json bench.json"
 
 
