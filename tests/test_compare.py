@@ -126,6 +126,50 @@ def test_compare_does_not_take_wrong_rules_for_rounding(name):
     assert not dlfn.compare(f, dtype=dtype)(*args)
 
 
+NOT_LINEAR = {
+    "drops": jnp.ones_like,
+    "squares": jnp.square,
+    "takes the absolute value": jnp.abs,
+    "takes the sign": jnp.sign,
+    "clips": lambda dy: jnp.clip(dy, -1, 1),
+    "cuts": lambda dy: jnp.maximum(dy, 0),
+    "normalises": lambda dy: dy / jnp.sqrt(jnp.sum(dy**2)),
+    "rounds": lambda dy: dy.astype(jnp.bfloat16).astype(dy.dtype),
+}
+OUTPUTS = {
+    "a number": lambda x: jnp.sum(jnp.sin(x)),
+    "one entry": lambda x: jnp.sum(jnp.sin(x), keepdims=True),
+    "an array": jnp.sin,
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("kind", NOT_LINEAR)
+def test_compare_finds_a_backward_that_is_not_linear_in_its_cotangent(kind, output):
+    f, change = OUTPUTS[output], NOT_LINEAR[kind]
+
+    def backward(x, dy):
+        return (change(dy) * jnp.cos(x),)
+
+    rule = jax.custom_vjp(f)
+    rule.defvjp(lambda x: (f(x), x), backward)
+    for wrong in (rule, dlfn.Op(f, lambda x: (f(x), x), backward, name="wrong")):
+        result = dlfn.compare(lambda x: wrong(x))(X[0])  # noqa: B023
+        assert not result
+        assert result.rows[0].linearity > 1e-6
+    # Beside another output, whose rule is right.
+    assert not dlfn.compare(lambda x: (jnp.sum(x**2), rule(x)))(X[0])
+    assert dlfn.compare(lambda x: f(x))(X[0]).rows[0].linearity < 1e-14
+
+
+def test_compare_says_that_a_rule_is_not_linear_and_shows_gradients_as_jax_grad_does():
+    square = jax.custom_vjp(lambda x: jnp.sum(x**2))
+    square.defvjp(lambda x: (jnp.sum(x**2), x), lambda x, dy: (2 * x * jnp.abs(dy),))
+    result = dlfn.compare(square)(jnp.array([1.0, 3.0]))
+    assert result.rows[0].norm == 6
+    assert "not linear in its cotangent" in str(result)
+
+
 def test_compare_finds_a_nan_that_no_op_can_repair():
     """Trap 7: the unchosen branch of a where still takes part in the gradient."""
     result = dlfn.compare(lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0)))(jnp.array([0.0, 1.0]))

@@ -133,23 +133,44 @@ def test_clean_under_debug_nans(entry, case):
         jax.block_until_ready(back(jnp.ones_like(y)))
 
 
+def mutated(entry, of_cotangents=lambda c: c, of_result=lambda c: c):
+    """The entry with an op whose backward treats the cotangents it is given, or those that it returns, otherwise."""
+
+    def wrong(residuals, dy, **static):
+        cotangents = entry.op.backward(residuals, jax.tree.map(of_cotangents, dy), **static)
+        return tuple(jax.tree.map(of_result, cotangent) for cotangent in cotangents)
+
+    mutant = dlfn.Op(entry.op.definition, entry.op.forward, wrong, name=entry.op.name)
+    return Entry(mutant, entry.formulas, entry.cases)
+
+
+def off_at_one_coordinate(cotangent):
+    flat = cotangent.ravel()
+    return flat.at[0].add(1e-4 * (1 + jnp.abs(flat).max())).reshape(cotangent.shape)
+
+
+def verdicts(entry, case):
+    """What the check says of every argument, by path."""
+    results = list(check_case(entry, case, "float64", paths=HAND_DERIVED))
+    return [[result for result in results if result.path == path] for path in HAND_DERIVED]
+
+
 @quick
 @few_ops
 def test_a_mutated_backward_is_caught(entry, case):
     """One coordinate of every cotangent off by 1e-4 of the largest: every argument must be reported, by both paths."""
+    for results in verdicts(mutated(entry, of_result=off_at_one_coordinate), case):
+        assert results
+        assert not any(result.ok for result in results)
 
-    def wrong(residuals, dy, **static):
-        cotangents = list(entry.op.backward(residuals, dy, **static))
-        for i, cotangent in enumerate(cotangents):
-            if cotangent is not None:
-                flat = cotangent.ravel()
-                cotangents[i] = flat.at[0].add(1e-4 * (1 + jnp.abs(flat).max())).reshape(cotangent.shape)
-        return tuple(cotangents)
 
-    mutant = dlfn.Op(entry.op.definition, entry.op.forward, wrong, name=entry.op.name)
-    results = list(check_case(Entry(mutant, entry.formulas, entry.cases), case, "float64", paths=HAND_DERIVED))
-    assert {result.path for result in results} == set(HAND_DERIVED)
-    assert not [result for result in results if result.ok]
+@quick
+@few_ops
+@pytest.mark.parametrize("change", [jnp.ones_like, jnp.square, jnp.abs], ids=["drops", "squares", "takes |dy|"])
+def test_a_backward_that_is_not_linear_in_its_cotangent_is_caught(entry, case, change):
+    """That of a loss too, whose cotangent is one number. An argument with a gradient of 0 does not show it."""
+    for results in verdicts(mutated(entry, of_cotangents=change), case):
+        assert not all(result.ok for result in results)
 
 
 @pytest.mark.parametrize(("entry", "trap"), TRAPS)

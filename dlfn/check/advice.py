@@ -48,6 +48,11 @@ def advice(result: Any, value: Any, loss: Callable[..., Any], point: dict[str, j
     elif not result.value_ok:
         error = "not finite" if result.value_error is None else f"{result.value_error:.1e}"
         yield f"the VALUE is not that of the definitions, error {error}: look at the forward"
+    elif any(row.linearity is not None and row.linearity > result.tolerance for row in result.rows):
+        yield (
+            "a rule is not linear in its cotangent: twice the cotangent must give twice the gradient. A backward that "
+            "drops its cotangent, squares it, clips it or takes its absolute value does this"
+        )
     elif any(not row.ok and row.worst.startswith(NUMERIC) for row in result.rows):
         yield (
             "where only finite differences disagree, a step crossed a kink, a rule that is right by its definition is "

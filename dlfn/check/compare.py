@@ -14,8 +14,11 @@ import numpy as np
 from dlfn.check.advice import advice, kept_rules
 from dlfn.check.measures import (
     FINITE_DIFFERENCE_TOLERANCE,
+    LINEARITY,
     NUMERIC,
+    cotangents,
     finite_differences,
+    hand_gradients,
     norm,
     projected,
     relative_error,
@@ -29,7 +32,8 @@ __all__ = ["Comparison", "Row", "compare", "format_table"]
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One leaf. ``norm`` is ‖autodiff‖∞. Errors are ‖ours − autodiff‖∞ / ``scale``, which is the norm but for leaves
-    that are 0 but for rounding; None where something is not finite or was not computed."""
+    that are 0 but for rounding; None where something is not finite or was not computed. ``linearity`` is how far the
+    hand rule is from linear in its cotangent, relative to the terms."""
 
     path: str
     shape: tuple[int, ...]
@@ -38,6 +42,7 @@ class Row:
     hand: float | None
     backprop: float | None
     finite_difference: float | None
+    linearity: float | None
     worst: str
     ok: bool
 
@@ -66,10 +71,10 @@ class Comparison:
         return self.value_error is not None and self.value_error <= self.tolerance
 
     def __str__(self) -> str:
-        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", NUMERIC, "worst coordinate", "")
+        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", NUMERIC, LINEARITY, "worst coordinate", "")
         lines = [
             (row.path, str(list(row.shape)), f"{row.norm:.3g}", _error(row.hand), _error(row.backprop),
-             _error(row.finite_difference), row.worst, self._verdict(row))
+             _error(row.finite_difference), _error(row.linearity), row.worst, self._verdict(row))
             for row in self.rows
         ]  # fmt: skip
         verdict = "all gradients agree" if self.ok else "NOT ALL GRADIENTS AGREE"
@@ -110,7 +115,9 @@ def compare(
 
     Four gradients are taken: ``jax.grad(f)``, with every hand-written rule (of dlfn's Ops, of ``jax.custom_vjp``);
     :func:`dlfn.backprop`; ``jax.grad(dlfn.autodiff(f))``, with none of these; and central finite differences. The
-    third is the reference. A function with several or non-scalar outputs is multiplied by a seeded random cotangent.
+    third is the reference. Each is multiplied by a seeded random cotangent; of a function that returns one number what
+    is shown is divided by it again, and so is its gradient. That the hand rule is linear in its cotangent,
+    :math:`vjp(a u + b v) = a\, vjp(u) + b\, vjp(v)`, as every derivative is, is a check of its own.
 
     Args:
         f: the function; it need not know of dlfn.
@@ -191,60 +198,75 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -
     shapes = jax.eval_shape(of_floats, point)
     if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
         raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
-    loss = projected(of_floats, shapes, seed)
+    drawn = cotangents(shapes, seed)
+    others = [None if c is None else -c for c in cotangents(shapes, (seed, 1))]  # a number's has the other sign
+    loss = projected(of_floats, drawn)
+    # The gradient of a lone number is shown as jax.grad has it.
+    unit = float(drawn[0]) if len(drawn) == 1 and drawn[0] is not None and drawn[0].shape == () else 1.0
+
+    def shown(gradient: Any) -> list[np.ndarray]:
+        return [np.asarray(leaf, np.float64) / unit + 0.0 for leaf in gradient]  # no zero is negative
+
     computed = jnp.result_type(*point)
     wide = computed == jnp.float64
     if tolerance is None:
         tolerance = 1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5
     value, reference = jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp)))(point)
-    our_value, hand = jax.jit(jax.value_and_grad(loss))(point)
+    our_value, *gradients = jax.jit(functools.partial(hand_gradients, of_floats))(point, drawn, others)
     notes = [] if custom_jvp else list(kept_rules(loss, point))
     walked: list[Any] | None = None
     try:
-        walked = jax.jit(backprop(loss))(point)
+        walked = shown(jax.jit(backprop(loss))(point))
     except InputError as error:
         notes.append(f"not compared: {error}")
     rng = np.random.default_rng(seed)
     chosen = [np.sort(rng.permutation(x.size)[:coordinates]) for x in point]
     differences = finite_differences(loss, point, chosen) if wide and coordinates else None
+    value, our_value = float(value) / unit, float(our_value) / unit
+    reference, (hand, mixed, summed) = shown(reference), map(shown, gradients)
     scales = _scales(reference, point, value, tolerance)
     rows = []
     for i, name in enumerate(names):
         ours = {"hand rule": hand[i], **({"backprop": walked[i]} if walked else {})}
-        numeric = (chosen[i], *differences[i]) if differences else None
-        rows.append(_row(name, np.asarray(reference[i]), ours, numeric, scales[i], tolerance))
+        numeric = (chosen[i], *(a / unit for a in differences[i])) if differences else None
+        rows.append(_row(name, reference[i], ours, numeric, (mixed[i], summed[i]), scales[i], tolerance))
     result = Comparison(tuple(rows), relative_error(our_value, value), tolerance, str(computed), tuple(notes))
     if result:
         return result
     return dataclasses.replace(result, notes=(*notes, *advice(result, value, loss, dict(zip(names, point)))))
 
 
-def _scales(reference: Sequence[Any], point: Sequence[jax.Array], value: Any, tolerance: float) -> list[float]:
+def _scales(reference: Sequence[Any], point: Sequence[jax.Array], value: float, tolerance: float) -> list[float]:
     """What the error of each leaf is relative to: its largest entry, unless the tolerance of that is below rounding."""
     sizes, lengths = np.array([norm(leaf) for leaf in reference]), np.array([norm(x) or 1.0 for x in point])
     eps = float(jnp.finfo(jnp.result_type(*point)).eps)
-    if eps > 1e-15 or not (np.isfinite([*sizes, *lengths]).all() and math.isfinite(value)):
+    if eps > 1e-15 or not np.isfinite([*sizes, *lengths, value]).all():
         return sizes.tolist()
     # A steep leaf that is short, as a variance near 0, has no part in the rounding of the others.
     of_leaves = 32 * eps * np.minimum(np.max(sizes), np.max(sizes * lengths) / lengths)
-    of_value = 4 * eps * abs(float(value)) / np.maximum(lengths, 1.0)
+    of_value = 4 * eps * abs(value) / np.maximum(lengths, 1.0)
     return np.maximum(sizes, np.maximum(of_leaves, of_value) / tolerance).tolist()
 
 
-def _row(name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, scale: float, tolerance: float) -> Row:
-    """``numeric``: the coordinates that finite differences tried, what they found, and how much of it is rounding."""
+def _row(
+    name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, sides: Any, scale: float, tolerance: float
+) -> Row:
+    """``numeric``: the coordinates that finite differences tried, what they found, and how much of it is rounding.
+    ``sides``: what a mixture of two cotangents gives, and the mixture of what each gives."""
     errors = {label: relative_error(got, expected, scale) for label, got in ours.items()}
-    bounds = dict.fromkeys(errors, tolerance)
+    bounds = dict.fromkeys([*errors, LINEARITY], tolerance)
+    errors[LINEARITY] = relative_error(*sides, scale=max(scale, norm(ours["hand rule"]), *map(norm, sides)))
+    pairs = {label: (got, expected) for label, got in ours.items()} | {LINEARITY: sides}
     if numeric is not None:
         chosen, found, rounding = numeric
         errors[NUMERIC] = relative_error(found, expected.ravel()[chosen], scale)
         bounds[NUMERIC] = FINITE_DIFFERENCE_TOLERANCE + norm(rounding) / (scale or 1.0)
         everywhere = np.array(expected, np.float64)
         everywhere.flat[chosen] = found
-        ours = {**ours, NUMERIC: everywhere}
+        pairs[NUMERIC] = (everywhere, expected)
     share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
     worst = max(share, key=share.__getitem__)
-    if worst == NUMERIC and share[worst] <= 1:  # only the rounding of finite differences would show
+    if worst in (NUMERIC, LINEARITY) and share[worst] <= 1:  # only rounding would show
         worst = "hand rule"
     return Row(
         path=name,
@@ -254,7 +276,8 @@ def _row(name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, sc
         hand=errors["hand rule"],
         backprop=errors.get("backprop"),
         finite_difference=errors.get(NUMERIC),
-        worst=f"{worst} {worst_coordinate(ours[worst], expected)}",
+        linearity=errors[LINEARITY],
+        worst=f"{worst} {worst_coordinate(*pairs[worst])}",
         ok=all(value <= 1 for value in share.values()),
     )
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, finite_differences, projected, relative_error
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, finite_differences, projected, relative_error
 from dlfn.check.measures import worst_coordinate as worst
 from dlfn.check.registry import Case, Entry
 from dlfn.core import autodiff, backprop
@@ -70,7 +70,7 @@ def check_case(
                 full[i] = value
             return entry.op(*full, **case.static)
 
-        loss = projected(of_floats, jax.eval_shape(of_floats, point), seed)
+        loss = projected(of_floats, cotangents(jax.eval_shape(of_floats, point), seed))
         exact = [x.astype("float64") for x in point]
         reference = jax.jit(jax.grad(autodiff(loss)))(exact)
         bound = tolerance(dtype, case.terms(*args))

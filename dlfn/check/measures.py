@@ -10,28 +10,41 @@ import numpy as np
 
 __all__ = [
     "FINITE_DIFFERENCE_TOLERANCE",
+    "LINEARITY",
     "NUMERIC",
+    "cotangents",
     "finite_differences",
+    "hand_gradients",
     "norm",
     "projected",
     "relative_error",
     "worst_coordinate",
 ]  # fmt: skip
 
-NUMERIC = "finite diff."  # their name in tables
+NUMERIC, LINEARITY = "finite diff.", "linearity"  # their names in tables
 FINITE_DIFFERENCE_TOLERANCE = 1e-6
 
 
-def projected(f: Callable[..., Any], shapes: Any, seed: int) -> Callable[..., jax.Array]:
-    """``f`` times a seeded random cotangent, summed: a scalar function whose gradient is a vjp of ``f``. The cotangent
-    is rounded to the dtypes of ``shapes``, to be the same numbers when ``f`` is then called in a wider one."""
-    rng = np.random.default_rng((seed, 1))  # not the numbers that arguments are made of from the same seed
-    cotangents = [
-        jnp.asarray(rng.normal(size=s.shape), s.dtype) if jnp.issubdtype(s.dtype, jnp.floating) else None
-        for s in jax.tree.leaves(shapes)
-    ]
-    if [s.shape for s in jax.tree.leaves(shapes)] == [()]:
-        cotangents = [jnp.ones((), s.dtype) for s in jax.tree.leaves(shapes)]
+def cotangents(shapes: Any, seed: Any) -> list[jax.Array | None]:
+    """A seeded random cotangent for every output, ``None`` for those that are not floating point, in the dtypes of
+    ``shapes``. That of a single number is below -2: at 1 a rule that drops its cotangent, squares it or takes its
+    absolute value would look right."""
+    rng = np.random.default_rng(
+        [*np.atleast_1d(seed), 1]
+    )  # not the numbers that arguments are made of from the same seed
+
+    def drawn(s: Any) -> jax.Array | None:
+        numbers = rng.normal(size=s.shape)
+        if not jnp.issubdtype(s.dtype, jnp.floating):
+            return None
+        return jnp.asarray(numbers if numbers.size != 1 else -2 - np.abs(numbers), s.dtype)
+
+    return [drawn(s) for s in jax.tree.leaves(shapes)]
+
+
+def projected(f: Callable[..., Any], cotangents: Sequence[jax.Array | None]) -> Callable[..., jax.Array]:
+    """``f`` times the cotangents, summed: a scalar function whose gradient is a vjp of ``f``. They are the same numbers
+    when ``f`` is then called in a wider dtype than they were made for."""
 
     def loss(*args: Any) -> jax.Array:
         outs = zip(jax.tree.leaves(f(*args)), cotangents, strict=True)
@@ -39,6 +52,30 @@ def projected(f: Callable[..., Any], shapes: Any, seed: int) -> Callable[..., ja
         return functools.reduce(jnp.add, terms)
 
     return loss
+
+
+# Of each sign, and exact in every dtype.
+_MIXTURE = (-0.75, 1.25)
+
+
+def hand_gradients(
+    f: Callable[..., Any], point: Any, first: Sequence[jax.Array | None], second: Sequence[jax.Array | None]
+) -> tuple[Any, Any, Any, Any]:
+    r"""``(value, gradient, mixed, sum)``: the projection of ``f`` on the first cotangents and its gradient, by whatever
+    rules ``f`` has; and the two sides of :math:`vjp(a u + b v) = a\, vjp(u) + b\, vjp(v)` for its two cotangents."""
+
+    def outputs(point: Any) -> list[jax.Array]:
+        return [y for y, c in zip(jax.tree.leaves(f(point)), first, strict=True) if c is not None]
+
+    a, b = _MIXTURE
+    pairs = [(u, v) for u, v in zip(first, second, strict=True) if u is not None and v is not None]
+    stacked = [jnp.stack([u, v, a * u + b * v]) for u, v in pairs]
+    ys, back = jax.vjp(outputs, point)
+    # A loop, for it compiles the backward pass once.
+    found = jax.lax.map(lambda c: back(c)[0], stacked)
+    value = functools.reduce(jnp.add, [jnp.sum(y * c[0]) for y, c in zip(ys, stacked, strict=True)])
+    gradient, other, mixed = (jax.tree.map(lambda g, i=i: g[i], found) for i in range(3))
+    return value, gradient, mixed, jax.tree.map(lambda u, v: a * u + b * v, gradient, other)
 
 
 def finite_differences(

@@ -48,19 +48,27 @@ def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
-def run(jaxpr: Any, args: Sequence[Any], visit: Visit = bind) -> list[Any]:
-    """Evaluates a jaxpr, each equation by ``visit(eqn, values)``."""
-    jaxpr, consts = parts(jaxpr)
+def run(jaxpr: Any, args: Sequence[Any], visit: Visit = bind, consts: Sequence[Any] | None = None) -> list[Any]:
+    """Evaluates a jaxpr, each equation by ``visit(eqn, values)``; ``consts`` instead of its own constants."""
+    jaxpr, own_consts = parts(jaxpr)
+    consts = own_consts if consts is None else consts
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
 
     def read(atom: Any) -> Any:
         return atom.val if isinstance(atom, Literal) else env[atom]
 
     for eqn in jaxpr.eqns:
-        with eqn.ctx.manager:
+        with _written_at(eqn), eqn.ctx.manager:
             outs = visit(eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
+
+
+def _written_at(eqn: Any) -> Any:
+    """What is traced within has the equation's line and its place among the layers."""
+    info = eqn.source_info
+    stack = source_info_util.current_name_stack() + info.name_stack
+    return source_info_util.user_context(info.traceback, name_stack=stack)
 
 
 def subjaxprs(eqn: Any) -> Iterator[Any]:

@@ -7,10 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
+from jax.ref import set as write
 
-from dlfn.core import jaxprs
+from dlfn.core import jaxprs, references
 from dlfn.core.errors import InputError
-from dlfn.core.primitives import Linear, evaluate, is_float, linear_p, op_flat, op_p, strong, transpose
+from dlfn.core.primitives import (
+    Linear,
+    evaluate_compiled,
+    is_float,
+    linear_p,
+    op_flat,
+    op_p,
+    strong,
+    transpose_compiled,
+)
 from dlfn.core.rules import RULES
 
 __all__ = ["Back", "Record", "Result", "Walk", "structural", "zeros"]
@@ -84,19 +94,34 @@ class Walk:
         for slot, name in zip(slots, order, strict=True):
             self.note(slot, record.get(name))
 
-    def _refuse_complex(self, eqn: Any) -> None:
+    def _refuse_what_is_not_real(self, eqn: Any) -> None:
+        """A cotangent would be lost in numbers that backprop does not follow."""
         for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
-            if jnp.issubdtype(var.aval.dtype, jnp.complexfloating):
+            if not (is_float(var.aval.dtype) or _is_discrete(var)):
                 raise InputError(
                     f"backprop: {eqn.primitive.name!r} makes a {var.aval.dtype} of a real input "
                     f"({self.source_line(eqn)}), and backprop is real only; compute real and imaginary parts apart, "
                     "or use jax.grad"
                 )
 
+    def refuse_hidden_state(self, jaxpr: Any) -> None:
+        """What is written into a mutable object of another kind than a reference and read again would look constant."""
+        for eqn in jaxprs.parts(jaxpr)[0].eqns:
+            for var in (*eqn.invars, *eqn.outvars):
+                if not hasattr(var.aval, "dtype"):
+                    raise InputError(
+                        f"backprop: {eqn.primitive.name!r} uses a {type(var.aval).__name__} ({self.source_line(eqn)}), "
+                        "and backprop follows arrays and references to them alone; pass arrays, or use jax.new_ref"
+                    )
+            for sub in jaxprs.subjaxprs(eqn):
+                self.refuse_hidden_state(sub)
+
     def pullback(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
         """Evaluates a jaxpr. Returns its outputs and the function from their cotangents (``None``: zero) to those of
         the inputs, ``None`` at inputs that are not ``active`` or that no cotangent reached."""
         open_jaxpr, consts = jaxprs.parts(jaxpr)
+        if references.mentioned(jaxpr):
+            return self._without_references(jaxpr, inputs, [*[False] * len(consts), *active])
         env = dict(zip([*open_jaxpr.constvars, *open_jaxpr.invars], [*consts, *inputs], strict=True))
         moving = {var for var, here in zip(open_jaxpr.invars, active, strict=True) if here and is_float(var.aval.dtype)}
         steps: list[tuple[Any, list[bool], Back]] = []
@@ -110,7 +135,7 @@ class Walk:
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
             with eqn.ctx.manager:
                 if any(needs) and not _is_flat(eqn):
-                    self._refuse_complex(eqn)
+                    self._refuse_what_is_not_real(eqn)
                     outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
                     steps.append((eqn, needs, eqn_back))
                     moving.update(var for var in eqn.outvars if is_float(var.aval.dtype))
@@ -143,6 +168,15 @@ class Walk:
 
         return [read(atom) for atom in open_jaxpr.outvars], back
 
+    def _without_references(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
+        """``active`` is of the constants too. What is written to references from outside is written."""
+        jaxpr, values, outside = references.as_values(jaxpr, inputs)
+        outs, back = self.pullback(jaxpr, values, active)
+        n_outs, n_consts = len(outs) - len(outside), len(values) - len(inputs)
+        for ref, value in zip(outside, outs[n_outs:], strict=True):
+            write(ref, ..., value)
+        return outs[:n_outs], lambda bars: back([*bars, *[None] * len(outside)])[n_consts:]
+
 
 def _dtype(atom: Any) -> Any:
     return atom.aval.dtype
@@ -150,8 +184,12 @@ def _dtype(atom: Any) -> Any:
 
 def _is_flat(eqn: Any) -> bool:
     """Whether the derivative is zero everywhere."""
-    inexact = any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars)
-    return RULES.get(eqn.primitive.name, _by_rule) is None or not inexact
+    return RULES.get(eqn.primitive.name, _by_rule) is None or all(map(_is_discrete, eqn.outvars))
+
+
+def _is_discrete(var: Any) -> bool:
+    """Whether a variable takes separate values: integers, flags, keys."""
+    return any(jnp.issubdtype(var.aval.dtype, kind) for kind in (jnp.integer, jnp.bool_, jax.dtypes.prng_key))
 
 
 def _fitting(eqn: Any, atom: Any, bar: Any) -> Any:
@@ -219,7 +257,7 @@ def _op(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     call, residuals = eqn.params["call"], eqn.params["residuals"]
     if residuals:  # an inner gradient has applied the rule already: its forward is ordinary code to differentiate
         return walk.pullback(jax.make_jaxpr(lambda *values: op_flat(*values, **eqn.params))(*values), values, needs)
-    y, rest = evaluate(call, True, *values)
+    y, rest = evaluate_compiled(call, True, *values)
     outs, y_tree = jax.tree.flatten(y)
     rest, rest_tree = jax.tree.flatten(rest)
     floats = tuple(is_float(out.dtype) for out in outs)
@@ -231,7 +269,7 @@ def _op(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
         walk.note(slot, y_tree.unflatten(dy))
         dy = [bar for bar, floating in zip(dy, floats, strict=True) if floating]
         cotangents: list[Any] = [None] * len(values)
-        for i, bar in zip(wrt, transpose(Linear(call, wrt, y_tree, floats, rest_tree), rest, dy), strict=True):
+        for i, bar in zip(wrt, transpose_compiled(Linear(call, wrt, y_tree, floats, rest_tree), rest, dy), strict=True):
             cotangents[i] = bar
         return cotangents
 
@@ -250,6 +288,6 @@ def _linear(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resul
                 "differentiated once more in its point; use jax.grad around it"
             )
         dy = zeros(bars, [v.aval for v in eqn.outvars])
-        return [None] * n_rest + transpose(linear, values[:n_rest], dy)
+        return [None] * n_rest + transpose_compiled(linear, values[:n_rest], dy)
 
     return jaxprs.bind(eqn, values), back

@@ -86,7 +86,7 @@ def upcast_alike(x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
 def like(x: jax.Array, kind: Any) -> jax.Array:
     """x in the dtype and, where types have one, the sharding of the type ``kind``, such as an argument's."""
     x = x.astype(kind.dtype)
-    if is_explicit(x) and jax.typeof(x).sharding != kind.sharding:
+    if is_explicit(x) and not kind.sharding.mesh.empty and jax.typeof(x).sharding != kind.sharding:
         return jax.sharding.reshard(x, kind.sharding)
     return x
 

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
 from dlfn.ops._compiled import capped
+from dlfn.ops._op import Op
 
 __all__ = ["attention"]
 

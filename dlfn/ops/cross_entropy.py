@@ -3,7 +3,7 @@ r"""Softmax cross-entropy, from logits."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import (
     are_ids,
     check_smoothing,
@@ -26,6 +26,7 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._op import Op
 
 __all__ = ["softmax_cross_entropy"]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import cut
 from dlfn.ops._common import (
     Static,
@@ -23,6 +23,7 @@ from dlfn.ops._common import (
     within,
 )
 from dlfn.ops._compiled import capped, peak
+from dlfn.ops._op import Op
 
 __all__ = ["ctc_loss"]
 

@@ -3,9 +3,10 @@ r"""The focal loss of several classes."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import check_ids, class_ids, counting, counting_losses, logits_gradient, reduce_valid
 from dlfn.ops._common import describe, power, require_float, require_focus, require_rank, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["softmax_focal_loss"]
 

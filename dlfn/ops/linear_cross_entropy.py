@@ -3,7 +3,7 @@ r"""The cross-entropy of an affine map's logits, which are never whole."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import (
     check_ids,
     check_smoothing,
@@ -20,6 +20,7 @@ from dlfn.ops._common import (
     sum_dtype,
 )
 from dlfn.ops._head import Chunks, Head
+from dlfn.ops._op import Op
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.linear import linear
 

@@ -26,6 +26,7 @@ elementwise("sqrt", lambda g, y, x: g / (2 * y))
 elementwise("rsqrt", lambda g, y, x: g * -0.5 * y / x)
 elementwise("cbrt", lambda g, y, x: g * y / (3 * x))
 elementwise("one_minus_square", lambda g, y, x: g * -2 * x)
+elementwise("nextafter", lambda g, y, a, b: g, lambda g, y, a, b: None)  # a and one spacing towards b
 elementwise("abs", lambda g, y, x: jnp.where(x < 0, -g, g))  # at 0 it is 1, as in JAX
 
 
@@ -129,7 +130,7 @@ elementwise("convert_element_type", lambda g, y, x: g.astype(x.dtype))
 rule("reduce_precision")(lambda g, y, x, **params: lax.reduce_precision(g, **params))
 rule("optimization_barrier")(lambda g, y, *xs: tuple(g))
 
-zero_derivative("stop_gradient", "sign", "floor", "ceil", "round", "nextafter", "is_finite", "bitcast_convert_type")
+zero_derivative("stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "bitcast_convert_type")
 
 # Meshes: a sharding is kept; what copies a value to many devices sums their cotangents, what sums copies it back.
 rule("sharding_constraint", "reshard", "layout_constraint")(
