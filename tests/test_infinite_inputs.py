@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dlfn
+from dlfn import ops
 from dlfn.check.registry import entries
 
 FAR, FARTHER = 300.0, 600.0
@@ -58,14 +59,16 @@ def _program(entry, case, args, definition):
             return op(*full, **case.static)
 
         y, back = jax.vjp(of, *point)
-        return [y, *back(jnp.ones_like(y))]
+        return [y, *back(jax.tree.map(jnp.ones_like, y))]
 
     return jax.jit(run), at
 
 
 def _limits(run, point, which, places):
     """The limits, entry by entry: inf of its sign where there is none, and nan where that is not known."""
-    far, farther = (run([_put(p, which == n, places, number) for n, p in enumerate(point)]) for number in (FAR, FARTHER))
+    far, farther = (
+        run([_put(p, which == n, places, number) for n, p in enumerate(point)]) for number in (FAR, FARTHER)
+    )
     for a, b in zip(far, farther, strict=True):
         a, b = np.asarray(a), np.asarray(b)
         converged = np.isclose(a, b, rtol=1e-9, atol=1e-12)
@@ -102,3 +105,58 @@ def test_a_logit_of_inf_has_the_limit_of_large_ones(entry, case, which):
             np.testing.assert_allclose(
                 np.asarray(got)[known], right[known], rtol=2e-5, atol=1e-6, err_msg=f"{classes} {what}"
             )
+
+
+@quick
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("order", [1, -1])
+def test_similarities_that_overflow_have_their_limit(symmetric, order):
+    """Of vectors of 1e20, the products are inf in float32. Losses and slopes of more than the range are inf as well."""
+    arrays = np.array([[1e20, 0.0], [0.0, 1e20]]), np.array([[1e20, 1e10], [-1e20, 3e20]])[::order], np.array(0.5)
+
+    def run(dtype):
+        def losses(*point):
+            return ops.info_nce(*point, symmetric=symmetric, reduction="none")
+
+        def both(*point):
+            y, back = jax.vjp(losses, *point)
+            return [y, *back(jnp.array([1, 0], dtype))]
+
+        return jax.jit(both)(*(jnp.asarray(a, dtype) for a in arrays))
+
+    found = run("float32")
+    with jax.enable_x64(True):
+        right = run("float64")
+    for got, expected in zip(found, right, strict=True):
+        limit = np.where(np.abs(expected) > 3.4e38, np.copysign(np.inf, expected), expected)
+        np.testing.assert_allclose(np.asarray(got, np.float64), limit, rtol=1e-6)
+
+
+def _cases():
+    for entry in entries():
+        for case in entry.cases:
+            marks = () if case is entry.cases[0] else pytest.mark.exhaustive
+            yield pytest.param(entry, case, id=f"{entry.op.name}-{case.name}", marks=marks)
+
+
+@pytest.mark.parametrize(("entry", "case"), list(_cases()))
+def test_an_axis_of_size_0_gives_a_value_or_a_clear_error(entry, case):
+    """The last axis of every argument in turn, alone and with all axes of its size."""
+    args = case.make((3,), "float32")
+    for a in args:
+        if not is_float(a) or not a.ndim:
+            continue
+        for alike in (False, True):
+            empty = [_emptied(b, a.shape[-1]) if alike or b is a else b for b in args]
+            run, at = _program(entry, case, empty, definition=False)
+            try:
+                jax.eval_shape(run, [empty[i] for i in at])
+            except dlfn.InputError as error:
+                assert entry.op.name in str(error)  # noqa: PT017
+
+
+def _emptied(a, size):
+    """With the axes of this size made 0."""
+    if not isinstance(a, jax.Array) or jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        return a
+    return a[tuple(slice(0 if n == size else None) for n in a.shape)]

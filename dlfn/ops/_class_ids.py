@@ -30,6 +30,7 @@ __all__ = [
     "sum_of_others",
 ]
 
+
 class Statistics(NamedTuple):
     """What the backward pass needs to know of each row."""
 

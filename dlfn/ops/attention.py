@@ -263,7 +263,7 @@ def _blocks(q, k, v, bias, mask, *, causal, block, precision):
 @attention.def_forward
 def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
     arrays = _prepare(q, k, v, bias, mask, scale, causal)
-    zeros = jnp.zeros_like(arrays[0][..., :1])  # with the sharding of q
+    zeros = jnp.zeros_like(jnp.sum(arrays[0], axis=-1, keepdims=True))  # with the sharding of q, whose dim may be 0
     carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
     for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
         carry = _loop(functools.partial(_forward_step, scores=scores, v=v_seen, precision=precision), carry, group)
