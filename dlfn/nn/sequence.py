@@ -1,5 +1,6 @@
 """Sequences of several lengths, as they pass through a model."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -66,9 +67,16 @@ class Sequence(NamedTuple):
                 f"Sequence: lengths is {describe(self.lengths)} for values {describe(values)}, and must have the shape "
                 "that these have in front of their axis of steps"
             )
-        counts = sharded_along(within(self.lengths, shape[rank]), values, rank)
-        counts = counts.reshape(*counts.shape, *[1] * (len(shape) - rank - 1))
-        return jnp.where(counts, values, jnp.zeros_like(values))
+        return _zeros_past(values, self.lengths)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _zeros_past(values: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Checkpointed: a loop over blocks would save the condition of every select, one for each of the values."""
+    rank, shape = lengths.ndim, values.shape
+    counts = sharded_along(within(lengths, shape[rank]), values, rank)
+    counts = counts.reshape(*counts.shape, *[1] * (len(shape) - rank - 1))
+    return jnp.where(counts, values, jnp.zeros_like(values))
 
 
 def values_of(x: Any) -> Any:
