@@ -93,6 +93,7 @@ def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
     dtype = jnp.result_type(queries, keys)
     q, k, tau = _wide(queries, keys, temperature)
     similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
+    similarities = lax.clamp(-_half(q.dtype), similarities, _half(q.dtype))
     own = jnp.diagonal(similarities, axis1=-2, axis2=-1)
     found = [_losses(similarities, own, axis) for axis in _axes(symmetric)]
     losses = jnp.mean(jnp.stack([losses for losses, *_ in found]), axis=0)
@@ -110,7 +111,7 @@ def _backward(residuals, dy, *, symmetric, reduction, precision):
         per_row = dy * inverse
         e = _exp_of_others(similarities, m, axis) * jnp.expand_dims(per_row, axis)
         part = jnp.where(_diagonal(similarities), jnp.expand_dims(-others * per_row, axis), e)
-        g, dtau = g + part, dtau - jnp.sum(part * (_half(similarities) - _half(jnp.expand_dims(own, axis)))) / tau
+        g, dtau = g + part, dtau - jnp.sum(part * (similarities - jnp.expand_dims(own, axis))) / tau
     dq = jnp.matmul(g, k, precision=precision) / tau
     dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision) / tau
     kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
@@ -132,10 +133,9 @@ def _diagonal(similarities):
     return n[:, None] == n
 
 
-def _half(similarities):
-    """Within half the range, so that differences are finite, of products that overflow too."""
-    half = jnp.finfo(similarities.dtype).max / 2
-    return lax.clamp(-half, similarities, half)
+def _half(dtype):
+    """Half the largest number. Similarities are kept within it, so that those that overflow have differences."""
+    return jnp.finfo(dtype).max / 2
 
 
 def _losses(similarities, own, axis):
@@ -143,12 +143,13 @@ def _losses(similarities, own, axis):
     others' e and 1 / that of all."""
     m = peak(similarities, axis)
     others = jnp.sum(_exp_of_others(similarities, m, axis), axis=axis)
-    total = others + jnp.exp(_half(own) - _half(m))
-    losses = jnp.where(own == m, jnp.log1p(others), (m - own) + jnp.log(total))
+    total = others + jnp.exp(own - m)
+    behind = jnp.where(m - own < _half(m.dtype), m - own, jnp.inf)
+    losses = jnp.where(own == m, jnp.log1p(others), behind + jnp.log(total))
     return losses, m, others, 1 / total
 
 
 def _exp_of_others(similarities, m, axis):
     """exp of the difference to the largest similarity m, and 0 for the own ones."""
-    e = jnp.exp(_half(similarities) - _half(jnp.expand_dims(m, axis)))
+    e = jnp.exp(similarities - jnp.expand_dims(m, axis))
     return jnp.where(_diagonal(similarities), jnp.zeros_like(e), e)
