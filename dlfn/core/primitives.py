@@ -15,7 +15,7 @@ it would compile every time and leak.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,7 +80,7 @@ def strong(x: Any) -> jax.Array:
     return jax.lax.convert_element_type(x, x.dtype) if jax.typeof(x).weak_type else x
 
 
-def _on_one_mesh(leaves: Sequence[jax.Array], kinds: Sequence[Any]) -> list[jax.Array]:
+def _on_one_mesh(leaves: Sequence[jax.Array], kinds: Iterable[Any]) -> list[jax.Array]:
     """Where the types ``kinds`` name a mesh whose axes are Explicit, the leaves that are on none are replicated on it,
     as JAX does it in every operation on both. Rules may then rely on the sharding of each."""
     meshes = [kind.sharding.mesh for kind in kinds if AxisType.Explicit in kind.sharding.mesh.axis_types]
@@ -94,8 +94,8 @@ def _on_one_mesh(leaves: Sequence[jax.Array], kinds: Sequence[Any]) -> list[jax.
 
 
 def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
-    leaves = _on_one_mesh(leaves, map(jax.typeof, leaves))
-    y, rest = call.op.forward(*call.tree.unflatten(leaves), **dict(call.static))
+    placed = _on_one_mesh(leaves, map(jax.typeof, leaves))
+    y, rest = call.op.forward(*call.tree.unflatten(placed), **dict(call.static))
     y, rest = jax.tree.map(strong, (y, rest))
     return (y, rest) if residuals else y
 
