@@ -1,9 +1,10 @@
 r"""Optimisers as the documents write them, compatible with optax.
 
 Each returns an :class:`optax.GradientTransformation`: it goes into ``optax.chain`` beside optax's clipping, and takes
-optax's schedules where a learning rate is asked for. A negative rate, and a decay that never forgets, are an
-:class:`~dlfn.InputError`. With :math:`g_t` the gradient at step t = 1, 2, …, the update that
-is added to the parameters is :math:`-\eta_t u_t`.
+optax's schedules where a learning rate is asked for. Every number may be traced, as under ``vmap`` and
+:func:`optax.inject_hyperparams`; a known one that makes no sense, such as a negative rate or a decay that never
+forgets, is an :class:`~dlfn.InputError`. With :math:`g_t` the gradient at step t = 1, 2, …, the update that is added to
+the parameters is :math:`-\eta_t u_t`.
 
 ================ ======================================================================================================
 sgd              :math:`u = g` (002 section 14.1)
@@ -20,10 +21,17 @@ adagrad          :math:`v_t = v_{t-1} + g_t^2`, :math:`u = g / (\sqrt{v} + \epsi
 ================ ======================================================================================================
 
 optax puts ε under the root in RMSprop and AdaGrad, and starts AdaGrad's sum at 0.1: ``eps_in_sqrt`` and ``start``.
+
+The moments of half-precision parameters are float32. The update is computed in float32 too, or in float64 if anything
+is, and rounded once: to the parameters' dtype, or to the gradient's where ``update`` gets no parameters. First moments
+take less memory in another dtype, by ``mu_dtype`` and ``accumulator_dtype`` as in optax. Second moments have no such
+option: a change by a thousandth, as of Adam's, is lost in bfloat16. A state keeps its dtypes, whatever those of the
+gradient, as ``lax.scan`` asks for.
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +43,7 @@ from dlfn.core import InputError
 
 __all__ = ["State", "adagrad", "adam", "adamw", "momentum", "rmsprop", "sgd"]
 
+Number = Any  # of Python, NumPy or JAX, traced or not
 Rate = Any  # a number or a schedule, a function of the steps taken
 
 
@@ -59,8 +68,13 @@ def sgd(learning_rate: Rate) -> optax.GradientTransformation:
     return _optimizer(learning_rate, {}, lambda g, t: ({}, g))
 
 
-def momentum(learning_rate: Rate, mu: float = 0.9, *, ema: bool = False) -> optax.GradientTransformation:
+def momentum(
+    learning_rate: Rate, mu: Number = 0.9, *, ema: bool = False, accumulator_dtype: Any = None
+) -> optax.GradientTransformation:
     r"""Momentum, :math:`v_t = \mu v_{t-1} + g_t`; with ``ema``, :math:`v_t = \mu v_{t-1} + (1 - \mu) g_t`.
+
+    Args:
+        accumulator_dtype: of v between steps; None for the parameters', or float32 if that is half precision.
 
     Source: 002 section 14.2; 004 optimization for ``ema``.
 
@@ -71,19 +85,23 @@ def momentum(learning_rate: Rate, mu: float = 0.9, *, ema: bool = False) -> opta
     >>> print(updates)
     [-1.75]
     """
-    _check("momentum", learning_rate, mu=mu)
+    _check("momentum", learning_rate, {"mu": mu}, dtypes={"accumulator_dtype": accumulator_dtype})
 
     def step(g, t, v):
-        v = mu * v + ((1 - mu) * g if ema else g)
+        kept, new = _numbers(g, mu, 1 - mu if ema else 1)
+        v = kept * v + new * g
         return {"v": v}, v
 
-    return _optimizer(learning_rate, {"v": 0.0}, step)
+    return _optimizer(learning_rate, {"v": _Moment(dtype=accumulator_dtype)}, step)
 
 
 def adam(
-    learning_rate: Rate, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8
+    learning_rate: Rate, beta1: Number = 0.9, beta2: Number = 0.999, eps: Number = 1e-8, *, mu_dtype: Any = None
 ) -> optax.GradientTransformation:
     r"""Adam, :math:`\theta_{t+1} = \theta_t - \eta\, \hat m_t / (\sqrt{\hat v_t} + \epsilon)`.
+
+    Args:
+        mu_dtype: of m between steps; None for the parameters', or float32 if that is half precision.
 
     Source: 002 section 14.3; Kingma & Ba 2015, *Adam: A Method for Stochastic Optimization*.
 
@@ -91,44 +109,45 @@ def adam(
     >>> updates, _ = optimizer.update(jnp.array([4.0, -1e-3]), optimizer.init(jnp.zeros(2)))
     >>> print(updates)  # the first step has the length of the learning rate, whatever the gradient's
     [-0.1      0.099999]
+
+    Here each of several models has a learning rate of its own:
+
+    >>> def first_step(rate, params, gradient):
+    ...     optimizer = adam(rate)
+    ...     return optimizer.update(gradient, optimizer.init(params))[0]
+    >>> print(jax.vmap(first_step)(jnp.array([0.1, 0.2]), jnp.zeros((2, 1)), jnp.ones((2, 1))).ravel())
+    [-0.1 -0.2]
     """
-    return adamw(learning_rate, beta1, beta2, eps, weight_decay=0.0)
+    _check("adam", learning_rate, {"beta1": beta1, "beta2": beta2}, {"eps": eps}, {"mu_dtype": mu_dtype})
+    return _adam(learning_rate, beta1, beta2, eps, mu_dtype)
 
 
 def adamw(
     learning_rate: Rate,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    eps: float = 1e-8,
+    beta1: Number = 0.9,
+    beta2: Number = 0.999,
+    eps: Number = 1e-8,
     *,
-    weight_decay: float = 1e-4,
+    weight_decay: Number = 1e-4,
     mask: Callable[[Any], Any] | Any = None,
+    mu_dtype: Any = None,
 ) -> optax.GradientTransformation:
     r"""Adam with decoupled weight decay, :math:`u = \hat m / (\sqrt{\hat v} + \epsilon) + \lambda \theta`.
 
     Args:
         mask: as in :func:`optax.adamw`: a tree of bools like the parameters (True where weights decay), or a function
             of the parameters that returns one; None for all.
+        mu_dtype: as in :func:`adam`.
 
     Source: 002 section 14.3; Loshchilov & Hutter 2019, *Decoupled Weight Decay Regularization*.
     """
-    _check("adam", learning_rate, beta1=beta1, beta2=beta2)
-
-    def step(g, t, m, v):
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
-        m_hat = m / _one_minus_power(beta1, t)
-        v_hat = v / _one_minus_power(beta2, t)
-        return {"m": m, "v": v}, m_hat / (jnp.sqrt(v_hat) + eps)
-
-    rule = _optimizer(None if weight_decay else learning_rate, {"m": 0.0, "v": 0.0}, step)
-    if not weight_decay:
-        return rule
-    return optax.chain(rule, optax.add_decayed_weights(weight_decay, mask), optax.scale_by_learning_rate(learning_rate))
+    numbers = {"eps": eps, "weight_decay": weight_decay}
+    _check("adamw", learning_rate, {"beta1": beta1, "beta2": beta2}, numbers, {"mu_dtype": mu_dtype})
+    return _adam(learning_rate, beta1, beta2, eps, mu_dtype, _Decay(weight_decay, True if mask is None else mask))
 
 
 def rmsprop(
-    learning_rate: Rate, beta: float = 0.9, eps: float = 1e-8, *, eps_in_sqrt: bool = False
+    learning_rate: Rate, beta: Number = 0.9, eps: Number = 1e-8, *, eps_in_sqrt: bool = False
 ) -> optax.GradientTransformation:
     r"""RMSprop, :math:`u = g / (\sqrt{v} + \epsilon)` with :math:`v_t = \beta v_{t-1} + (1 - \beta) g_t^2`.
 
@@ -136,17 +155,18 @@ def rmsprop(
 
     Source: 004 optimization; Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.
     """
-    _check("rmsprop", learning_rate, beta=beta)
+    _check("rmsprop", learning_rate, {"beta": beta}, {"eps": eps})
 
     def step(g, t, v):
-        v = beta * v + (1 - beta) * g * g
+        kept, new = _numbers(g, beta, 1 - beta)
+        v = kept * v + new * g * g
         return {"v": v}, _by_root(g, v, eps, eps_in_sqrt)
 
-    return _optimizer(learning_rate, {"v": 0.0}, step)
+    return _optimizer(learning_rate, {"v": _Moment()}, step)
 
 
 def adagrad(
-    learning_rate: Rate, eps: float = 1e-8, *, start: float = 0.0, eps_in_sqrt: bool = False
+    learning_rate: Rate, eps: Number = 1e-8, *, start: Number = 0.0, eps_in_sqrt: bool = False
 ) -> optax.GradientTransformation:
     r"""AdaGrad, :math:`u = g / (\sqrt{v} + \epsilon)` with :math:`v_t = v_{t-1} + g_t^2`, :math:`v_0` = ``start``.
 
@@ -154,33 +174,102 @@ def adagrad(
 
     Source: 004 optimization; Duchi et al. 2011, *Adaptive Subgradient Methods*.
     """
-    _check("adagrad", learning_rate)
+    _check("adagrad", learning_rate, {}, {"eps": eps, "start": start})
 
     def step(g, t, v):
         v = v + g * g
         return {"v": v}, _by_root(g, v, eps, eps_in_sqrt)
 
-    return _optimizer(learning_rate, {"v": start}, step)
+    return _optimizer(learning_rate, {"v": _Moment(start)}, step)
+
+
+class _Moment(NamedTuple):
+    """What a moment is before the first step, and its dtype: None for the parameters', or float32 if that is wider."""
+
+    start: Number = 0.0
+    dtype: Any = None
+
+
+class _Decay(NamedTuple):
+    """The weight of the parameters themselves in u, where the mask is True."""
+
+    weight: Number
+    mask: Any
+
+    def where(self, params: Any) -> Any:
+        if params is None:
+            raise InputError("adamw: update needs the parameters that decay, as in update(gradient, state, params)")
+        return jax.tree.broadcast(self.mask(params) if callable(self.mask) else self.mask, params)
+
+
+def _adam(
+    learning_rate: Rate, beta1: Number, beta2: Number, eps: Number, mu_dtype: Any, decay: _Decay | None = None
+) -> optax.GradientTransformation:
+    def step(g, t, m, v):
+        (kept1, new1), (kept2, new2) = _numbers(g, beta1, 1 - beta1), _numbers(g, beta2, 1 - beta2)
+        m = kept1 * m + new1 * g
+        v = kept2 * v + new2 * g * g
+        return {"m": m, "v": v}, _by_root(m / _one_minus_power(beta1, t), v / _one_minus_power(beta2, t), eps)
+
+    return _optimizer(learning_rate, {"m": _Moment(dtype=mu_dtype), "v": _Moment()}, step, decay)
 
 
 def _one_minus_power(beta, t):
     """1 - beta**t. The difference would lose four of float32's seven digits at t = 1 and beta = 0.999."""
-    return -jnp.expm1(t * math.log(beta)) if beta else jnp.ones_like(t)
+    log = jnp.log1p(beta - 1) if isinstance(beta, jax.Array) else math.log(beta) if beta else -math.inf
+    return -jnp.expm1(t * jnp.asarray(log, t.dtype))
 
 
-def _by_root(g, v, eps, eps_in_sqrt):
-    return g / jnp.sqrt(v + eps) if eps_in_sqrt else g / (jnp.sqrt(v) + eps)
+def _by_root(u, v, eps, eps_in_sqrt=False):
+    (eps,) = _numbers(u, eps)
+    root = jnp.sqrt(v + eps) if eps_in_sqrt else jnp.sqrt(v) + eps
+    # Without ε, which may be 0 and rounds to 0 in float16, a gradient of 0 has a root of 0.
+    return u / jnp.where(root == 0, jnp.ones_like(root), root)
 
 
-def _check(optimizer: str, learning_rate: Rate, **decays: float) -> None:
+def _numbers(like: jax.Array, *numbers: Number) -> list[jax.Array]:
+    return [jnp.asarray(number, like.dtype) for number in numbers]
+
+
+def _wide(*dtypes: Any) -> Any:
+    """The widest of the dtypes and float32."""
+    return max(jnp.dtype(jnp.float32), *map(jnp.dtype, dtypes), key=lambda dtype: dtype.itemsize)
+
+
+def _check(
+    optimizer: str,
+    learning_rate: Rate,
+    decays: Mapping[str, Number] = {},
+    numbers: Mapping[str, Number] = {},
+    dtypes: Mapping[str, Any] = {},
+) -> None:
     if not (callable(learning_rate) or _is_from_0_to(math.inf, learning_rate)):
         raise InputError(
             f"{optimizer}: learning_rate is {learning_rate!r}, and must be a number that is 0 or more, or a schedule, "
             "a function of the steps taken"
         )
+    for name, value in numbers.items():
+        if not _is_from_0_to(math.inf, value):
+            raise InputError(f"{optimizer}: {name} is {value!r}, and must be a number that is 0 or more")
     for name, value in decays.items():
+        # First, as one that rounds to 1 should be told so.
+        if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize < 4:
+            raise InputError(
+                f"{optimizer}: {name} is of dtype {value.dtype}, which has not the digits for a number next to 1, and "
+                "must be float32 or wider; in optax.inject_hyperparams by hyperparam_dtype=jnp.float32"
+            )
         if not _is_from_0_to(1, value):
             raise InputError(f"{optimizer}: {name} is {value!r}, and must be a number with 0 <= {name} < 1")
+    for name, value in dtypes.items():
+        if not (value is None or _is_floating(value)):
+            raise InputError(f"{optimizer}: {name} is {value!r}, and must be a floating-point dtype or None")
+
+
+def _is_floating(dtype: Any) -> bool:
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        return False
 
 
 def _is_from_0_to(end: float, x: Any) -> bool:
@@ -194,25 +283,43 @@ def _is_from_0_to(end: float, x: Any) -> bool:
 
 
 def _optimizer(
-    learning_rate: Rate, starts: dict[str, float], step: Callable[..., tuple[dict[str, Any], Any]]
+    learning_rate: Rate,
+    moments: Mapping[str, _Moment],
+    step: Callable[..., tuple[dict[str, jax.Array], jax.Array]],
+    decay: _Decay | None = None,
 ) -> optax.GradientTransformation:
-    """An optimiser from the rule of one leaf, ``step(g, t, **moments) -> (moments, u)``; without a learning rate it
-    returns u itself."""
+    """An optimiser from the rule of one leaf, ``step(g, t, **moments) -> (moments, u)``, in one dtype for all."""
 
     def init(params: Any) -> State:
-        moments = {name: jax.tree.map(lambda p, s=s: jnp.full_like(p, s), params) for name, s in starts.items()}
-        return State(jnp.zeros((), jnp.int32), moments)
+        def begin(moment: _Moment, p: Any) -> jax.Array:
+            dtype = _wide(jnp.result_type(p)) if moment.dtype is None else moment.dtype
+            return jnp.full_like(p, moment.start, dtype=dtype)
+
+        begun = {name: jax.tree.map(functools.partial(begin, moment), params) for name, moment in moments.items()}
+        return State(jnp.zeros((), jnp.int32), begun)
+
+    def update_leaf(scale: Number, t: jax.Array, g: Any, p: Any, decays: bool, held: dict[str, Any]) -> tuple[Any, Any]:
+        if g is None:  # as of what is no array, in Equinox
+            return held, None
+        dtype = _wide(*map(jnp.result_type, (g, p, *held.values())))
+        new, u = step(g.astype(dtype), t.astype(dtype), **{name: x.astype(dtype) for name, x in held.items()})
+        if decay and decays:
+            u = u + jnp.asarray(decay.weight, dtype) * p.astype(dtype)
+        change = (jnp.asarray(scale, dtype) * u).astype(jnp.result_type(p))
+        return {name: x.astype(held[name].dtype) for name, x in new.items()}, change
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, State]:
-        del params
         t = jnp.asarray(optax.safe_increment(state.steps))
         rate: Any = learning_rate(state.steps) if callable(learning_rate) else learning_rate
-        scale = 1.0 if rate is None else -rate
-        leaves, tree = jax.tree.flatten(updates)
-        old = {name: tree.flatten_up_to(moment) for name, moment in state.moments.items()}
-        results = [step(g, t.astype(g.dtype), **{name: old[name][i] for name in old}) for i, g in enumerate(leaves)]
-        moments = {name: tree.unflatten([new[name] for new, _ in results]) for name in old}
-        changes = tree.unflatten([jnp.asarray(scale, u.dtype) * u for _, u in results])
-        return changes, State(t, moments)
+        gradients, tree = jax.tree.flatten(updates, is_leaf=lambda g: g is None)
+        parameters = gradients if params is None else tree.flatten_up_to(params)
+        decays = tree.flatten_up_to(decay.where(params)) if decay else [False] * len(gradients)
+        held = {name: tree.flatten_up_to(moment) for name, moment in state.moments.items()}
+        results = [
+            update_leaf(-rate, t, g, p, decays, {name: leaves[i] for name, leaves in held.items()})
+            for i, (g, p, decays) in enumerate(zip(gradients, parameters, decays))
+        ]
+        new = {name: tree.unflatten([moments[name] for moments, _ in results]) for name in held}
+        return tree.unflatten([change for _, change in results]), State(t, new)
 
     return optax.GradientTransformation(init, update)

@@ -8,6 +8,8 @@ import jax
 import optax
 from jax import lax
 
+from dlfn.files import replacing, require_writable
+
 
 def positive(text):
     """The type of an argument that counts something."""
@@ -47,7 +49,11 @@ def with_plot(parser, argv, name, shows):
     arguments = parser.parse_args(argv)
     require(parser, "the plot", "matplotlib")
     try:
-        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        if arguments.plot == Path(parser.get_default("plot")):
+            arguments.plot.parent.mkdir(exist_ok=True)
+        elif not arguments.plot.parent.is_dir():
+            parser.error(f"argument --plot: there is no folder {str(arguments.plot.parent)!r}")
+        require_writable(arguments.plot)
     except OSError as error:
         parser.error(f"argument --plot: {error}")
     return arguments
@@ -63,5 +69,6 @@ def pyplot():
 
 
 def save(figure, path):
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format=path.suffix[1:] or None)
     print(f"plot in {path}")

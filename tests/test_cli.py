@@ -57,8 +57,17 @@ def test_help_has_an_example(argv, capsys):
         (["check", "gelu", "--json", "."], "argument --json: cannot write '.': Is a directory"),
         (
             ["formulas", "--json", "tiny.toml/x.json"],
-            "argument --json: cannot write 'tiny.toml/x.json': Not a directory",
+            "argument --json: cannot write 'tiny.toml/x.json': there is no folder 'tiny.toml'",
         ),
+        *(
+            (
+                [command, "--json", "no/such/a.json"],
+                "argument --json: cannot write 'no/such/a.json': there is no folder 'no/such'",
+            )
+            for command in ("check", "bench", "formulas")
+        ),
+        (["bench", "relu", "--fail-below", "nan"], "argument --fail-below: 'nan' is not a number above 0, such as 0.9"),
+        (["bench", "relu", "--fail-below", "0.9x"], "argument --fail-below: '0.9x' is not a number above 0"),
         (["train", "tiny.toml", "run.folder=tiny.toml/run"], "cannot write to run.folder = 'tiny.toml/run'"),
     ],
 )
@@ -98,4 +107,4 @@ def test_interrupt_is_exit_130(config, capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "dlfn: interrupted\n"
-    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["config.toml"]
+    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["unfinished"]

@@ -149,25 +149,28 @@ def off_at_one_coordinate(cotangent):
     return flat.at[0].add(1e-4 * (1 + jnp.abs(flat).max())).reshape(cotangent.shape)
 
 
-def all_fail(entry, case):
+def verdicts(entry, case):
+    """What the check says of every argument, by path."""
     results = list(check_case(entry, case, "float64", paths=HAND_DERIVED))
-    assert {result.path for result in results} == set(HAND_DERIVED)
-    assert not [result for result in results if result.ok]
+    return [[result for result in results if result.path == path] for path in HAND_DERIVED]
 
 
 @quick
 @few_ops
 def test_a_mutated_backward_is_caught(entry, case):
     """One coordinate of every cotangent off by 1e-4 of the largest: every argument must be reported, by both paths."""
-    all_fail(mutated(entry, of_result=off_at_one_coordinate), case)
+    for results in verdicts(mutated(entry, of_result=off_at_one_coordinate), case):
+        assert results
+        assert not any(result.ok for result in results)
 
 
 @quick
 @few_ops
 @pytest.mark.parametrize("change", [jnp.ones_like, jnp.square, jnp.abs], ids=["drops", "squares", "takes |dy|"])
 def test_a_backward_that_is_not_linear_in_its_cotangent_is_caught(entry, case, change):
-    """That of a loss too, whose cotangent is one number."""
-    all_fail(mutated(entry, of_cotangents=change), case)
+    """That of a loss too, whose cotangent is one number. An argument with a gradient of 0 does not show it."""
+    for results in verdicts(mutated(entry, of_cotangents=change), case):
+        assert not all(result.ok for result in results)
 
 
 @pytest.mark.parametrize(("entry", "trap"), TRAPS)

@@ -151,16 +151,6 @@ def gradient(tensor):
     return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
 
 
-def gradients(module):
-    """Import adds the two biases of recurrent modules; the gradient of the sum is that of either."""
-    found = arrays(module, gradient)
-    for name, array in found.items():
-        if name.startswith("bias_hh"):
-            gru = isinstance(module.module, F.GRU)
-            array[: 2 * len(array) // 3 if gru else None] = 0
-    return found
-
-
 def moved(x, channels_first):
     return np.moveaxis(np.asarray(x), -1, 1) if channels_first else np.asarray(x)
 
@@ -194,8 +184,12 @@ def test_layers_are_those_of_pytorch(name, x64):
         close(moved(y, first), outputs.detach().numpy())
         dparams, dx = back(dy)
         close(moved(dx, channels_first), inputs.grad.numpy())
-        expected, _ = weights.import_state(gradients(theirs), *like, names)
+        theirs_by_name = arrays(theirs, gradient)
+        expected, _ = weights.import_state(theirs_by_name, *like, names, gradients=True)
         jax.tree.map(close, dparams, expected)
+        for exported, array in weights.export_state(dparams, new_state, names, gradients=True).items():
+            if "running_" not in exported:
+                close(array, theirs_by_name[exported])
         _, expected = weights.import_state(arrays(theirs), *like, names)
         jax.tree.map(close, new_state, expected)
         assert train or jax.tree.all(jax.tree.map(jnp.array_equal, new_state, state))
@@ -226,7 +220,7 @@ def test_the_transformer_block_is_that_of_pytorch(norm, x64):
     close(y, outputs.detach().numpy())
     dparams, dx = back(jnp.cos(y))
     close(dx, inputs.grad.numpy())
-    expected, _ = weights.import_state(arrays(theirs, gradient), *like, names)
+    expected, _ = weights.import_state(arrays(theirs, gradient), *like, names, gradients=True)
     jax.tree.map(close, dparams, expected)
     exported = weights.export_state(params, (), names)
     assert all(np.array_equal(exported[name], array) for name, array in arrays(theirs).items())

@@ -164,21 +164,68 @@ def test_the_names_of_a_model_reorder_what_follows_flattened_images(name, x64):
     model, make = FLATTENED[name]
     module, arrays = state_dict(torch.nn.Sequential(*make(torch.nn)).eval())
     x = RNG.normal(size=(5, 6, 8, 2))
-    names = torch_names(model, x=x)
-    params, state = import_state(arrays, *model.init(jax.random.key(0), x), names)
-    close(model.apply(params, state, x)[0], module(torch.tensor(np.moveaxis(x, -1, 1))))
-    same(export_state(params, state, names), arrays)
+    like = model.init(jax.random.key(0), x)
+    for flatten, given in (("channels_first", x), ("channels_last", None), ("channels_last", x)):
+        names = torch_names(model, x=given, flatten=flatten)
+        params, state = import_state(arrays, *like, names)
+        ours, _ = model.apply(params, state, x)
+        close(ours, module_in_order(module, flatten)(torch.tensor(np.moveaxis(x, -1, 1))))
+        same(export_state(params, state, names), arrays)
 
 
-def test_flattened_rows_and_sequences_keep_their_order():
-    for model, x in (
-        (nn.mlp((4,), 2), jnp.ones((2, 6))),
-        (nn.Serial(nn.BatchNorm(), nn.Flatten(), nn.Linear(3)), jnp.ones((2, 6))),
-        (nn.Serial(nn.Linear(4), nn.LSTM(3), nn.Flatten(), nn.Linear(2)), jnp.ones((2, 5, 4))),
-        (nn.Serial(nn.Conv(3, (2, 2)), nn.GlobalAvgPool(), nn.Flatten(), nn.Linear(2)), jnp.ones((2, 5, 5, 1))),
-    ):
-        names = torch_names(model, x=x)
-        assert not any(isinstance(to, To) and isinstance(to.rule, Flattened) for to in names.values())
+def module_in_order(module, flatten):
+    """The same module, of which the Flatten may permute first, as torchcrepe's does."""
+
+    class Permuted(torch.nn.Module):
+        def forward(self, x):
+            return x.movedim(1, -1).flatten(1)
+
+    if isinstance(module, torch.nn.Flatten):
+        return Permuted() if flatten == "channels_last" else module
+    if isinstance(module, torch.nn.Sequential):
+        return torch.nn.Sequential(*(module_in_order(child, flatten) for child in module))
+    return module
+
+
+ROWS_OR_SEQUENCES = [
+    (nn.mlp((4,), 2), (2, 6)),
+    (nn.mlp((4,), 2), (2, 7, 6, 1)),
+    (nn.mlp((4,), 2), (2, 1, 1, 5)),
+    (nn.mlp((4,), 2), (2,)),
+    (nn.Serial(nn.BatchNorm(), nn.Flatten(), nn.Linear(3)), (2, 6)),
+    (nn.Serial(nn.Linear(4), nn.Flatten(), nn.Linear(2)), (2, 5, 4)),
+    (nn.Serial(nn.LSTM(3), nn.Flatten(), nn.Linear(2)), (2, 5, 4)),
+    (nn.Serial(nn.Conv(3, (2, 2)), nn.GlobalAvgPool(), nn.Flatten(), nn.Linear(2)), (2, 5, 5, 1)),
+]
+
+
+@pytest.mark.parametrize(("model", "shape"), ROWS_OR_SEQUENCES)
+def test_flattened_rows_and_sequences_keep_their_order(model, shape):
+    names = torch_names(model, x=jax.ShapeDtypeStruct(shape, jnp.float32))
+    assert not any(isinstance(to, To) and isinstance(to.rule, Flattened) for to in names.values())
+
+
+IMAGES = jax.ShapeDtypeStruct((2, 6, 8, 3), jnp.float32)
+FLATTENING = [
+    nn.Serial(nn.Flatten(), nn.Linear(3)),
+    nn.Serial(nn.Flatten(), nn.LayerNorm(), nn.Linear(3)),
+    nn.Serial(nn.Conv(4, (3, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(3)),
+    nn.Serial(nn.MaxPool(2), nn.Flatten(), nn.ReLU(), nn.Flatten(), nn.Linear(3)),
+    nn.Serial(nn.Residual(nn.Conv(3, (1, 1))), nn.Flatten(), nn.BatchNorm()),
+    nn.Serial(nn.Conv(4, (3, 3)), nn.Linear(4), nn.Flatten(), nn.Linear(3)),
+    nn.Serial(nn.Conv(4, (3, 3)), nn.Flatten(), nn.GLU()),
+    nn.Serial(nn.Conv(4, (3, 3)), nn.Flatten(), nn.Residual(nn.Tanh())),
+]
+
+
+@pytest.mark.parametrize("model", FLATTENING, ids=str)
+def test_the_order_of_flattened_images_is_asked_for_and_not_guessed(model):
+    for given in ({}, {"x": IMAGES}, {"flatten": "channels_first"}):
+        with pytest.raises(dlfn.InputError, match="pass flatten='channels_last' if") as caught:
+            torch_names(model, **given)
+        assert ("and x, an example" in str(caught.value)) == ("x" not in given)
+    names = torch_names(model, flatten="channels_last")
+    assert names == torch_names(model, x=IMAGES, flatten="channels_last")
 
 
 def test_batch_norm_statistics_are_state(x64):
@@ -353,6 +400,10 @@ def test_every_mismatch_is_listed_at_once():
 FLAT = nn.Serial(nn.MaxPool(2), nn.Flatten())
 
 
+def channels_first(*layers):
+    return torch_names(nn.Serial(FLAT, *layers), x=IMAGES, flatten="channels_first")
+
+
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
@@ -363,14 +414,19 @@ FLAT = nn.Serial(nn.MaxPool(2), nn.Flatten())
             ["arrays is of type Linear", "pass its state_dict()"],
         ),
         (lambda: torch_names(torch.nn.Linear(2, 3)), ["model is a Linear", "Layer"]),
-        (lambda: torch_names(nn.Serial(a=FLAT, b=nn.Linear(3))), ["'b'", "Linear(features=3)", "Flatten", "pass x"]),
-        (lambda: torch_names(nn.Serial(FLAT, nn.BatchNorm())), ["'1'", "BatchNorm()", "by name"]),
         (
-            lambda: torch_names(nn.Serial(FLAT, nn.BayesianLinear(3), nn.Linear(2))),
-            ["'1'", "BayesianLinear", "by name"],
+            lambda: torch_names(nn.Serial(a=FLAT, b=nn.Linear(3))),
+            ["'b'", "Linear(features=3)", "Flatten", "pass flatten=", "and x"],
         ),
-        (lambda: torch_names(nn.Serial(FLAT, nn.GLU(), nn.Linear(2))), ["'1'", "glu", "by name"]),
-        (lambda: torch_names(nn.Serial(FLAT, nn.Residual(nn.Tanh()))), ["'1'", "Residual", "together with others"]),
+        (lambda: torch_names(FLAT, flatten="NCHW"), ["flatten is 'NCHW'", "'channels_first' or 'channels_last'"]),
+        (lambda: channels_first(nn.BatchNorm()), ["'1'", "BatchNorm()", "by name"]),
+        (lambda: channels_first(nn.BayesianLinear(3), nn.Linear(2)), ["'1'", "BayesianLinear", "by name"]),
+        (lambda: channels_first(nn.GLU(), nn.Linear(2)), ["'1'", "glu", "by name"]),
+        (lambda: channels_first(nn.Residual(nn.Tanh())), ["'1'", "Residual takes", "by name"]),
+        (
+            lambda: torch_names(nn.Serial(nn.Conv(4, (3, 3)), nn.LayerNorm(axes=3))),
+            ["'1'", "LayerNorm(axes=3)", "channels first or last", "by name"],
+        ),
         (lambda: export_state({"a": {"b": 1}, "a/b": 2}, (), {}), ["'a/b'", "slash"]),
         (lambda: export_state({"a": jax.random.key(0)}, (), {"a": "a"}), ["plain arrays", "key"]),
     ],

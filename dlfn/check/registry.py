@@ -12,8 +12,8 @@ from dlfn._suggest import suggestion
 from dlfn.core import InputError, Op
 
 __all__ = [
-    "Bench", "Case", "Entry", "Trap", "absent", "as_argument", "entries", "integers", "key", "normal", "probabilities",
-    "register", "uniform",
+    "Bench", "Case", "Entry", "Trap", "absent", "as_argument", "class_ids", "entries", "integers", "key", "normal",
+    "probabilities", "register", "uniform",
 ]  # fmt: skip
 
 Spec = Callable[[np.random.Generator], Any]
@@ -40,6 +40,17 @@ def integers(low: int, high: int, *shape: int) -> Spec:
     return lambda rng: rng.integers(low, high, size=shape, dtype=np.int32)
 
 
+def class_ids(classes: int, *shape: int) -> Spec:
+    """Class ids, of which every other is the label that is ignored, -100; the first is not."""
+
+    def made(rng: np.random.Generator) -> Any:
+        ids = rng.integers(0, classes, size=shape, dtype=np.int32)
+        ids.reshape(-1)[1::2] = -100
+        return ids
+
+    return made
+
+
 def key() -> Spec:
     return lambda rng: jax.random.key(int(rng.integers(2**31)))
 
@@ -63,6 +74,9 @@ class Case:
         empty: whether a batch of no examples has a value; without one, such as a mean, it is refused as 0/0.
         slope: the derivative in long double: ``slope(x, **static) -> (value, size of the largest term)``; None unless
             the op is elementwise.
+        ignored: what does not matter by the arguments' labels, masks or lengths, whatever it holds:
+            ``ignored(*args, **static) -> (of the arguments, of the outputs)``, each a boolean array or None for each
+            argument and each output. None where the op ignores nothing.
     """
 
     arguments: Callable[[Lead], tuple[Spec, ...]]
@@ -73,6 +87,7 @@ class Case:
     scalar_rows: bool = True
     empty: bool = True
     slope: Callable[..., tuple[Any, Any]] | None = None
+    ignored: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]] | None = None
 
     def make(self, lead: Lead = (4,), dtype: Any = "float64", seed: int = 0) -> tuple[Any, ...]:
         """Seeded arguments with the given leading dimensions, floating-point ones in ``dtype``."""
@@ -101,6 +116,8 @@ class Trap:
         value: the expected value, or None.
         gradients: expected cotangents by argument number, for a cotangent of ones.
         dtype: of the floating-point arguments.
+        no_bend: why there is no second derivative in the arguments of ``gradients``, or one that is out of range; where
+            there is one, "", and all orders of differentiation must give it.
     """
 
     name: str
@@ -110,6 +127,7 @@ class Trap:
     static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dtype: str = "float32"
     rtol: float = 1e-6
+    no_bend: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +164,8 @@ class Entry:
         cases: its configurations; every one goes through every sweep.
         traps: hard inputs.
         benches: benchmark rows.
+        homogeneous: where f(c x) is c^d f(x) for its first argument, d, and the settings, besides those of the first
+            case, with which it is.
     """
 
     op: Op
@@ -153,6 +173,7 @@ class Entry:
     cases: tuple[Case, ...]
     traps: tuple[Trap, ...] = ()
     benches: tuple[Bench, ...] = ()
+    homogeneous: tuple[float, Mapping[str, Any]] | None = None
 
     @property
     def elementwise(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dlfn.core import control as control  # registers itself
 from dlfn.core import jaxprs
@@ -106,7 +107,7 @@ def backprop_value_and_grad(
                 f"backprop: the function must return one floating-point scalar, got {described}; reduce it (say "
                 "jnp.sum or jnp.mean), pass has_aux=True if it returns (loss, aux), or use dlfn.backprop_vjp"
             )
-        grads = back(jax.tree.map(jnp.ones_like, value))
+        grads = back(jax.tree.map(lambda y: np.ones((), y.dtype), value))
         out = ((value, aux) if has_aux else value, grads[0] if isinstance(argnums, int) else grads)
         return (
             (*out, {name: delta for name, delta in deltas.items() if delta is not None}) if deltas is not None else out
@@ -155,12 +156,14 @@ def _vjp(f: Any, primals: Any, has_aux: bool, deltas: Record | None, custom_rule
     jaxpr, inputs, _, out_tree = jaxprs.trace(main, primals, {})
     walk = Walk(deltas, custom_rules == "use")
     walk.refuse_hidden_state(jaxpr)
-    outs, back = walk.pullback(jaxpr, inputs, [True] * len(inputs))
-    outs = [jnp.asarray(out) for out in outs]
+    with jax.transfer_guard("allow"):
+        outs, back = walk.pullback(jaxpr, inputs, [True] * len(inputs))
+        outs = [jnp.asarray(out) for out in outs]
     value, aux = out_tree.unflatten(outs)
     value_tree = jax.tree.structure(value)
     n_value = value_tree.num_leaves
 
+    @jax.transfer_guard("allow")
     def pull(cotangent: Any) -> tuple[Any, ...]:
         leaves, tree = jax.tree.flatten(cotangent)
         if tree != value_tree:

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive, unmapped_aval
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dlfn.core import jaxprs
 
@@ -79,17 +80,29 @@ def strong(x: Any) -> jax.Array:
     return jax.lax.convert_element_type(x, x.dtype) if jax.typeof(x).weak_type else x
 
 
+def _on_one_mesh(leaves: Sequence[jax.Array], kinds: Sequence[Any]) -> list[jax.Array]:
+    """Where the types ``kinds`` name a mesh whose axes are Explicit, the leaves that are on none are replicated on it,
+    as JAX does it in every operation on both. Rules may then rely on the sharding of each."""
+    meshes = [kind.sharding.mesh for kind in kinds if AxisType.Explicit in kind.sharding.mesh.axis_types]
+    if not meshes:
+        return list(leaves)
+    replicated = NamedSharding(meshes[0], PartitionSpec())
+    return [jax.sharding.reshard(leaf, replicated) if jax.typeof(leaf).sharding.mesh.empty else leaf for leaf in leaves]
+
+
 # Evaluation on flat arguments: first the op itself, then the same under the vmaps around it.
 
 
 def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
+    leaves = _on_one_mesh(leaves, map(jax.typeof, leaves))
     y, rest = call.op.forward(*call.tree.unflatten(leaves), **dict(call.static))
     y, rest = jax.tree.map(strong, (y, rest))
     return (y, rest) if residuals else y
 
 
 def _backward(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]) -> list[Any]:
-    call, given = linear.call, iter(dy)
+    both = _on_one_mesh([*rest, *dy], map(jax.typeof, [*rest, *dy]))
+    call, rest, given = linear.call, both[: len(rest)], iter(both[len(rest) :])
     dy = linear.y_tree.unflatten([next(given) if floating else None for floating in linear.y_floats])
     cotangents = call.op.backward(linear.rest_tree.unflatten(rest), dy, **dict(call.static))
     flat = call.op.flat_cotangents(call, cotangents)
@@ -139,9 +152,18 @@ def _vmap_transposed(
     ]
 
 
-@functools.lru_cache(maxsize=4096)
 def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]:
     """The tree of the residuals, and for each level the batch axis, 0 or None, of every leaf."""
+    tree, sources = _residual_sources(call)
+    return tree, tuple(
+        tuple(0 if any(level.in_axes[i] is not None for i in source) else None for source in sources)
+        for level in call.levels
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _residual_sources(call: Call) -> tuple[Any, list[Any]]:
+    """The tree of the residuals, and for every leaf the arguments that it depends on."""
     fn = functools.partial(_forward, call._replace(levels=()), True)
     avals = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in call.shapes]
     for level in call.levels:
@@ -149,10 +171,7 @@ def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]
         avals = [_with_axis(aval, axis, level.size) for aval, axis in zip(avals, level.in_axes, strict=True)]
     jaxpr, (y, rest) = jax.make_jaxpr(fn, return_shape=True)(*avals)
     sources = jaxprs.dependencies(jaxpr)[len(jax.tree.leaves(y)) :]
-    return jax.tree.structure(rest), tuple(
-        tuple(0 if any(level.in_axes[i] is not None for i in source) else None for source in sources)
-        for level in call.levels
-    )
+    return jax.tree.structure(rest), sources
 
 
 def _with_axis(aval: jax.ShapeDtypeStruct, axis: int | None, size: Any) -> jax.ShapeDtypeStruct:
@@ -168,7 +187,7 @@ op_p = Primitive("dlfn_op")
 op_p.multiple_results = True
 
 # Eager calls run compiled, one program per call signature; inside another jit these dissolve.
-_evaluate = jax.jit(evaluate, static_argnums=(0, 1), inline=True)
+evaluate_compiled = jax.jit(evaluate, static_argnums=(0, 1), inline=True)
 
 
 def bind(call: Call, leaves: Sequence[jax.Array]) -> Any:
@@ -181,21 +200,21 @@ def bind(call: Call, leaves: Sequence[jax.Array]) -> Any:
 def _outputs(call: Call, residuals: bool, *avals: Any) -> tuple[Any, list[Any]]:
     """Tree and types of the outputs. Traced on the arguments' own types: shape and dtype alone would lose their
     sharding and the mesh axes over which they vary."""
-    traced = _evaluate.trace(call, residuals, *avals)
+    traced = evaluate_compiled.trace(call, residuals, *avals)
     return jax.tree.structure(traced.out_info), list(traced.jaxpr.out_avals)
 
 
 @functools.lru_cache(maxsize=4096)
 def _held_residuals(call: Call, *avals: Any) -> list[int | None]:
     """For each residual leaf, which of the arguments and then outputs it is, if any."""
-    jaxpr, _ = jaxprs.parts(_evaluate.trace(call, True, *avals).jaxpr)
+    jaxpr, _ = jaxprs.parts(evaluate_compiled.trace(call, True, *avals).jaxpr)
     n_y = _outputs(call, True, *avals)[0].children()[0].num_leaves
     held = {id(atom): i for i, atom in reversed([*enumerate([*jaxpr.invars, *jaxpr.outvars[:n_y]])])}
     return [held.get(id(atom)) for atom in jaxpr.outvars[n_y:]]
 
 
 def _op_impl(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
-    return jax.tree.leaves(_evaluate(call, residuals, *leaves))
+    return jax.tree.leaves(evaluate_compiled(call, residuals, *leaves))
 
 
 def op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
@@ -233,14 +252,16 @@ def _put(values: list[Any], positions: Sequence[int], new: Sequence[Any]) -> Non
 
 
 def _residual_tangents(call: Call, n_y: int, primals: Any, wrt: Any, tangents: Any) -> tuple[list[int], list[Any]]:
-    """Second order: how the residuals move with the arguments, which is for JAX to differentiate."""
+    """Second order: how the residuals move with the arguments, which is for JAX to differentiate. Those that do not are
+    left out: a tangent of zeros would be multiplied by slopes that may be infinite or nan."""
+    depends = [True] * n_y + [not source.isdisjoint(wrt) for source in _residual_sources(call)[1]]
     positions: list[int] = []
 
     def rest(*moving):
         leaves = list(primals)
         _put(leaves, wrt, moving)
         outs = op_flat(*leaves, call=call, residuals=True)
-        positions[:] = [i for i in range(n_y, len(outs)) if is_float(outs[i].dtype)]
+        positions[:] = [i for i in range(n_y, len(outs)) if depends[i] and is_float(outs[i].dtype)]
         return [outs[i] for i in positions]
 
     tangents = jax.jvp(rest, [primals[i] for i in wrt], tangents)[1]
@@ -275,6 +296,7 @@ def _apply(*operands: jax.Array, linear: Linear, out_avals: tuple[Any, ...]) -> 
     rest, tangents = _operands(linear, operands)
     zeros = [ad.zeros_like_aval(aval) for aval in out_avals]
     cotangents, pullback = jax.vjp(lambda dy: transpose(linear, rest, dy), zeros)
+    tangents = _on_one_mesh(tangents, map(jax.typeof, [c for c in cotangents if c is not None]))
     return pullback([None if c is None else t for c, t in zip(cotangents, tangents, strict=True)])[0]
 
 
@@ -284,7 +306,7 @@ def _operands(linear: Linear, operands: Sequence[Any]) -> tuple[list[Any], list[
 
 
 _apply_compiled = jax.jit(_apply, static_argnames=("linear", "out_avals"), inline=True)
-_transpose_compiled = jax.jit(transpose, static_argnums=0, inline=True)
+transpose_compiled = jax.jit(transpose, static_argnums=0, inline=True)
 
 
 def _linear_jvp(operands: Any, dots: Any, *, linear: Linear, out_avals: Any) -> Any:
@@ -311,7 +333,7 @@ def _linear_jvp(operands: Any, dots: Any, *, linear: Linear, out_avals: Any) -> 
 def _linear_transpose(dy: Any, *operands: Any, linear: Linear, out_avals: Any) -> list[Any]:
     rest, tangents = _operands(linear, operands)
     dy = [ad.instantiate_zeros(c) for c in dy]
-    cotangents = _transpose_compiled(linear, rest, dy)
+    cotangents = transpose_compiled(linear, rest, dy)
     return [None] * len(rest) + [ad.Zero(t.aval) if c is None else c for c, t in zip(cotangents, tangents, strict=True)]
 
 

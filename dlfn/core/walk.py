@@ -11,7 +11,16 @@ from jax.ref import set as write
 
 from dlfn.core import jaxprs, references
 from dlfn.core.errors import InputError
-from dlfn.core.primitives import Linear, evaluate, is_float, linear_p, op_flat, op_p, strong, transpose
+from dlfn.core.primitives import (
+    Linear,
+    evaluate_compiled,
+    is_float,
+    linear_p,
+    op_flat,
+    op_p,
+    strong,
+    transpose_compiled,
+)
 from dlfn.core.rules import RULES
 
 __all__ = ["Back", "Record", "Result", "Walk", "structural", "zeros"]
@@ -248,7 +257,7 @@ def _op(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     call, residuals = eqn.params["call"], eqn.params["residuals"]
     if residuals:  # an inner gradient has applied the rule already: its forward is ordinary code to differentiate
         return walk.pullback(jax.make_jaxpr(lambda *values: op_flat(*values, **eqn.params))(*values), values, needs)
-    y, rest = evaluate(call, True, *values)
+    y, rest = evaluate_compiled(call, True, *values)
     outs, y_tree = jax.tree.flatten(y)
     rest, rest_tree = jax.tree.flatten(rest)
     floats = tuple(is_float(out.dtype) for out in outs)
@@ -260,7 +269,7 @@ def _op(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
         walk.note(slot, y_tree.unflatten(dy))
         dy = [bar for bar, floating in zip(dy, floats, strict=True) if floating]
         cotangents: list[Any] = [None] * len(values)
-        for i, bar in zip(wrt, transpose(Linear(call, wrt, y_tree, floats, rest_tree), rest, dy), strict=True):
+        for i, bar in zip(wrt, transpose_compiled(Linear(call, wrt, y_tree, floats, rest_tree), rest, dy), strict=True):
             cotangents[i] = bar
         return cotangents
 
@@ -279,6 +288,6 @@ def _linear(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resul
                 "differentiated once more in its point; use jax.grad around it"
             )
         dy = zeros(bars, [v.aval for v in eqn.outvars])
-        return [None] * n_rest + transpose(linear, values[:n_rest], dy)
+        return [None] * n_rest + transpose_compiled(linear, values[:n_rest], dy)
 
     return jaxprs.bind(eqn, values), back

@@ -15,6 +15,7 @@ from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
+from dlfn.ops._common import within
 from dlfn.ops._recurrence import check_lengths
 
 __all__ = ["MultiHeadAttention"]
@@ -128,7 +129,7 @@ class MultiHeadAttention(Layer):
                 f"{self}: with a cache the input is the next times alone, without lengths; the cache is the context"
             )
         around, context, mask = self._inputs(x)
-        x, context, mask = _without_padding(around, context, mask)
+        x, context, mask = _without_padding(around, context, mask, self.causal)
         *_, output = held(self, "params", params, "q", "k", "v", "o")
         dim = output["w"].shape[0] // self.heads
         q, k, v = (
@@ -151,7 +152,7 @@ class MultiHeadAttention(Layer):
         y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))
         y = jnp.where(state["length"] <= self.cache, y, jnp.nan) if self.cache else y
-        return (around._replace(values=y) if isinstance(around, Sequence) else y), state
+        return (around._replace(values=y).without_padding() if isinstance(around, Sequence) else y), state
 
     def flops(self, x, y):
         """Of the four linear maps, and of two products of queries by keys; a causal mask halves those."""
@@ -216,18 +217,21 @@ class MultiHeadAttention(Layer):
         return k, v, {"k": k, "v": v, "length": length + more}
 
 
-def _without_padding(x: Any, context: Any, mask: Any) -> tuple[Any, Any, Any]:
-    """Arrays with 0 for padding, since weights of 0 do not hide a nan, and a mask that leaves out the context's."""
-    seen = None
+def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any, Any, Any]:
+    """Arrays with 0 for padding, and for what no query sees of the context, and a mask that leaves out its padding."""
     arrays = []
     for part in (x,) if context is x else (x, context):
-        values, seen = values_of(part), None
         if isinstance(part, Sequence) and part.lengths is not None:
-            check_lengths("MultiHeadAttention", part.lengths, values)
-            seen = jnp.arange(values.shape[-2]) < part.lengths[..., None]
-            values = jnp.where(seen[..., None], values, 0)
-        arrays.append(values)
-    if seen is not None:
-        seen = seen[..., None, None, :]
+            check_lengths("MultiHeadAttention", part.lengths, part.values)
+            part = part.without_padding()
+        arrays.append(values_of(part))
+    x, keys = arrays[0], arrays[-1]
+    if mask is not None:
+        sees = mask.reshape(*[1] * (keys.ndim + 1 - mask.ndim), *mask.shape)
+        if causal:
+            sees = sees & jnp.tril(jnp.ones((x.shape[-2], keys.shape[-2]), bool), keys.shape[-2] - x.shape[-2])
+        keys = jnp.where(jnp.any(sees, axis=(-3, -2))[..., None], keys, jnp.zeros_like(keys))
+    if isinstance(context, Sequence) and context.lengths is not None:
+        seen = within(context.lengths, keys.shape[-2])[..., None, None, :]
         mask = seen if mask is None else mask & seen
-    return arrays[0], arrays[-1], mask
+    return x, keys, mask

@@ -13,6 +13,7 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.ops._common import within
 from dlfn.ops._recurrence import check_lengths
 from dlfn.ops.rnn import check_activation
 
@@ -55,25 +56,29 @@ class Cell(Layer):
     ) -> tuple[tuple[jax.Array, Carry], Any]:
         """``((ys, carry), state)`` for x (..., T, features); ``carry`` None starts from :meth:`initial`. A loop over
         ``apply``, for a cell to replace where an op does it faster. Step t gets a key of its own."""
+        valid = None
         if lengths is not None:
             check_lengths(type(self).__name__, lengths, x)
+            valid = within(lengths, x.shape[-2])
+            # Zeros, since a select that leaves a nan out has 0 for its derivative, which times a nan is nan.
+            x = jnp.where(valid[..., None], x, jnp.zeros_like(x))
         prepare_key, key = (None, None) if key is None else jax.random.split(key)
         params = self.prepare(params, key=prepare_key, train=train)
         times = jnp.arange(x.shape[-2])
 
         def step(before, inputs):
             carry, state = before
-            x, t = inputs
+            x, t, valid = inputs
             step_key = None if key is None else jax.random.fold_in(key, t)
             (after, y), state = self.apply(params, state, (carry, x), key=step_key, train=train)
-            if lengths is not None:
-                after = jax.tree.map(lambda new, old: jnp.where(_valid(t < lengths, new), new, old), after, carry)
-                y = jnp.where(_valid(t < lengths, y), y, jnp.zeros_like(y))
+            if valid is not None:
+                after = jax.tree.map(lambda new, old: jnp.where(_valid(valid, new), new, old), after, carry)
+                y = jnp.where(_valid(valid, y), y, jnp.zeros_like(y))
             return (after, state), y
 
         if carry is None:
             carry = self.initial(jnp.sum(x[..., :1, :], axis=-2))
-        xs = jnp.moveaxis(x, -2, 0), times
+        xs = jnp.moveaxis(x, -2, 0), times, None if valid is None else jnp.moveaxis(valid, -1, 0)
         # The step may compute in a wider dtype than the carry it is given.
         after = jax.eval_shape(
             step, (carry, state), jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)

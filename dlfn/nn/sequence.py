@@ -3,6 +3,11 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
+from dlfn.core import InputError
+from dlfn.ops._common import describe, sharded_along, within
+
 __all__ = ["Sequence", "on_values", "values_of"]
 
 
@@ -10,10 +15,15 @@ class Sequence(NamedTuple):
     """Sequences with more than their values, as input of a model over time.
 
     Layers over time, such as ``LSTM``, and attention read the lengths. Layers that treat every step by itself, such as
-    ``Embedding``, ``Linear``, ``LayerNorm`` and ``Dropout``, act on the values: what they make of padding is of no
-    meaning, and what reads the lengths never reads it. Sums of ``Residual`` and what ``Parallel`` merges are those of
-    the values. The output of each is a Sequence with the lengths of its input. A layer that would mix steps with
-    padding, such as ``Conv`` or ``BatchNorm``, raises an InputError.
+    ``Embedding``, ``Linear``, ``LayerNorm`` and ``Dropout``, act on the values. Sums of ``Residual`` and what
+    ``Parallel`` merges are those of the values. The output of each is a Sequence with the lengths of its input. A layer
+    that would mix steps with padding, such as ``Conv`` or ``BatchNorm``, raises an InputError.
+
+    What is past the lengths does not matter, whatever it holds: a nan, an infinity, a number of no row of an embedding.
+    No layer reads it, its gradient is 0, and neither it nor a cotangent that arrives at what a layer made of it, which
+    is 0, gets into any other gradient. For each layer puts zeros there with :meth:`without_padding`, before and after;
+    one of your own that takes a Sequence should do so too. (To multiply by a mask, or to select with one afterwards,
+    would not do: 0 times nan is nan, and the derivative of a select is such a product.)
 
     Attributes:
         values: (..., T, features), or integers (..., T) for an ``Embedding``.
@@ -36,6 +46,24 @@ class Sequence(NamedTuple):
     lengths: Any = None
     initial: Any = None
 
+    def without_padding(self) -> "Sequence":
+        """The Sequence with zeros past its lengths.
+
+        Raises:
+            InputError: when the lengths have another shape than the values have in front of their axis of steps.
+        """
+        if self.lengths is None:
+            return self
+        rank, shape = jnp.ndim(self.lengths), jnp.shape(self.values)
+        if len(shape) <= rank or shape[:rank] != jnp.shape(self.lengths):
+            raise InputError(
+                f"Sequence: lengths is {describe(self.lengths)} for values {describe(self.values)}, and must have the "
+                "shape that these have without steps and features"
+            )
+        counts = sharded_along(within(self.lengths, shape[rank]), self.values, rank)
+        counts = counts.reshape(*counts.shape, *[1] * (len(shape) - rank - 1))
+        return self._replace(values=jnp.where(counts, self.values, jnp.zeros_like(self.values)))
+
 
 def values_of(x: Any) -> Any:
     """The values of a Sequence, or x itself."""
@@ -48,4 +76,5 @@ def on_values(function: Callable[..., Any], *xs: Any) -> Any:
     if not xs or not all(isinstance(x, Sequence) for x in xs):
         return function(*xs)
     taken = any(x.initial is None for x in xs)
-    return Sequence(function(*map(values_of, xs)), xs[0].lengths, None if taken else xs[0].initial)
+    values = function(*(x.without_padding().values for x in xs))
+    return Sequence(values, xs[0].lengths, None if taken else xs[0].initial).without_padding()

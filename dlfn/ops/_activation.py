@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import require_float, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["elementwise"]
 

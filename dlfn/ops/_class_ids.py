@@ -23,6 +23,8 @@ __all__ = [
     "check_smoothing",
     "class_ids",
     "class_losses",
+    "counting",
+    "counting_losses",
     "cut",
     "logits_gradient",
     "reduce_valid",
@@ -75,6 +77,11 @@ def class_ids(labels, rows, classes, ignore_label):
     return index, valid, valid & (index != labels)
 
 
+def counting(rows, valid):
+    """The rows that count, and zeros for the others, whatever they hold: 0 times a nan of theirs would be nan."""
+    return jnp.where(valid[..., None], rows, jnp.zeros_like(rows))
+
+
 def reduce_valid(losses, valid, reduction):
     """The losses of the rows that count, reduced, and by how many rows the mean divides (1 if it is none)."""
     losses = jnp.where(valid, losses, jnp.zeros_like(losses))
@@ -95,9 +102,17 @@ def sum_of_others(z, index, m, first=None):
     return jnp.sum(_exp_of_others(z, index, m, first), axis=-1)
 
 
-def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others):
-    """The loss of every row, and what :func:`logits_gradient` needs to know of it."""
-    top = peak(z, -1)
+def counting_losses(z, index, valid, wrong, label_smoothing):
+    """:func:`class_losses` of the rows that count."""
+    # XLA on CPU would write the rows that count to memory before it takes a maximum over them.
+    top = jnp.where(valid, peak(z, -1), jnp.zeros_like(z[..., 0]))
+    return class_losses(counting(z, valid), index, wrong, label_smoothing, top=top)
+
+
+def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others, top=None):
+    """The loss of every row, and what :func:`logits_gradient` needs to know of it. ``top`` is the largest logit where
+    that is known."""
+    top = peak(z, -1) if top is None else top
     m = cut(top)
     others = jnp.minimum(sum_of_others(z, index, m), INFINITE)
     z_k = jnp.where(wrong, jnp.nan, _entry(z, index))

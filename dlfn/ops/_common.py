@@ -38,6 +38,8 @@ __all__ = [
     "upcast",
     "upcast_alike",
     "weight_of_each",
+    "wide",
+    "within",
 ]
 
 
@@ -84,7 +86,7 @@ def upcast_alike(x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
 def like(x: jax.Array, kind: Any) -> jax.Array:
     """x in the dtype and, where types have one, the sharding of the type ``kind``, such as an argument's."""
     x = x.astype(kind.dtype)
-    if is_explicit(x) and jax.typeof(x).sharding != kind.sharding:
+    if is_explicit(x) and not kind.sharding.mesh.empty and jax.typeof(x).sharding != kind.sharding:
         return jax.sharding.reshard(x, kind.sharding)
     return x
 
@@ -96,6 +98,17 @@ def sharded_along(ids: jax.Array, x: jax.Array, axes: int) -> jax.Array:
     kind = jax.typeof(x).sharding
     spec = (*kind.spec[:axes], *[None] * (ids.ndim - axes))
     return jax.sharding.reshard(ids, NamedSharding(kind.mesh, PartitionSpec(*spec)))
+
+
+def wide(lengths: jax.Array) -> jax.Array:
+    """The lengths in a dtype that any number of steps is a number of."""
+    return lengths if lengths.dtype.itemsize >= 4 else lengths.astype(jnp.int32)
+
+
+def within(lengths: jax.Array, steps: int) -> jax.Array:
+    """Which of the steps are within each length, (..., steps)."""
+    lengths = wide(lengths)[..., None]
+    return jnp.arange(steps, dtype=lengths.dtype).reshape(*[1] * (lengths.ndim - 1), steps) < lengths
 
 
 def as_rows(x: jax.Array) -> jax.Array:

@@ -18,7 +18,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, require_values, upcast
+from dlfn.ops._common import (
+    Static,
+    describe,
+    is_explicit,
+    like,
+    require_float,
+    require_rank,
+    require_values,
+    upcast,
+    within,
+)
 
 __all__ = [
     "Cell", "check", "check_lengths", "sequence_backward", "sequence_forward", "step_backward", "step_forward",
@@ -99,6 +109,7 @@ def sequence_backward(cell, residuals, dy, *, reverse, precision):
     rows, (xs, ws, dhs, d_last) = _Rows(x), _computing((x, weights, dy[0], dy[1:]), dtype)
     valid = _valid(x, lengths, rows)
     xs, dhs, d_last = rows.time_major(xs), rows.time_major(dhs), tuple(map(rows.flat, d_last))
+    xs, dhs = _without_padding(xs, valid), _without_padding(dhs, valid)
     start = tuple(
         jnp.zeros_like(d) if s is None else like(rows.flat(s), jax.typeof(d))
         for s, d in zip(state, d_last, strict=True)
@@ -115,7 +126,7 @@ def sequence_backward(cell, residuals, dy, *, reverse, precision):
         return d_before, delta
 
     d_start, delta = lax.scan(loop, d_last, (before, after, saved, dhs, valid), reverse=not reverse)
-    d_x, *rest = _products(cell, _without_padding(xs, valid), before[0], saved, delta, w_x, weights, b_kind, precision)
+    d_x, *rest = _products(cell, xs, before[0], saved, delta, w_x, weights, b_kind, precision)
     d_state = [None if s is None else like(rows.unflat(d), jax.typeof(s)) for s, d in zip(state, d_start, strict=True)]
     return like(rows.batch_first(d_x), jax.typeof(x)), d_state, *rest
 
@@ -181,9 +192,7 @@ def _valid(x, lengths, rows):
     """Which steps are within an example's length, (T, N, 1)."""
     if lengths is None:
         return None
-    lengths = rows.flat(lengths[..., None])
-    times = jnp.arange(x.shape[-2], dtype=lengths.dtype)
-    return times.reshape(-1, *[1] * lengths.ndim) < lengths
+    return rows.time_major(within(lengths, x.shape[-2])[..., None])
 
 
 def _without_padding(x, valid):

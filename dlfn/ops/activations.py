@@ -8,10 +8,10 @@ half types compute them in float32.
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import Op
 from dlfn.ops import _elementwise as kernels
 from dlfn.ops._activation import elementwise
 from dlfn.ops._common import require_float
+from dlfn.ops._op import Op
 
 __all__ = ["gelu", "log_sigmoid", "mish", "relu", "sigmoid", "silu", "softplus", "softsign", "squareplus", "tanh"]
 

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["attention"]
 
@@ -46,7 +47,10 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
     P again, ``block`` queries at a time. (In one number, :math:`m + \log s`, the rounding of a large m would be a
     relative error of P.) Memory is linear in the number of queries and of keys.
 
-    A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0.
+    A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0. What the mask leaves
+    out does not matter, whatever it holds: a query that sees no key, and a key and its value that no query sees. (If
+    some query sees them, a nan there is one for the others too, as 0 times nan is.) A score of +inf takes all the
+    weight of its row; several share it.
 
     Args:
         q: (..., queries, heads, dim).
@@ -115,13 +119,27 @@ def _by_group(x, kv_heads):
     return x.reshape(*lead, *split, queries, keys)
 
 
-def _prepare(q, k, v, bias, mask, scale):
-    """The arrays in the layout and dtype to compute in, q scaled."""
+def _prepare(q, k, v, bias, mask, scale, causal):
+    """The arrays in the layout and dtype to compute in, q scaled. What the mask leaves out is 0: 0 times nan is nan."""
     kv_heads = k.shape[-2]
     q, k, v, *biases = upcast(q, k, v, *([] if bias is None else [bias]))
     bias = _by_group(biases[0], kv_heads) if biases else None
     mask = None if mask is None else _by_group(mask, kv_heads)
-    return _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v), bias, mask
+    q, k, v = _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v)
+    if mask is not None or (causal and q.shape[-2] > k.shape[-2]):
+        seen = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
+        if causal:
+            queries, keys = q.shape[-2], k.shape[-2]
+            row, key = (lax.broadcasted_iota(jnp.int32, (queries, keys), axis) for axis in (0, 1))
+            seen = seen & (key <= row + (keys - queries))
+        q = _where(jnp.any(seen, axis=-1, keepdims=True), q)
+        k, v = (_where(jnp.any(seen, axis=(-3, -2))[..., None], x) for x in (k, v))
+    return q, k, v, bias, mask
+
+
+def _where(seen, x):
+    """x, and 0 where it is not seen."""
+    return jnp.where(seen, x, jnp.zeros_like(x))
 
 
 def _groups(queries, keys, block, causal) -> Iterator[tuple[tuple[int, int, int], int]]:
@@ -194,7 +212,9 @@ def _scores(start, rows, *, q, k, bias, mask, last, precision):
     if last is not None:
         row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
         s = jnp.where(key <= row + (start + last), s, -jnp.inf)
-    return s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
+    s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
+    # Not inf, as inf - inf would be nan; and not by a minimum, whose derivative compares s with the result.
+    return jnp.where(s == jnp.inf, jnp.finfo(s.dtype).max, s)
 
 
 def _forward_step(carry, start, rows, *, scores, v, precision):
@@ -242,7 +262,7 @@ def _blocks(q, k, v, bias, mask, *, causal, block, precision):
 
 @attention.def_forward
 def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
-    arrays = _prepare(q, k, v, bias, mask, scale)
+    arrays = _prepare(q, k, v, bias, mask, scale, causal)
     zeros = jnp.zeros_like(arrays[0][..., :1])  # with the sharding of q
     carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
     for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
@@ -255,8 +275,9 @@ def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
 @attention.def_backward
 def _attention_backward(residuals, dy, *, causal, scale, block, precision):
     q, k, v, bias, mask, top, total = residuals
-    qs, ks, vs, biases, _ = arrays = _prepare(q, k, v, bias, mask, scale)
-    rows = dict(q=qs, dy=_split_heads(dy.astype(qs.dtype), k.shape[-2]), top=top, total=total)
+    qs, ks, vs, biases, _ = arrays = _prepare(q, k, v, bias, mask, scale, causal)
+    dy = _where(top < jnp.inf, _split_heads(dy.astype(qs.dtype), k.shape[-2]))
+    rows = dict(q=qs, dy=dy, top=top, total=total)
     dq, dk, dv = jnp.zeros_like(qs), jnp.zeros_like(ks[..., :0, :]), jnp.zeros_like(vs[..., :0, :])
     dbias = [] if biases is None else [jnp.zeros_like(_first(biases, 0))]
     for group, scores, k_seen, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
@@ -278,7 +299,7 @@ def _broadcasts(small, full):
 
 
 @attention.def_check
-def _attention_check(q, k, v, bias, mask, *, block):
+def _attention_check(q, k, v, bias, mask, *, scale, block):
     for name, value in (("q", q), ("k", k), ("v", v), ("bias", bias)):
         if name != "bias" or value is not None:
             require_float("attention", name, value)
@@ -298,6 +319,8 @@ def _attention_check(q, k, v, bias, mask, *, block):
             f"attention: q is {describe(q)} and k is {describe(k)}, and must have the same leading axes and dim: "
             "(..., time, heads, dim)"
         )
+    if scale is None and q.shape[-1] == 0:
+        raise InputError(f"attention: q is {describe(q)}, and 1 / sqrt(dim) has no value for dim 0; pass a scale")
     heads, kv_heads = q.shape[-2], k.shape[-2]
     if not kv_heads or heads % kv_heads:
         raise InputError(

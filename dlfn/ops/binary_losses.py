@@ -7,7 +7,7 @@ and return the common dtype of their arguments.
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     check_reduction,
     like,
@@ -20,6 +20,7 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._op import Op
 
 __all__ = ["binary_cross_entropy", "binary_focal_loss", "hinge"]
 

@@ -3,7 +3,7 @@ r"""The contrastive loss of pairs of embeddings."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     check_reduction,
     describe,
@@ -16,6 +16,7 @@ from dlfn.ops._common import (
 )
 from dlfn.ops._compiled import peak
 from dlfn.ops._densities import require_positive
+from dlfn.ops._op import Op
 
 __all__ = ["info_nce"]
 

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, like
 from dlfn.ops._convolving import KERNEL_AXES, bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops._correlation import Geometry, flatten, maps, unflatten
+from dlfn.ops._op import Op
 from dlfn.ops._windows import output_sizes, pads, per_axis, spatial_sizes
 
 __all__ = ["conv", "conv_output_size", "flip_kernel"]

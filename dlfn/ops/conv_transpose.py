@@ -5,10 +5,11 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, like
 from dlfn.ops._convolving import bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops._correlation import Geometry, flatten, maps, unflatten
+from dlfn.ops._op import Op
 from dlfn.ops._windows import pads, span, spatial_sizes
 
 __all__ = ["conv_transpose"]

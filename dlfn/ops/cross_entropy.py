@@ -3,12 +3,13 @@ r"""Softmax cross-entropy, from logits."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import (
     are_ids,
     check_smoothing,
     class_ids,
-    class_losses,
+    counting,
+    counting_losses,
     cut,
     logits_gradient,
     reduce_valid,
@@ -25,6 +26,7 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._op import Op
 
 __all__ = ["softmax_cross_entropy"]
 
@@ -133,7 +135,7 @@ def _softmax_cross_entropy_backward(residuals, dy, *, reduction, label_smoothing
 def _ids_forward(logits, labels, reduction, label_smoothing, ignore_label):
     z = upcast(logits)
     index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
-    losses, statistics = class_losses(z, index, wrong, label_smoothing)
+    losses, statistics = counting_losses(z, index, valid, wrong, label_smoothing)
     y, n = reduce_valid(losses, valid, reduction)
     return y.astype(logits.dtype), (logits, labels, statistics, n)
 
@@ -143,7 +145,7 @@ def _ids_backward(residuals, dy, label_smoothing, ignore_label):
     z = upcast(logits)
     index, valid, _ = class_ids(labels, z, z.shape[-1], ignore_label)
     dy = jnp.where(valid, dy.astype(z.dtype) / n, jnp.zeros_like(statistics.m))
-    return logits_gradient(z, index, statistics, dy, label_smoothing).astype(logits.dtype), None
+    return logits_gradient(counting(z, valid), index, statistics, dy, label_smoothing).astype(logits.dtype), None
 
 
 def _smoothed(y, label_smoothing):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import cut
 from dlfn.ops._common import (
     Static,
@@ -19,8 +19,11 @@ from dlfn.ops._common import (
     sharded_along,
     upcast,
     weight_of_each,
+    wide,
+    within,
 )
 from dlfn.ops._compiled import peak
+from dlfn.ops._op import Op
 
 __all__ = ["ctc_loss"]
 
@@ -56,7 +59,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
     Args:
         logits: (..., T, K).
         logit_lengths: (...), integers: the number of frames that count.
-        labels: (..., L), class ids other than the blank, integers; what is past the length does not matter.
+        labels: (..., L), class ids other than the blank, integers. Neither labels nor frames past their lengths matter,
+            whatever they hold.
         label_lengths: (...), integers: the number of labels that count.
         blank: the class of no label.
         reduction: "mean" over the sequences (each not divided by its length), "sum" or "none".
@@ -91,7 +95,7 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
         one = jnp.where(s > 0, jnp.roll(alpha, 1, axis=-1), 0)
         two = jnp.where(jumps, jnp.roll(alpha, 2, axis=-1), 0)
         alpha = jnp.where(t < logit_lengths[..., None], emitted[..., t, :] * (alpha + one + two), alpha)
-    last = 2 * label_lengths[..., None]
+    last = 2 * wide(label_lengths)[..., None]
     ends = (s == last) | (s == last - 1)
     losses = -jnp.log(jnp.sum(jnp.where(ends, alpha, 0), axis=-1))
     return reduce(jnp.where(wrong, jnp.nan, losses), reduction)
@@ -122,12 +126,12 @@ def _check(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
 
 def _wrong(logits, logit_lengths, labels, label_lengths, blank):
     """Which sequences have labels or lengths out of range."""
+    logit_lengths, label_lengths = wide(logit_lengths), wide(label_lengths)
     frames, classes = logits.shape[-2:]
-    slots = labels.shape[-1]
-    counts = jnp.arange(slots, dtype=label_lengths.dtype) < label_lengths[..., None]
-    wrong = jnp.any(counts & ((labels < 0) | (labels >= classes) | (labels == blank)), axis=-1)
+    no_label = (labels < 0) | (labels >= classes) | (labels == blank)
+    wrong = jnp.any(within(label_lengths, labels.shape[-1]) & no_label, axis=-1)
     wrong |= (logit_lengths < 0) | (logit_lengths > frames)
-    return wrong | (label_lengths < 0) | (label_lengths > slots)
+    return wrong | (label_lengths < 0) | (label_lengths > labels.shape[-1])
 
 
 class _Frame(NamedTuple):
@@ -195,18 +199,22 @@ def _normalised(new, old, counts):
 def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     z = upcast(logits)
     logit_lengths, labels, label_lengths = (
-        sharded_along(a, z, z.ndim - 2) for a in (logit_lengths, labels, label_lengths)
+        sharded_along(a, z, z.ndim - 2) for a in (wide(logit_lengths), labels, wide(label_lengths))
     )
     wrong = _wrong(z, logit_lengths, labels, label_lengths, blank)
+    # Those past the length take part in the recursions, and so in how results are rounded.
+    labels = jnp.where(within(label_lengths, labels.shape[-1]), labels, blank)
     labels = jnp.clip(labels, 0, z.shape[-1] - 1).astype(jnp.int32)
     classes = jnp.concatenate([labels, jnp.full_like(label_lengths, blank, dtype=jnp.int32)[..., None]], axis=-1)
 
-    m = cut(peak(z, -1))[..., None]
+    counts = within(logit_lengths, z.shape[-2])[..., None]
+    # XLA on CPU would write the frames that count to memory before it takes a maximum over them.
+    m = jnp.where(counts, cut(peak(z, -1))[..., None], jnp.zeros_like(z[..., :1]))
+    z = jnp.where(counts, jnp.minimum(z, jnp.finfo(z.dtype).max), jnp.zeros_like(z))
     e = jnp.exp(z - m)
     s = jnp.sum(e, axis=-1, keepdims=True)
     s = jnp.where(s == 0, jnp.ones_like(s), s)
     log_p = _in_order(_gather(z, classes) - m - jnp.log(s), _NEVER)[1]
-    counts = (jnp.arange(z.shape[-2], dtype=logit_lengths.dtype) < logit_lengths[..., None])[..., None]
     frames = _Frame(*(jnp.moveaxis(a, -2, 0) for a in (log_p[..., -1:], log_p[..., :-1], counts)))
 
     jumps = jnp.concatenate([jnp.zeros_like(labels[..., :1], dtype=bool), labels[..., 1:] != labels[..., :-1]], axis=-1)

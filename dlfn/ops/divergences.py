@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import Op
 from dlfn.ops._common import (
     check_reduction,
     like,
@@ -16,6 +15,7 @@ from dlfn.ops._common import (
     weight_of_each,
 )
 from dlfn.ops._exponential import exp_remainder
+from dlfn.ops._op import Op
 
 __all__ = ["kl_divergence"]
 
@@ -82,11 +82,11 @@ def _forward(logits, target_logits, *, reduction):
     e_q, e_p = jnp.exp(z - m_q), jnp.exp(target - m_p)
     per_q, per_p = (1 / _or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_q, e_p))
     # The change of the normaliser, of which log1p keeps the digits where it is small.
-    gap = _gap(z, target) - (m_q - m_p)
+    gap = _gap(z, target, m_q - m_p)
     change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
     near = jnp.abs(change) < 0.5
     change = jnp.where(near, jnp.log1p(jnp.where(near, change, jnp.zeros_like(change))), jnp.log(per_p / per_q))
-    p, q, t = e_p * per_p, e_q * per_q, gap - change
+    p, q, t = e_p * per_p, e_q * per_q, _gap(z, target, (m_q - m_p) + change)
     small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
     # Without the barrier XLA on CPU would write the terms, to sum them twice: row by row, and all for the mean.
@@ -101,7 +101,7 @@ def _backward(residuals, dy, *, reduction):
     z, target = upcast_alike(logits, target_logits)
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, losses.shape, z.dtype), losses.shape)[..., None]
     p, q = jnp.exp(target - m_p) * per_p, jnp.exp(z - m_q) * per_q
-    t = _gap(z, target) - offset
+    t = _gap(z, target, offset)
     dtarget = jnp.where(p == 0, jnp.zeros_like(p), p * (t + losses[..., None]))
     return like(dy * _change(p, q, t), jax.typeof(logits)), like(-dy * dtarget, jax.typeof(target_logits))
 
@@ -116,9 +116,11 @@ def _or_one(s):
     return jnp.where(s == 0, jnp.ones_like(s), s)
 
 
-def _gap(z, target):
-    """The difference of the logits, which is exact where they are close."""
-    return jnp.where((z == -jnp.inf) & (target == -jnp.inf), jnp.zeros_like(z), z - target)
+def _gap(z, target, offset):
+    """The difference of the logits, which is exact where they are close, without the offset. Of a class that the target
+    excludes it does not count, if it is not small: infinite, it would make derivatives nan."""
+    excluded = target == -jnp.inf
+    return jnp.where(excluded, jnp.ones_like(z), (z - jnp.where(excluded, jnp.zeros_like(z), target)) - offset)
 
 
 def _change(p, q, t):

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, is_explicit, require_float, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["dropout"]
 

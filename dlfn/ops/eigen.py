@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, upcast
+from dlfn.ops._op import Op
 from dlfn.ops.linear_systems import require_square
 
 __all__ = ["eigh", "matrix_function", "signs"]

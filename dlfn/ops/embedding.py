@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, is_explicit, like, require_float, sum_dtype
+from dlfn.ops._op import Op
 
 __all__ = ["embedding"]
 

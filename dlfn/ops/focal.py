@@ -3,9 +3,10 @@ r"""The focal loss of several classes."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
-from dlfn.ops._class_ids import check_ids, class_ids, class_losses, logits_gradient, reduce_valid
+from dlfn.core import InputError
+from dlfn.ops._class_ids import check_ids, class_ids, counting, counting_losses, logits_gradient, reduce_valid
 from dlfn.ops._common import describe, power, require_float, require_focus, require_rank, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["softmax_focal_loss"]
 
@@ -65,7 +66,7 @@ def _check(logits, labels, *, gamma, reduction, ignore_label):
 def _forward(logits, labels, *, gamma, reduction, ignore_label):
     z = upcast(logits)
     index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
-    losses, statistics = class_losses(z, index, wrong, 0.0)
+    losses, statistics = counting_losses(z, index, valid, wrong, 0.0)
     r = statistics.others * statistics.inverse
     focus = power(r, gamma)
     # Where r is 0 so is the loss, and where p_k is 0 the loss may be inf.
@@ -79,6 +80,6 @@ def _forward(logits, labels, *, gamma, reduction, ignore_label):
 def _backward(residuals, dy, *, ignore_label):
     logits, labels, statistics, weights = residuals
     z = upcast(logits)
-    index = class_ids(labels, z, z.shape[-1], ignore_label)[0]
-    dy = dy.astype(z.dtype) * weights
-    return logits_gradient(z, index, statistics, dy, 0.0).astype(logits.dtype), None
+    index, valid, _ = class_ids(labels, z, z.shape[-1], ignore_label)
+    dy = jnp.where(valid, dy.astype(z.dtype) * weights, jnp.zeros_like(weights))
+    return logits_gradient(counting(z, valid), index, statistics, dy, 0.0).astype(logits.dtype), None

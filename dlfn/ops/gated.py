@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import Op
 from dlfn.ops import _elementwise as kernels
 from dlfn.ops._common import like, require_float, require_same_shape, upcast_alike
 from dlfn.ops._exponential import bound, by_dtype, magnitude, scale
+from dlfn.ops._op import Op
 
 __all__ = ["geglu", "glu", "swiglu"]
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe
+from dlfn.ops._op import Op
 from dlfn.ops._recurrence import (
     Cell,
     check,

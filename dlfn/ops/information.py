@@ -26,9 +26,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import axes_of, like, upcast, upcast_alike
 from dlfn.ops._information import check_arguments, check_distributions, log_ratio, per_nat, ratio, x_log_y
+from dlfn.ops._op import Op
 from dlfn.ops._scaled import finite
 
 __all__ = ["cross_entropy", "entropy", "entropy_from_logits", "relative_entropy"]

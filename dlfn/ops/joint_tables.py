@@ -6,9 +6,10 @@ The conventions are those of :mod:`dlfn.ops.information`.
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, like, require_float, upcast
 from dlfn.ops._information import check_distributions, log_ratio, per_nat, ratio, x_log_y
+from dlfn.ops._op import Op
 
 __all__ = ["conditional_entropy", "mutual_information"]
 

@@ -3,8 +3,9 @@ r"""The affine map :math:`z = x w + b`, for any number of leading dimensions."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, as_rows, describe, dot, is_explicit, like, require_float, require_rank, sum_dtype
+from dlfn.ops._op import Op
 
 __all__ = ["linear"]
 

@@ -3,11 +3,12 @@ r"""The cross-entropy of an affine map's logits, which are never whole."""
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._class_ids import (
     check_ids,
     check_smoothing,
     class_ids,
+    counting,
     reduce_valid,
 )
 from dlfn.ops._common import (
@@ -19,6 +20,7 @@ from dlfn.ops._common import (
     sum_dtype,
 )
 from dlfn.ops._head import Chunks, Head
+from dlfn.ops._op import Op
 from dlfn.ops.cross_entropy import softmax_cross_entropy
 from dlfn.ops.linear import linear
 
@@ -131,7 +133,9 @@ def _setting(arguments, classes_first, ignore_label, chunk, precision):
         dtype = sum_dtype(dtype)  # it multiplies half types in float32 anyway, and so g need not be rounded to them
     x = x.astype(dtype)
     head = Head(w, b, dtype, classes_first, precision)
-    return x, head, Chunks(x, head.classes, chunk), class_ids(labels, x, head.classes, ignore_label)
+    index, valid, wrong = class_ids(labels, x, head.classes, ignore_label)
+    x = counting(x, valid)
+    return x, head, Chunks(x, head.classes, chunk), (index, valid, wrong)
 
 
 @linear_cross_entropy.def_forward

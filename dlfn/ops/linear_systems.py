@@ -15,8 +15,9 @@ from jax import lax
 from jax.core import Tracer
 from jax.scipy.linalg import lu_factor, lu_solve
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["inverse", "require_square", "solve"]
 

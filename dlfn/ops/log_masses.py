@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.core import Op
 from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
@@ -29,6 +28,7 @@ from dlfn.ops._densities import (
 )
 from dlfn.ops._elementwise import log_sigmoid_value, sigmoid_value
 from dlfn.ops._exponential import pick
+from dlfn.ops._op import Op
 from dlfn.ops._saddle_point import deviance, stirling_error
 from dlfn.ops._scaled import or_one
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     Static,
     check_reduction,
@@ -23,6 +23,7 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._op import Op
 
 __all__ = ["huber", "log_cosh", "mae", "mse"]
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import Op
+from dlfn.ops._op import Op
 from dlfn.ops._recurrence import (
     Cell,
     check,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     check_reduction,
     describe,
@@ -19,6 +19,7 @@ from dlfn.ops._common import (
 )
 from dlfn.ops._compiled import below_zero
 from dlfn.ops._exponential import exp_remainder
+from dlfn.ops._op import Op
 from dlfn.ops._scaled import finite
 
 __all__ = ["normal_kl"]

@@ -11,8 +11,9 @@ import re
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["l1_penalty", "l2_penalty"]
 

@@ -8,10 +8,11 @@ anyway.
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._activation import elementwise
 from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
 from dlfn.ops._compiled import below_zero
+from dlfn.ops._op import Op
 
 __all__ = ["hard_sigmoid", "hard_swish", "hard_tanh", "leaky_relu", "prelu", "relu6"]
 

@@ -5,7 +5,6 @@ import math
 import jax
 import jax.numpy as jnp
 
-from dlfn.core import Op
 from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops._densities import (
     HALF_LOG_2_PI,
@@ -15,6 +14,7 @@ from dlfn.ops._densities import (
     require_counts,
     require_expected,
 )
+from dlfn.ops._op import Op
 from dlfn.ops._saddle_point import deviance, stirling_error
 from dlfn.ops._scaled import or_one
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, require_float, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["alibi_bias", "alibi_slopes", "rope", "sinusoidal_positions"]
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import (
     Static,
     as_rows,
@@ -21,6 +21,7 @@ from dlfn.ops._common import (
     sum_dtype,
     upcast,
 )
+from dlfn.ops._op import Op
 
 __all__ = ["dot", "matmul"]
 

@@ -5,7 +5,8 @@ import functools
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
+from dlfn.ops._op import Op
 from dlfn.ops._recurrence import (
     Cell,
     check,

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core import InputError, Op
+from dlfn.core import InputError
 from dlfn.ops._common import describe, in_shape_of, like, require_float, require_rank, upcast
+from dlfn.ops._op import Op
 
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian"]
 

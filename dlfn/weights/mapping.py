@@ -1,5 +1,6 @@
 """Arrays by name, as in a ``state_dict``, to params and state, and back."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 from dlfn.core import InputError
 from dlfn.weights.names import Link, Names, Place, is_ignored, links, near
 from dlfn.weights.paths import by_path
+from dlfn.weights.rules import Rule
 
 __all__ = ["export_state", "import_state"]
 
 
-def import_state(arrays: Mapping[str, Any], params_like: Any, state_like: Any, names: Names) -> tuple[Any, Any]:
+def import_state(
+    arrays: Mapping[str, Any], params_like: Any, state_like: Any, names: Names, *, gradients: bool = False
+) -> tuple[Any, Any]:
     """Params and state from a flat dictionary of arrays, such as a PyTorch ``state_dict``.
 
     A name may hold placeholders, ``"blocks.{i}.weight"``, for numbers. Those that the path has too stand for the same
@@ -27,10 +31,12 @@ def import_state(arrays: Mapping[str, Any], params_like: Any, state_like: Any, n
         state_like: likewise.
         names: each name in ``arrays`` to a place, see :class:`To`. A tuple of names goes into a rule that takes
             several; what is :data:`ignored` has no place.
+        gradients: whether the arrays are gradients with respect to those of a ``state_dict``. Where a leaf is the sum
+            of two, as of an RNN's biases, the value is their sum, and the gradient that of either.
 
     Returns:
         ``(params, state)``, as JAX arrays in the dtypes of ``params_like`` and ``state_like``: floating-point arrays
-        are rounded to them, integers must fit, and nothing turns from the one into the other.
+        are rounded to them once, sums from float64, integers must fit, and nothing turns from the one into the other.
 
     Raises:
         InputError: listing at once every name that is missing in ``arrays``, every array that no name takes, every
@@ -67,7 +73,7 @@ def import_state(arrays: Mapping[str, Any], params_like: Any, state_like: Any, n
         missing = [name for name in link.names if name not in arrays]
         problems += [f"{name}: missing{near(name, unexpected, ', which no name takes')}" for name in missing]
         if not missing:
-            _load(link, [_as_numpy(arrays[name]) for name in link.names], leaves, filled, problems)
+            _load(link, [_as_numpy(arrays[name]) for name in link.names], leaves, filled, problems, gradients)
     problems += [f"{name}: no name takes it; map it to ignored if it has no place" for name in unexpected]
     _raise_if("import_state", problems)
     params, state = (
@@ -77,25 +83,45 @@ def import_state(arrays: Mapping[str, Any], params_like: Any, state_like: Any, n
     return params, state
 
 
-def export_state(params: Any, state: Any, names: Names) -> dict[str, np.ndarray]:
+def export_state(params: Any, state: Any, names: Names, *, gradients: bool = False) -> dict[str, np.ndarray]:
     """The inverse of :func:`import_state`: a flat dictionary of numpy arrays in the leaves' dtypes.
 
     Importing it again gives equal params and state. What is :data:`ignored` is not written.
 
+    Args:
+        params: of a model, or with ``gradients`` the gradient with respect to them, or its running mean.
+        state: likewise.
+        names: as for :func:`import_state`.
+        gradients: whether these are gradients. The values of a leaf that is the sum of two biases, as in an RNN, are
+            written as the sum and zeros; its gradient is that of both.
+
     Raises:
         InputError: listing at once every leaf that no name takes, and every leaf that does not fit its rule.
+
+    >>> import jax.numpy as jnp
+    >>> from dlfn.weights import Summed, To, export_state
+    >>> names = {("bias_ih", "bias_hh"): To("b", Summed())}
+    >>> print(export_state({"b": jnp.array([0.5])}, (), names))
+    {'bias_ih': array([0.5], dtype=float32), 'bias_hh': array([0.], dtype=float32)}
+    >>> print(export_state({"b": jnp.array([0.5])}, (), names, gradients=True))
+    {'bias_ih': array([0.5], dtype=float32), 'bias_hh': array([0.5], dtype=float32)}
     """
     leaves, problems = _leaves(params, state), []
     values = {place: _as_numpy(leaf) for place, leaf in leaves.items()}
     arrays: dict[str, np.ndarray] = {}
     for link in links(names, leaves, problems):
+        pieces = [values[place][link.at] for place in link.places]
+        dtype = functools.reduce(jnp.promote_types, (piece.dtype for piece in pieces))
+        save = link.rule.save_gradients if gradients else link.rule.save
         try:
-            saved = link.rule.save(*(values[place][link.at] for place in link.places))
+            saved = save(*_as_computed(link.rule, [_cast(piece, dtype) for piece in pieces]))
         except ValueError as error:
             problems.append(f"{link}: {error}")
             continue
         # Not ascontiguousarray, which makes a row of a scalar.
-        arrays |= {name: np.array(array, order="C") for name, array in zip(link.names, saved, strict=True)}
+        arrays |= {
+            name: np.array(_cast(array, dtype), order="C") for name, array in zip(link.names, saved, strict=True)
+        }
     _raise_if("export_state", problems)
     return arrays
 
@@ -106,11 +132,17 @@ def _leaves(params: Any, state: Any) -> dict[Place, Any]:
 
 
 def _load(
-    link: Link, arrays: list[Any], leaves: Mapping[Place, Any], filled: dict[Place, np.ndarray], problems: list[str]
+    link: Link,
+    arrays: list[Any],
+    leaves: Mapping[Place, Any],
+    filled: dict[Place, np.ndarray],
+    problems: list[str],
+    gradients: bool,
 ) -> None:
     given = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+    load = link.rule.load_gradients if gradients else link.rule.load
     try:
-        pieces = link.rule.load(*arrays)
+        pieces = load(*_as_computed(link.rule, arrays))
     except ValueError as error:
         problems.append(f"{link}: {given} does not fit {link.rule}: {error}")
         return
@@ -138,11 +170,26 @@ def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     ):
         raise ValueError("is of another kind")
     with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
+        cast = (_to_odd(array) if array.dtype == np.float64 and np.dtype(dtype).itemsize < 4 else array).astype(dtype)
     lost = cast != array if jnp.issubdtype(dtype, jnp.integer) else np.isfinite(array) & ~np.isfinite(cast)
     if lost.any():
         raise ValueError("has values out of range")
     return cast
+
+
+def _as_computed(rule: Rule, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The arrays as a rule gets them: floating-point ones in float64 where it computes."""
+    if rule.exact:
+        return arrays
+    return [array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array for array in arrays]
+
+
+def _to_odd(array: np.ndarray) -> np.ndarray:
+    """float64 to float32, where the last bit is 1 wherever digits were lost. That is no tie in any narrower dtype, so
+    that rounding once more is as rounding once; the way of ml_dtypes, to the nearest float32 and on, is not."""
+    nearest = array.astype(np.float32)
+    cut = np.asarray(np.where(np.abs(nearest) > np.abs(array), np.nextafter(nearest, np.float32(0)), nearest))
+    return (cut.view(np.uint32) | (cut != array)).view(np.float32)
 
 
 def _as_numpy(array: Any) -> np.ndarray:

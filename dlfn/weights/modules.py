@@ -15,7 +15,7 @@ from dlfn.weights.rules import Flattened
 __all__ = ["torch_names"]
 
 
-def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None) -> Names:
+def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None, flatten: str | None = None) -> Names:
     """The map for a PyTorch module whose submodules are named as the layers of ``model``.
 
     ``Serial`` by position is ``torch.nn.Sequential``, where activations count too; by name it is a module with
@@ -23,19 +23,23 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None) -> Names:
     surrounds has no name of its own. Parameters that no module of PyTorch has, as those of ``WeightNorm`` or of a layer
     of your own, are not in the map: add them, as in ``{**torch_names(model), "0.scale": "0/scale"}``.
 
-    A ``Flatten`` of images puts their entries in another order than PyTorch's, whose channels come first. The weights
-    of the ``Linear`` behind it follow suit by :class:`Flattened`, for which the sizes of the image must be known.
+    A ``Flatten`` of images (N, H, W, C) puts their entries in the order of PyTorch's only where the PyTorch model, too,
+    permutes to (N, H, W, C) before it flattens. Where that flattens (N, C, H, W), the weights of the ``Linear`` behind
+    it follow suit by :class:`Flattened`. Names and shapes are the same in both cases: say which it is by ``flatten``.
 
     Args:
         model: the layers.
         prefix: of all names, such as ``"encoder."``.
-        x: an example of the model's input as for ``init``, of which the shape counts. Needed where a ``Flatten`` comes
-            after convolutions or pooling. Without it a ``Flatten`` that comes before them all is taken to be of rows,
-            or of images with one channel.
+        x: an example of the model's input as for ``init``, of which the shape counts. Needed where a ``Linear`` comes
+            after a ``Flatten``, unless this is of what attention, recurrence, an ``Embedding`` or a ``Linear`` made of
+            sequences, or ``flatten`` is ``"channels_last"``.
+        flatten: the order in which the PyTorch model flattens images: ``"channels_first"`` or ``"channels_last"``.
+            Needed where x is, unless rows come into the ``Flatten``, images of one channel, or of one pixel.
 
     Raises:
-        InputError: where a ``Linear`` comes after a ``Flatten`` of images of unknown sizes; and where the features of
-            one reach another layer with parameters, or a sum with others: map that layer by name.
+        InputError: where x or ``flatten`` is needed and missing; and where the features of an image flattened with
+            channels first reach another layer with parameters than a ``Linear``, or a sum with others: map that layer
+            by name.
 
     >>> torch_names(nn.Serial(nn.Linear(3, bias=False), nn.ReLU()), "model.")
     {'model.0.weight': To(paths=('0/w',), rule=Moved(to=(-1, -2)), tree='params')}
@@ -43,15 +47,22 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None) -> Names:
     ['h.{i0}.mlp.weight', 'h.{i0}.mlp.bias']
     >>> import jax.numpy as jnp
     >>> images = nn.Serial(nn.Conv(8, (3, 3)), nn.Flatten(), nn.Linear(2))
-    >>> torch_names(images, x=jnp.ones((1, 6, 6, 3)))["2.weight"].rule
+    >>> torch_names(images, x=jnp.ones((1, 6, 6, 3)), flatten="channels_first")["2.weight"].rule
     Flattened(shape=(8, 4, 4))
+    >>> torch_names(images, flatten="channels_last")["2.weight"].rule
+    Moved(to=(-1, -2))
     """
     if not isinstance(model, nn.Layer):
         raise InputError(f"torch_names: model is a {type(model).__name__}, and must be a Layer, that of dlfn.nn")
+    if flatten not in (None, "channels_first", "channels_last"):
+        raise InputError(
+            f"torch_names: flatten is {flatten!r}, and must be 'channels_first' or 'channels_last', the order in which "
+            "the PyTorch model flattens images"
+        )
     shapes = None
     if x is not None:
-        shapes = {visit.path: visit.x.shape for visit in visits(model, x) if isinstance(visit.layer, nn.Flatten)}
-    return _names(model, _Place(prefix, (), 0), None, shapes)[0]
+        shapes = {visit.path: visit.x.shape[1:] for visit in visits(model, x) if isinstance(visit.layer, nn.Flatten)}
+    return _names(model, _Place(prefix, (), 0), _Given(), _Flattening(flatten, shapes))[0]
 
 
 class _Place(NamedTuple):
@@ -67,17 +78,28 @@ class _Place(NamedTuple):
         )
 
 
+class _Flattening(NamedTuple):
+    """What the caller said: PyTorch's order, and without the batch the shapes that come into each Flatten, by path."""
+
+    order: str | None
+    shapes: Mapping[Any, tuple[int, ...]] | None
+
+
+class _Given(NamedTuple):
+    """Of values on their way through a model: as they came in, rows or sequences, or images as below."""
+
+
 class _Image(NamedTuple):
-    """Of values on their way through a model: (N, ..., channels) here, and channels first in PyTorch."""
+    """Of values: (N, ..., channels) here, and channels first in PyTorch."""
 
 
 class _Flat(NamedTuple):
-    """Of values: such an image flattened, here and there in another order. Its (C, *spatial), where that is known."""
+    """Of values: such an image flattened, here and there in another order. Its (C, *spatial), where all is known."""
 
     shape: tuple[int, ...] | None
 
 
-_Order = _Image | _Flat | None  # None where the values are alike
+_Order = _Given | _Image | _Flat | None  # None where the values are alike
 
 _SPATIAL = (
     nn.Conv, nn.DepthwiseConv, nn.ConvTranspose, nn.BatchNorm, nn.GroupNorm, nn.InstanceNorm, nn.SpatialDropout,
@@ -90,21 +112,21 @@ _NOT_SPATIAL = (
 _ELEMENTWISE = (nn.Activation, nn.Dropout, nn.Flatten)
 
 
-def _names(layer: nn.Layer, at: _Place, order: _Order, shapes: Mapping[Any, Any] | None) -> tuple[Names, _Order]:
+def _names(layer: nn.Layer, at: _Place, order: _Order, flattening: _Flattening) -> tuple[Names, _Order]:
     """The names of a layer at a place, and the order of its outputs for that of its inputs."""
     if type(layer) in LAYERS:
-        names = _in_order(layer, LAYERS[type(layer)](layer), order)
-        return under(names, at.prefix, "/".join(at.path)), _after(layer, at, order, shapes)
+        names = _in_order(layer, LAYERS[type(layer)](layer), order, flattening)
+        return under(names, at.prefix, "/".join(at.path)), _after(layer, at, order, flattening)
     children = layer.children()
     if not children:
         if isinstance(order, _Flat) and not isinstance(layer, _ELEMENTWISE):
-            raise _in_another_order(layer)
-        return {}, _after(layer, at, order, shapes)
+            raise _in_another_order(layer, order, flattening)
+        return {}, _after(layer, at, order, flattening)
     found: dict[Any, Any] = {}
     ends: list[_Order] = []
     for name, child in children.items():
         with inside(name or type(child).__name__):
-            names, end = _names(child, at.inner(layer, name), order, shapes)
+            names, end = _names(child, at.inner(layer, name), order, flattening)
         found |= names
         ends.append(end)
         order = end if isinstance(layer, nn.Serial) else order
@@ -112,50 +134,62 @@ def _names(layer: nn.Layer, at: _Place, order: _Order, shapes: Mapping[Any, Any]
         return found, order
     if isinstance(layer, nn.Residual | nn.Repeat) and "" in children:
         ends.append(order)
-    if len(ends) > 1 and any(isinstance(end, _Flat) for end in ends):
-        raise InputError(
-            f"torch_names: {type(layer).__name__} brings the features of a flattened image, which PyTorch has in "
-            "another order, together with others; map its parameters by name"
-        )
-    return found, next(filter(lambda end: end is not None, ends), None)
+    for end in ends:
+        if len(ends) > 1 and isinstance(end, _Flat):
+            raise _in_another_order(layer, end, flattening)
+    # One branch that is an image makes one of all.
+    return found, max(ends, key=lambda end: (end is not None, not isinstance(end, _Given)), default=None)
 
 
-def _in_order(layer: nn.Layer, names: Names, order: _Order) -> Names:
+def _in_order(layer: nn.Layer, names: Names, order: _Order, flattening: _Flattening) -> Names:
     """The names of a layer, its weights in the order of its inputs."""
+    if isinstance(order, _Image) and isinstance(layer, nn.LayerNorm) and layer.axes > 1:
+        raise InputError(
+            f"torch_names: {layer} has a weight for each entry of an image, of which PyTorch may have the channels "
+            "first or last; map it by name"
+        )
     if not isinstance(order, _Flat) or not names or (isinstance(layer, nn.PReLU) and not layer.per_channel):
         return names
-    if not isinstance(layer, nn.Linear):
-        raise _in_another_order(layer)
-    if order.shape is None:
-        raise InputError(
-            f"torch_names: {layer} comes after a Flatten of images, which PyTorch flattens channels first; pass x, an "
-            "example of the model's input, as in torch_names(model, x=jax.ShapeDtypeStruct((1, 28, 28, 3), 'float32'))"
-        )
+    if not isinstance(layer, nn.Linear) or order.shape is None:
+        raise _in_another_order(layer, order, flattening)
     return {**names, "weight": To("w", Flattened(order.shape))}
 
 
-def _in_another_order(layer: nn.Layer) -> InputError:
+def _in_another_order(layer: nn.Layer, order: _Flat, flattening: _Flattening) -> InputError:
+    what = layer if not layer.children() else type(layer).__name__
+    if order.shape is not None:
+        return InputError(
+            f"torch_names: {what} takes the features of a flattened image, which PyTorch has in another order; map "
+            "what comes from there on by name"
+        )
+    missing = ""
+    if flattening.shapes is None:
+        missing = ", and x, an example of the model's input, as in x=jax.ShapeDtypeStruct((1, 28, 28, 3), 'float32')"
     return InputError(
-        f"torch_names: {layer} takes the features of a flattened image, which PyTorch has in another order; map what "
-        "comes from there on by name"
+        f"torch_names: {what} comes after a Flatten, and the order of its features in PyTorch is not known; pass "
+        f"flatten='channels_last' if the PyTorch model permutes images to (N, H, W, C) before it flattens them, or "
+        f"flatten='channels_first' if it does not{missing}"
     )
 
 
-def _after(layer: nn.Layer, at: _Place, order: _Order, shapes: Mapping[Any, Any] | None) -> _Order:
+def _after(layer: nn.Layer, at: _Place, order: _Order, flattening: _Flattening) -> _Order:
     """The order of a layer's outputs."""
     if isinstance(layer, nn.Flatten):
-        return _flattened(order, None if shapes is None else shapes[at.path][1:])
-    if isinstance(layer, nn.Linear):
-        return None if isinstance(order, _Flat) else order
+        return _flattened(order, at, flattening)
+    if isinstance(layer, nn.Linear):  # of the last axis, which then is the last in PyTorch, too
+        return order if isinstance(order, _Image) else None
     if isinstance(layer, _NOT_SPATIAL):
         return None
-    return _Image() if isinstance(layer, _SPATIAL) and order is None else order
+    return _Image() if isinstance(layer, _SPATIAL) and not isinstance(order, _Flat) else order
 
 
-def _flattened(order: _Order, shape: tuple[int, ...] | None) -> _Order:
-    if shape is None:
-        return _Flat(None) if isinstance(order, _Image) else order
-    if len(shape) < 2 or (order is None and len(shape) < 3):
-        return order
+def _flattened(order: _Order, at: _Place, flattening: _Flattening) -> _Order:
+    if not isinstance(order, _Given | _Image) or flattening.order == "channels_last":
+        return order if isinstance(order, _Flat) else None
+    if flattening.shapes is None:
+        return _Flat(None)
+    shape = flattening.shapes[at.path]
+    if len(shape) < 2 or shape[-1] == 1 or math.prod(shape[:-1]) == 1:
+        return None
     *spatial, channels = shape
-    return _Flat((channels, *spatial)) if channels > 1 and math.prod(spatial) > 1 else None
+    return _Flat((channels, *spatial) if flattening.order else None)

@@ -1,7 +1,8 @@
 r"""How other libraries lay out the arrays that are leaves here, both ways.
 
 A :class:`Rule` turns arrays of a file into leaves of a tree by ``load``, and back by ``save``: ``load(*save(*leaves))``
-equals ``leaves``. Rules are plain data, compare equal, and know of numpy alone.
+equals ``leaves``. Gradients go by ``load_gradients`` and ``save_gradients``: where arrays are summed into a leaf, its
+gradient is that of each. Rules are plain data, compare equal, and know of numpy alone.
 """
 
 import abc
@@ -25,10 +26,15 @@ __all__ = [
 
 
 class Rule(abc.ABC):
-    """One array of a file to one leaf, unless a rule has other numbers of ``arrays`` and ``leaves``."""
+    """One array of a file to one leaf, unless a rule has other numbers of ``arrays`` and ``leaves``.
+
+    A rule is ``exact`` when it moves entries and changes signs and does nothing else. Any other is given floating-point
+    arrays in float64, and what it makes of them is rounded once, to the leaf's dtype.
+    """
 
     arrays: int = 1
     leaves: int = 1
+    exact: bool = False
 
     @abc.abstractmethod
     def load(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -38,10 +44,20 @@ class Rule(abc.ABC):
     def save(self, *leaves: np.ndarray) -> tuple[np.ndarray, ...]:
         """The arrays."""
 
+    def load_gradients(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The gradients with respect to the leaves, from those with respect to the arrays."""
+        return self.load(*arrays)
+
+    def save_gradients(self, *leaves: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The gradients with respect to the arrays: the transpose of ``load``, which for an exact rule is ``save``."""
+        return self.save(*leaves)
+
 
 @dataclass(frozen=True)
 class Identity(Rule):
     """As it is."""
+
+    exact = True
 
     def load(self, *arrays):
         return arrays
@@ -55,6 +71,7 @@ class Moved(Rule):
     """The first two axes moved to the positions ``to``, counted from the end."""
 
     to: tuple[int, int]
+    exact = True
 
     def load(self, *arrays):
         return (np.moveaxis(arrays[0], (0, 1), self.to),)
@@ -81,6 +98,7 @@ class Flattened(Rule):
     """
 
     shape: tuple[int, ...]
+    exact = True
 
     def load(self, *arrays):
         out = arrays[0].shape[0]
@@ -104,17 +122,27 @@ class Split(Rule):
     def leaves(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.parts
 
+    @property
+    def exact(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.then.exact
+
     def load(self, *arrays):
         return tuple(self.then.load(part)[0] for part in np.split(arrays[0], self.parts, self.axis))
 
     def save(self, *leaves):
         return (np.concatenate([self.then.save(leaf)[0] for leaf in leaves], self.axis),)
 
+    def load_gradients(self, *arrays):
+        return tuple(self.then.load_gradients(part)[0] for part in np.split(arrays[0], self.parts, self.axis))
+
+    def save_gradients(self, *leaves):
+        return (np.concatenate([self.then.save_gradients(leaf)[0] for leaf in leaves], self.axis),)
+
 
 @dataclass(frozen=True)
 class Summed(Rule):
     """Two biases that only ever act as their sum, such as ``bias_ih`` and ``bias_hh`` of an LSTM. Saved as the sum and
-    zeros: the sum comes back, its parts do not."""
+    zeros: the sum comes back, its parts do not. The gradient of the sum is that of each part."""
 
     arrays = 2
 
@@ -127,11 +155,19 @@ class Summed(Rule):
     def save(self, *leaves):
         return leaves[0], np.zeros_like(leaves[0])
 
+    def load_gradients(self, *arrays):
+        return (self.load(*arrays)[0] / 2,)  # their mean, as both are the gradient of the sum
+
+    def save_gradients(self, *leaves):
+        return leaves[0], leaves[0]
+
 
 @dataclass(frozen=True)
 class GRUWeight(Rule):
     r"""A GRU's (3 H, in), gates r, z, n, with :math:`h' = (1 - z) n + z h`, to (in, 3 H), gates z, r, n, with
     :math:`h' = (1 - z) h + z n`: as :math:`1 - \sigma(a) = \sigma(-a)`, the weights of z change sign."""
+
+    exact = True
 
     def load(self, *arrays):
         r, z, n = np.split(arrays[0], 3)
@@ -157,3 +193,11 @@ class GRUBias(Rule):
         z, r, n = np.split(leaves[0], 3)
         zeros = np.zeros_like(leaves[1])
         return np.concatenate([r, -z, n]), np.concatenate([zeros, zeros, leaves[1]])
+
+    def load_gradients(self, *arrays):
+        (r, z, n), (r_h, z_h, n_h) = (np.split(array, 3) for array in arrays)
+        return np.concatenate([-(z + z_h) / 2, (r + r_h) / 2, n]), n_h
+
+    def save_gradients(self, *leaves):
+        z, r, n = np.split(leaves[0], 3)
+        return np.concatenate([r, -z, n]), np.concatenate([r, -z, leaves[1]])

@@ -33,8 +33,27 @@ def _oracle(torch, q, k, v, bias=None, mask=None, *, causal=False, scale=None, b
 
 
 def _mask(*shape):
-    """Boolean, with a key that every query sees."""
-    return lambda rng: (rng.random(shape) < 0.6) | (np.arange(shape[-1]) == 0)
+    """Boolean, with a key that every query sees, and where there are two, one that none does."""
+    at = np.arange(shape[-1])
+    return lambda rng: ((rng.random(shape) < 0.6) | (at == 0)) & (at != 1)
+
+
+def unseen(q, k, v, bias=None, mask=None, *, causal=False, **_):
+    """Queries that see no key, keys and values that no query sees, and biases between such pairs."""
+    *lead, queries, heads, _ = q.shape
+    *_, keys, kv_heads, _ = k.shape
+    seen = np.ones((*lead, heads, queries, keys), bool)
+    seen = seen if mask is None else seen & np.asarray(mask)
+    seen = np.tril(seen, keys - queries) if causal else seen
+    of_queries = np.swapaxes(~seen.any(-1), -1, -2)[..., None]
+    of_keys = seen.any(-2).reshape(*lead, kv_heads, heads // kv_heads, keys).any(-2)
+    of_keys = ~np.swapaxes(of_keys, -1, -2)[..., None]
+    of_bias = None
+    if bias is not None:
+        extra = seen.ndim - bias.ndim
+        axes = (*range(extra), *(i + extra for i, size in enumerate(bias.shape) if size == 1))
+        of_bias = ~seen.any(axes, keepdims=True).reshape(bias.shape)
+    return (of_queries, of_keys, of_keys, of_bias, None), (of_queries,)
 
 
 def _qkv(lead, queries, keys, heads, kv_heads, dim=3, dim_v=3):
@@ -87,7 +106,8 @@ register(
         ("attention.scaled_dot_product", "attention.causal"),
         (
             Case(lambda lead: (*_qkv(lead, 5, 6, 4, 2), normal(4, 5, 6), _mask(*lead, 1, 5, 6)),
-                 {"causal": True, "block": 2}, "causal, grouped, bias, mask", _oracle, _terms),
+                 {"causal": True, "block": 2}, "causal, grouped, bias, mask", _oracle, _terms,
+                 ignored=unseen),
             Case(lambda lead: (*_qkv(lead, 4, 6, 2, 2, dim_v=2), absent, absent), {}, "plain", _oracle, _terms),
             Case(lambda lead: (*_qkv(lead, 9, 9, 2, 2), absent, absent), {"causal": True, "block": 2}, "blocks",
                  _oracle, _terms),

@@ -15,6 +15,11 @@ def _arguments(lead):
     return normal(*lead, 7, 4), integers(5, 8, *lead), integers(1, 4, *lead, 3), integers(0, 4, *lead)
 
 
+def _ignored(logits, logit_lengths, labels, label_lengths, **_):
+    frames = jnp.arange(logits.shape[-2]) >= logit_lengths[..., None]
+    return (frames[..., None], None, jnp.arange(labels.shape[-1]) >= label_lengths[..., None], None), (None,)
+
+
 def _oracle(torch, logits, logit_lengths, labels, label_lengths, reduction="sum", blank=0):
     log_p = torch.log_softmax(logits, -1).reshape(-1, 7, 4).transpose(0, 1)
     losses = torch.nn.functional.ctc_loss(
@@ -36,7 +41,7 @@ register(
         ("loss.peers",),
         tuple(
             Case(_arguments, {"reduction": reduction}, reduction, _oracle, lambda z, *_: z.size,
-                 empty=reduction != "mean")
+                 empty=reduction != "mean", ignored=_ignored)
             for reduction in ("sum", "mean", "none")
         ),
         (

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 
 from dlfn import ops
-from dlfn.check.registry import Bench, Case, Entry, Trap, absent, integers, normal, register
+from dlfn.check.registry import Bench, Case, Entry, Trap, absent, class_ids, integers, normal, register
 
 NAN = np.nan
 
@@ -21,11 +21,16 @@ def _oracle(torch, x, w, labels, b=None, classes_first=False, chunk=None, **opti
 
 
 def _head(lead):
-    return normal(*lead, 5), normal(5, 7), integers(0, 7, *lead), absent
+    return normal(*lead, 5), normal(5, 7), class_ids(7, *lead), absent
 
 
 def _tied(lead):
-    return normal(*lead, 5), normal(7, 5), integers(0, 7, *lead), normal(7)
+    return normal(*lead, 5), normal(7, 5), class_ids(7, *lead), normal(7)
+
+
+def _ignored(x, w, labels, b=None, *, reduction, **_):
+    rows = labels == -100
+    return (rows[..., None], None, None, None), (rows if reduction == "none" else None,)
 
 
 _CASES = (
@@ -72,7 +77,7 @@ register(
         ops.linear_cross_entropy,
         ("linear.cross_entropy", "transformer.embedding"),
         tuple(
-            Case(arguments, static, name, _oracle, _terms, empty=static["reduction"] != "mean")
+            Case(arguments, static, name, _oracle, _terms, empty=static["reduction"] != "mean", ignored=_ignored)
             for name, arguments, static in _CASES
         ),
         (

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from dlfn import ops
-from dlfn.check.registry import Bench, Case, Entry, Trap, integers, normal, probabilities, register, uniform
+from dlfn.check.registry import Bench, Case, Entry, Trap, class_ids, integers, normal, probabilities, register, uniform
 
 INF = np.inf
 
@@ -17,12 +17,15 @@ def _size(x, *_):
     return x.size
 
 
-def _both(name, oracle, arguments, scalar_rows=True):
+def _both(name, oracle, arguments, scalar_rows=True, ignored=None):
     """The cases of a loss's reductions."""
     return tuple(
-        Case(arguments, {"reduction": reduction}, f"{name}{reduction}", oracle, _size, scalar_rows, reduction != "mean")
+        Case(
+            arguments, {"reduction": reduction}, f"{name}{reduction}", oracle, _size, scalar_rows, reduction != "mean",
+            ignored=ignored,
+        )
         for reduction in ("mean", "sum", "none")
-    )
+    )  # fmt: skip
 
 
 def _pair(lead):
@@ -162,7 +165,12 @@ register(
 
 
 def _with_ids(lead):
-    return normal(*lead, 5), integers(0, 5, *lead)
+    return normal(*lead, 5), class_ids(5, *lead)
+
+
+def _ignored(logits, labels, *, reduction, **_):
+    rows = labels == -100
+    return (rows[..., None], None), (rows if reduction == "none" else None,)
 
 
 def _with_distributions(lead):
@@ -186,12 +194,14 @@ register(
         ops.softmax_cross_entropy,
         ("linear.cross_entropy",),
         (
-            *_both("integer labels, ", _torch_cross_entropy, _with_ids),
+            *_both("integer labels, ", _torch_cross_entropy, _with_ids, ignored=_ignored),
             *_both("distributions, ", _torch_cross_entropy, _with_distributions),
             *(
                 Case(arguments, {"label_smoothing": 0.1, "reduction": "sum"}, f"{name}, label smoothing",
-                     _torch_cross_entropy, _size)
-                for name, arguments in (("integer labels", _with_ids), ("distributions", _with_distributions))
+                     _torch_cross_entropy, _size, ignored=ignored)
+                for name, arguments, ignored in (
+                    ("integer labels", _with_ids, _ignored), ("distributions", _with_distributions, None)
+                )
             ),
         ),
         (
@@ -215,9 +225,9 @@ register(
 
 
 def _torch_softmax_focal(torch, z, labels, gamma=2.0, reduction="mean"):
-    log_p = torch.log_softmax(z, -1).gather(-1, labels.long()[..., None])[..., 0]
-    losses = -((1 - torch.exp(log_p)) ** gamma) * log_p
-    return losses if reduction == "none" else getattr(torch, reduction)(losses)
+    log_p = torch.log_softmax(z, -1).gather(-1, labels.long().clamp(min=0)[..., None])[..., 0]
+    losses = -((1 - torch.exp(log_p)) ** gamma) * log_p * (labels >= 0)
+    return losses if reduction == "none" else losses.sum() / ((labels >= 0).sum() if reduction == "mean" else 1)
 
 
 def _plain_softmax_focal(z, labels, *, gamma):
@@ -230,8 +240,9 @@ register(
         ops.softmax_focal_loss,
         ("loss.peers",),
         (
-            *_both("", _torch_softmax_focal, _with_ids),
-            Case(_with_ids, {"gamma": 0.5, "reduction": "sum"}, "gamma", _torch_softmax_focal, _size),
+            *_both("", _torch_softmax_focal, _with_ids, ignored=_ignored),
+            Case(_with_ids, {"gamma": 0.5, "reduction": "sum"}, "gamma", _torch_softmax_focal, _size,
+                 ignored=_ignored),
         ),
         (
             Trap("ignored label", ([[0.0, 0.0], [5.0, 0.0]], [0, -100]), {0: [[-0.2982868, 0.2982868], [0.0, 0.0]]},

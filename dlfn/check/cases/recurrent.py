@@ -21,6 +21,16 @@ def _weights(gates):
     return normal(IN, gates * H), normal(H, gates * H), normal(gates * H)
 
 
+def _padding(states):
+    """Of the ops whose last argument is the lengths, and whose first output is that of all steps."""
+
+    def ignored(x, *args, **_):
+        steps = (jnp.arange(T) >= args[-1][..., None])[..., None]
+        return (steps, *[None] * len(args)), (steps, *[None] * states)
+
+    return ignored
+
+
 # Oracles: PyTorch's modules with our weights. Padding goes through its packed sequences, reversal through flips.
 
 
@@ -210,7 +220,7 @@ register(
             Case(_rnn, oracle=_torch_rnn, terms=_rows),
             Case(_rnn, {"activation": "relu", "reverse": True}, "relu, reverse", _torch_rnn, terms=_rows),
             Case(lambda lead: (normal(*lead, T, IN), absent, *_weights(1)[:2], absent, integers(0, T + 1, *lead)),
-                 {"reverse": True}, "zero state, no bias, lengths, reverse", terms=_rows),
+                 {"reverse": True}, "zero state, no bias, lengths, reverse", terms=_rows, ignored=_padding(1)),
         ),
         (
             Trap("padding is never read", ([[1.0], [np.nan]], [0.0], [[1.0]], [[1.0]], [0.0], 1),
@@ -245,11 +255,12 @@ register(
         ops.lstm,
         ("rnn.lstm", "rnn.peers"),
         (
-            Case(lambda lead: _lstm(lead, integers(1, T + 1, *lead)), name="lengths", oracle=_torch_lstm, terms=_rows),
+            Case(lambda lead: _lstm(lead, integers(1, T + 1, *lead)), name="lengths", oracle=_torch_lstm, terms=_rows,
+                 ignored=_padding(2)),
             Case(_lstm, {"reverse": True}, "reverse", _torch_lstm, _rows),
             Case(lambda lead: (normal(*lead, T, IN), absent, normal(*lead, H), *_weights(4)[:2], absent,
                                integers(0, T + 1, *lead)),
-                 {"reverse": True}, "zero h0, no bias, lengths, reverse", terms=_rows),
+                 {"reverse": True}, "zero h0, no bias, lengths, reverse", terms=_rows, ignored=_padding(2)),
         ),
         benches=(
             _bench("T=128 B=8 H=128", _plain_lstm, "OptimizedLSTMCell", _flax_lstm, 1.5, _bench_arguments(4, states=2)),
@@ -282,11 +293,11 @@ register(
         ("rnn.gru", "rnn.peers"),
         (
             Case(lambda lead: _gru(lead, normal(H), integers(1, T + 1, *lead)), _AFTER, "reset after, lengths",
-                 _torch_gru, _rows),
+                 _torch_gru, _rows, ignored=_padding(1)),
             Case(_gru, oracle=_torch_gru, terms=_rows),
             Case(lambda lead: (normal(*lead, T, IN), absent, *_weights(3)[:2], absent, absent,
                                integers(0, T + 1, *lead)),
-                 {"reverse": True}, "zero state, no bias, lengths, reverse", terms=_rows),
+                 {"reverse": True}, "zero state, no bias, lengths, reverse", terms=_rows, ignored=_padding(1)),
             Case(lambda lead: _gru(lead, absent), {"reverse": True, **_AFTER}, "reset after, reverse", terms=_rows),
         ),
         benches=(

@@ -7,6 +7,15 @@ from dlfn import ops
 from dlfn.check.registry import Bench, Case, Entry, key, normal, register
 
 
+def _rows(lead):
+    return normal(*lead, 5), key()
+
+
+def _dropped(x, key, **static):
+    dropped = ops.dropout(jnp.ones_like(x), key, **static) == 0
+    return (dropped, None), (dropped,)
+
+
 def _plain(x, key, *, keep_prob):
     return jnp.where(jax.random.bernoulli(key, keep_prob, x.shape), x / keep_prob, 0)
 
@@ -21,11 +30,10 @@ register(
         ops.dropout,
         ("dropout.standard", "dropout.variants"),
         (
-            *(
-                Case(lambda lead: (normal(*lead, 5), key()), {"keep_prob": keep_prob}, f"keep_prob={keep_prob}")
-                for keep_prob in (0.7, 1.0)
-            ),
-            Case(lambda lead: (normal(*lead, 3, 2, 5), key()), {"keep_prob": 0.7, "shared_axes": (-3, -2)}, "spatial"),
+            Case(_rows, {"keep_prob": 0.7}, "keep_prob=0.7", ignored=_dropped),
+            Case(_rows, {"keep_prob": 1.0}, "keep_prob=1.0"),
+            Case(lambda lead: (normal(*lead, 3, 2, 5), key()), {"keep_prob": 0.7, "shared_axes": (-3, -2)}, "spatial",
+                 ignored=_dropped),
         ),
         benches=(
             Bench("(1024, 1024)", (normal(1024, 1024), key()), {"plain": _plain}, static={"keep_prob": 0.9}),
@@ -37,4 +45,4 @@ register(
             ),
         ),
     )
-)
+)  # fmt: skip
