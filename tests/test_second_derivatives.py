@@ -89,7 +89,7 @@ def test_second_derivatives_at_traps(entry, trap):
             assert np.isfinite(bend).all()
 
 
-@pytest.mark.parametrize(("entry",), sweep([(e,) for e in ENTRIES if e.homogeneous], QUICK_SCALES))
+@pytest.mark.parametrize("entry", sweep([(e,) for e in ENTRIES if e.homogeneous], QUICK_SCALES))
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.exhaustive)])
 def test_second_derivatives_of_homogeneous_functions_at_all_scales(entry, dtype):
     """f(c x) = c^d f(x) gives H(c x) = c^(d - 2) H(x), where that is in range."""
