@@ -16,7 +16,9 @@ import dlfn
 from dlfn import ops
 from dlfn.check.registry import as_argument, entries
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+# Not the quicker compilation in float32: it rounds as no program does that is in use.
+quick = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("older_emitters")
 
 MODES = {"forward": jax.jacfwd, "reverse": jax.jacrev}
 ORDERS = list(itertools.product(MODES.values(), MODES.values()))
@@ -115,6 +117,7 @@ def test_second_derivatives_of_homogeneous_functions_at_all_scales(entry, dtype)
 ELEMENTWISE = [(e, c) for e in ENTRIES if e.elementwise for c in e.cases]
 
 
+@quick
 @pytest.mark.parametrize(("entry", "case"), sweep(ELEMENTWISE, QUICK_ORDERS))
 def test_elementwise_derivatives_of_order_2_to_4(entry, case, x64):
     """Against the definition in float64, which near 0 and in tails loses some of its digits."""
@@ -136,6 +139,7 @@ SMOOTH_OF_TWO = {
 }
 
 
+@quick
 @pytest.mark.parametrize("name", SMOOTH_OF_TWO)
 def test_derivatives_of_functions_of_two_numbers_up_to_order_4(name, x64):
     point = jnp.array([[1.3, 0.7], [0.5, 2.0], [1.0, 1.0], [3.0, 0.25]])
