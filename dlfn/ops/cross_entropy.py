@@ -26,6 +26,7 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._compiled import apart
 from dlfn.ops._op import Op
 
 __all__ = ["softmax_cross_entropy"]
@@ -177,7 +178,7 @@ def _distribution_backward(residuals, dy, reduction, label_smoothing):
     dy_z = jnp.where(top == -jnp.inf, jnp.zeros_like(top), dy)
     per_row = dy_z / (1 + others)
     # For the largest entries 0 and exp(0), which still have to move with each of several equal ones.
-    nothing = _apart(cut(z), m, largest)
+    nothing = jnp.where(largest, apart(cut(z), m, largest, -1), jnp.zeros_like(z))
     one = 1 + nothing * (1 + nothing / 2)
     dz = jnp.where(largest, per_row * ((mass * one - y) - y * others), e * (per_row * mass) - y * dy_z)
     dy_labels = (1 - label_smoothing) * dy * (jnp.where(largest, -nothing, top - z) + _log_total(top, others))
@@ -188,20 +189,6 @@ def _exp_below(z, top, m):
     """e_j, with 0 for the largest entries, and which these are."""
     largest = z == top
     return jnp.where(largest, jnp.zeros_like(z), jnp.exp(z - m)), largest
-
-
-@jax.custom_jvp
-def _apart(z, m, largest):
-    """z - m of the largest entries, which is 0. Of a single one it does not move, and is not left to the difference of
-    two derivatives: that would cost the digits of others, which are added to them."""
-    return jnp.where(largest, z - m, jnp.zeros_like(z))
-
-
-@_apart.defjvp
-def _apart_jvp(primals, tangents):
-    largest, (dz, dm, _) = primals[2], tangents
-    several = largest & (jnp.sum(largest, axis=-1, keepdims=True) > 1)
-    return _apart(*primals), jnp.where(several, dz - dm, jnp.zeros_like(dz))
 
 
 def _log_total(top, others):
