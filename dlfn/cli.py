@@ -89,6 +89,8 @@ def _run(argv: list[str]) -> int:
     except SystemExit as stop:  # argparse leaves by SystemExit after --help
         return int(stop.code or 0)
     if path := getattr(arguments, "json", None):
+        if not path.parent.is_dir():
+            raise InputError(f"argument --json: cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
         try:
             require_writable(path)  # before the work
         except OSError as error:

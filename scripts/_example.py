@@ -8,6 +8,8 @@ import jax
 import optax
 from jax import lax
 
+from dlfn.files import replacing, require_writable
+
 
 def positive(text):
     """The type of an argument that counts something."""
@@ -34,15 +36,24 @@ def fit(loss, params, optimizer, inputs):
     return params, losses
 
 
+def require(parser, what, package, module=None):
+    """That a package of the extra is missing is an error before the work."""
+    if importlib.util.find_spec(module or package) is None:
+        parser.error(f'{what} needs {package}: pip install -e ".[examples]"')
+
+
 def with_plot(parser, argv, name, shows):
     """The arguments, the plot's file among them. That nothing can draw or write it is an error before the work."""
     parser.add_argument("--plot", type=Path, default=f"runs/{name}.png", metavar="FILE",
                         help=f"what {shows} are drawn to (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args(argv)
-    if importlib.util.find_spec("matplotlib") is None:
-        parser.error('the plot needs matplotlib: pip install -e ".[examples]"')
+    require(parser, "the plot", "matplotlib")
     try:
-        arguments.plot.parent.mkdir(parents=True, exist_ok=True)
+        if arguments.plot == Path(parser.get_default("plot")):
+            arguments.plot.parent.mkdir(exist_ok=True)
+        elif not arguments.plot.parent.is_dir():
+            parser.error(f"argument --plot: there is no folder {str(arguments.plot.parent)!r}")
+        require_writable(arguments.plot)
     except OSError as error:
         parser.error(f"argument --plot: {error}")
     return arguments
@@ -58,5 +69,6 @@ def pyplot():
 
 
 def save(figure, path):
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=120, format=path.suffix[1:] or None)
     print(f"plot in {path}")

@@ -1,5 +1,7 @@
 """Activations and their layers: what the sweeps do not see."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,25 @@ def test_the_backward_pass_keeps_no_more_than_the_arguments(name):
         assert kept <= sum(a.nbytes for a in args), case.name
 
 
+def test_every_activation_has_a_name_that_every_layer_takes():
+    assert {*nn.ACTIVATIONS, *nn.GATED} >= {*NAMES} - {"prelu"}  # which has something to learn
+    x = jax.random.normal(KEY, (2, 6))
+    for name in nn.ACTIVATIONS:
+        expected, _ = nn.Activation(name).apply((), (), x)
+        layer = nn.FeedForward(1, name, bias=False)
+        eye = {"up": {"w": jnp.eye(6)}, "activation": (), "down": {"w": jnp.eye(6)}}
+        np.testing.assert_allclose(layer.apply(eye, (), x)[0], expected, rtol=1e-6, atol=1e-6)
+    for name, function in nn.GATED.items():
+        expected = function(x[:, :3], x[:, 3:])
+        np.testing.assert_array_equal(nn.Gated(name).apply((), (), x)[0], expected)
+        eye = {"up": {"w": jnp.eye(6)}, "activation": (), "down": {"w": jnp.eye(3)}}
+        for activation in (name, function):
+            layer = nn.FeedForward(1, activation, bias=False)._layers(3)
+            np.testing.assert_allclose(layer.apply(eye, (), x)[0], expected, rtol=1e-6, atol=1e-6)
+    for name in (*nn.ACTIVATIONS, *nn.GATED):
+        assert nn.TransformerBlock(2, activation=name).children()["mlp"]
+
+
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
@@ -33,6 +54,12 @@ def test_the_backward_pass_keeps_no_more_than_the_arguments(name):
         (lambda x: ops.squareplus(x, b=-1.0), ["b is -1.0", "positive"]),
         (lambda x: ops.prelu(x, jnp.ones(2)), ["alpha is float32[2]", "float32[4, 3]", "last axis"]),
         (lambda x: ops.glu(x, x[0]), ["value is float32[4, 3]", "gate is float32[3]", "same shape"]),
+        (lambda x: nn.Gated("gelu"), ["unknown activation 'gelu'", "'geglu'"]),
+        (lambda x: nn.FeedForward(activation="gelu_thn"), ["FeedForward: unknown activation", "'gelu_tanh'"]),
+        (
+            lambda x: nn.Activation(partial(ops.gelu, approximate=True), alpha=1),
+            ["gelu(approximate=True) has no setting"],
+        ),
         (lambda x: nn.GLU().apply((), (), x), ["glu()", "(4, 3)", "even"]),
         (lambda x: nn.PReLU(per_channel=True).init(KEY, x[0, 0]), ["scalar", "channels"]),
         (lambda x: nn.PReLU(per_channel=True).apply({"alpha": x[0, :2]}, (), x), ["2 channels", "(4, 3)"]),

@@ -27,6 +27,12 @@ def test_train_runs_into_the_default_folder(config, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("named", [[], ["digits_mlp"]])
+def test_the_default_comes_with_dlfn(named, config):
+    assert main(["train", *named, "train.steps=2", "train.compare=false", "model.widths=[4]"]) == 0
+    assert 'folder = "runs/digits_mlp"' in (config.parent / "runs" / "digits_mlp" / "config.toml").read_text()
+
+
 @pytest.mark.parametrize("argv", [["--help"], ["-h"], ["train", "--help"]])
 def test_help_has_an_example(argv, capsys):
     assert main(argv) == 0
@@ -38,7 +44,8 @@ def test_help_has_an_example(argv, capsys):
     [
         ([], "no command given; expected one of train, check, bench"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["train"], "the following arguments are required: config"),
+        (["train", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
+        (["train", "digits_mpl"], "no configuration at 'digits_mpl'; did you mean 'digits_mlp'?"),
         (["train", "tiny.toml", "--fast"], "unrecognized arguments: --fast; see dlfn train --help"),
         (["train", "tniy.toml"], "no configuration at 'tniy.toml'; did you mean 'tiny.toml'?"),
         (["train", "tiny.toml", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
@@ -50,8 +57,17 @@ def test_help_has_an_example(argv, capsys):
         (["check", "gelu", "--json", "."], "argument --json: cannot write '.': Is a directory"),
         (
             ["formulas", "--json", "tiny.toml/x.json"],
-            "argument --json: cannot write 'tiny.toml/x.json': Not a directory",
+            "argument --json: cannot write 'tiny.toml/x.json': there is no folder 'tiny.toml'",
         ),
+        *(
+            (
+                [command, "--json", "no/such/a.json"],
+                "argument --json: cannot write 'no/such/a.json': there is no folder 'no/such'",
+            )
+            for command in ("check", "bench", "formulas")
+        ),
+        (["bench", "relu", "--fail-below", "nan"], "argument --fail-below: 'nan' is not a number above 0, such as 0.9"),
+        (["bench", "relu", "--fail-below", "0.9x"], "argument --fail-below: '0.9x' is not a number above 0"),
         (["train", "tiny.toml", "run.folder=tiny.toml/run"], "cannot write to run.folder = 'tiny.toml/run'"),
     ],
 )
@@ -91,4 +107,4 @@ def test_interrupt_is_exit_130(config, capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "dlfn: interrupted\n"
-    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["config.toml"]
+    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["unfinished"]

@@ -1,5 +1,6 @@
 """``dlfn check`` and ``dlfn bench``, in process."""
 
+import dataclasses
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import dlfn
-from dlfn.bench.measure import measure, residual_bytes
+from dlfn.bench.measure import Measurement, measure, residual_bytes
 from dlfn.check import registry
 from dlfn.cli import main
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("older_emitters")
 
 
 def test_check_passes_and_writes_json(tmp_path, capsys):
-    path = tmp_path / "deep" / "check.json"
+    path = tmp_path / "check.json"
     assert main(["check", "silu", "linear", "--json", str(path)]) == 0
     report = json.loads(path.read_text())
     assert report["ok"] is True
@@ -102,6 +103,41 @@ def test_bench_writes_rows(tmp_path, capsys, monkeypatch):
         assert 0 < row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
         assert row["residual_bytes"] == 4 * 1024 * 1024
     assert "relu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("speedup", "floor", "ratio", "code", "mark"),
+    [
+        (0.5, 0.97, None, 0, "BELOW 0.97×"),  # without a ratio it only says so
+        (0.9, 0.97, 0.95, 1, "BELOW 0.95×"),
+        (0.9, 0.97, 0.8, 0, ""),
+        (1.1, 0.97, 1.2, 1, "BELOW 1.2×"),
+        (0.6, 0.55, 0.95, 0, ""),  # the op's own lower floor
+        (0.5, 0.55, 0.95, 1, "BELOW 0.55×"),
+        (0.5, 0.55, 0.4, 0, ""),
+    ],
+)
+def test_bench_fails_below_a_ratio_or_a_lower_floor(
+    wrong_op, tmp_path, capsys, monkeypatch, speedup, floor, ratio, code, mark
+):
+    wrong_op(lambda dw: dw)
+    entry = registry._ENTRIES["crooked"]
+    bench = registry.Bench("(3,)", (registry.normal(3),) * 2, {"plain": jnp.multiply}, floor=floor)
+    registry.register(dataclasses.replace(entry, benches=(bench,)))
+
+    def measured(ours, rival, args):
+        slow = "checkpoint" in repr(rival)  # which does not count, however slow we are beside it
+        return Measurement(0.01 if slow else speedup, 0.0, 9.0, 0, 0, 0, 0)
+
+    monkeypatch.setattr(sys.modules["dlfn.bench.measure"], "measure", measured)
+    path = tmp_path / "bench.json"
+    given = [] if ratio is None else ["--fail-below", str(ratio)]
+    assert main(["bench", "crooked", "--json", str(path), *given]) == code
+    printed = capsys.readouterr().out
+    assert printed.count("BELOW") == (mark != "")
+    assert mark in printed
+    report = json.loads(path.read_text())
+    assert (report["ok"], len(report["rows"])) == (code == 0, 2)
 
 
 def test_measure_tells_faster_from_slower():

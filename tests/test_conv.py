@@ -72,6 +72,34 @@ def test_layers(layer, inputs, outputs, flops):
     assert isinstance(hash(layer), int)
 
 
+WINDOWED = {
+    "Conv": lambda window, **static: nn.Conv(3, window, **static),
+    "DepthwiseConv": nn.DepthwiseConv,
+    "ConvTranspose": lambda window, **static: nn.ConvTranspose(3, window, **static),
+    "MaxPool": nn.MaxPool,
+    "AvgPool": nn.AvgPool,
+    "AdaptiveMaxPool": lambda window, **_: nn.AdaptiveMaxPool(window),
+    "AdaptiveAvgPool": lambda window, **_: nn.AdaptiveAvgPool(window),
+}
+
+
+@pytest.mark.parametrize("make", WINDOWED.values(), ids=WINDOWED)
+def test_an_int_window_is_for_two_axes_and_a_tuple_for_as_many_as_it_has(make):
+    """In convolutions and pools alike; the other settings are then for those axes."""
+
+    def output(layer, x):
+        return layer.apply(*layer.init(KEY, x), x)[0]
+
+    x = random(2, 7, 8, 3)
+    for static in ({}, {"strides": 2, "padding": 1}, {"strides": (2, 1), "padding": ((1, 0), (0, 1))}):
+        square, same = make(3, **static), make((3, 3), **static)
+        np.testing.assert_array_equal(output(square, x), output(same, x))
+        assert square.flops(x, output(square, x)) == same.flops(x, output(same, x))
+    for n in (1, 3):
+        x = random(2, *(5, 6, 7)[:n], 3)
+        assert output(make((3,) * n, strides=(2,) * n, padding=((1, 1),) * n), x).ndim == n + 2
+
+
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
@@ -86,7 +114,12 @@ def test_layers(layer, inputs, outputs, flops):
         (lambda: ops.conv_transpose(random(5, 5, 4), random(3, 3, 2, 4)), ["swapaxes"]),
         (lambda: ops.conv_transpose(random(5, 4), random(3, 4, 2), output_padding=1), ["below the stride"]),
         (lambda: ops.conv_transpose(random(1, 4), random(2, 4, 2), padding=1), ["crops 2"]),
-        (lambda: nn.Conv(3, 3), ["window is 3", "(3, 3)"]),  # pyright: ignore[reportArgumentType]
+        (lambda: nn.Conv(3, 0), ["window is 0", "at least 1"]),
+        (lambda: nn.Conv(3, ()), ["window is ()", "an int is for images"]),
+        (lambda: nn.Conv(3, (3, 3.0)), ["window is (3, 3.0)"]),  # pyright: ignore[reportArgumentType]
+        (lambda: nn.Conv(3, 3, strides=(2,)), ["strides is (2,)", "2 of them"]),
+        (lambda: nn.DepthwiseConv(3, padding=((1, 1),)), ["padding is ((1, 1),)", "2 ints"]),
+        (lambda: nn.ConvTranspose(3, (3,), dilation=(1, 2)), ["dilation is (1, 2)", "1 of them"]),
         (lambda: nn.Conv(4, (3, 3)).init(KEY, random(5, 5)), ["2 spatial axes", "(5, 5)"]),
     ],
 )

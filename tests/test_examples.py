@@ -35,7 +35,7 @@ def run(script, *arguments):
 @pytest.mark.parametrize("script", EXAMPLES)
 def test_example(script, tmp_path, capsys):
     arguments, words = EXAMPLES[script]
-    plot = tmp_path / "new" / "plot.png"
+    plot = tmp_path / "plot.png"
     if "{plot}" in arguments:
         pytest.importorskip("matplotlib", reason="matplotlib draws the plots")
     assert run(script, *(argument.format(plot=plot) for argument in arguments)) in (0, None)

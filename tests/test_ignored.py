@@ -118,7 +118,7 @@ def test_every_op_that_is_told_what_counts_declares_it():
 
 @quick
 @every_op
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.exhaustive)])
 def test_what_is_ignored_does_not_matter(entry, case, dtype):
     """In values and gradients, by hand rule and by backprop; nor do cotangents of what is ignored of the outputs."""
     sweep = Sweep(entry, case, dtype)

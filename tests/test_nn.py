@@ -66,9 +66,11 @@ def test_residual_adds_its_input():
 @pytest.mark.parametrize("name", nn.ACTIVATIONS)
 def test_activations_by_name_are_the_ops(name):
     x = jnp.linspace(-3, 3, 12).reshape(3, 4)
-    layer = nn.Activation(name)
-    np.testing.assert_array_equal(layer.apply((), (), x)[0], getattr(dlfn.ops, name)(x))
-    assert str(layer) == f"{name}()"
+    layer, tanh_form = nn.Activation(name), name.endswith("_tanh") and name != "hard_tanh"
+    op = getattr(dlfn.ops, name.removesuffix("_tanh") if tanh_form else name)
+    expected = op(x, approximate=True) if tanh_form else op(x)
+    np.testing.assert_array_equal(layer.apply((), (), x)[0], expected)
+    assert str(layer) == f"{op.__name__}({'approximate=True' if tanh_form else ''})"
 
 
 def test_static_settings_reach_the_op():
@@ -222,7 +224,8 @@ def test_sizes_are_checked_when_a_layer_is_made(name, make, size, refused):
         (lambda: nn.Repeat(nn.Tanh(), 2, checkpoint="none"), ["Repeat: checkpoint is 'none'"]),  # pyright: ignore
         (lambda: nn.RMSNorm(64), ["RMSNorm: eps is 64", "how many features"]),
         (lambda: nn.GroupNorm(2, -1.0), ["GroupNorm: eps is -1.0"]),
-        (lambda: nn.Gated("silu"), ["Gated: function is 'silu'", "ops.swiglu"]),  # pyright: ignore
+        (lambda: nn.Gated("silu"), ["unknown activation 'silu'", "did you mean 'swiglu'?"]),
+        (lambda: nn.Gated(3), ["Gated: function is 3", "ops.swiglu"]),  # pyright: ignore
         (lambda: nn.Serial(nn.ReLU), ["layer 0", "got ReLU", "call a class"]),  # pyright: ignore
         (lambda: nn.Recurrent(nn.Linear(3)), ["Recurrent: Linear(features=3)", "LSTMCell(64)"]),  # pyright: ignore
         (lambda: nn.Zoneout(nn.LSTM(3)), ["Zoneout: ", "LSTMCell(64)"]),  # pyright: ignore

@@ -118,7 +118,7 @@ def test_an_initial_state_that_one_branch_took_is_gone(branches):
 
 def test_lengths_of_narrow_integers():
     """T need not be a number of their dtype."""
-    x = jnp.ones((1, 200, 2))
+    x = jax.random.normal(KEY, (1, 200, 2))
     layer = nn.RNN(2, output="last")
     params, state = layer.init(KEY, x)
     ys = [layer.apply(params, state, nn.Sequence(x, jnp.array([100], dtype)))[0] for dtype in ("int8", "int32")]

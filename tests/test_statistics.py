@@ -163,6 +163,111 @@ def test_ties_of_permutations_count():
     np.testing.assert_allclose(permutation_test(a, a).p_value, 1.0)
 
 
+SAMPLES = {
+    "plain": [1.0, 2.0, 4.0],
+    "nan": [1.0, np.nan, 2.0],
+    "inf": [1.0, np.inf, 2.0],
+    "both infinities": [np.inf, -np.inf, 1.0],
+    "constant": [2.0, 2.0, 2.0],
+    "zeros": [0.0, 0.0, 0.0],
+    "outlier": [1.0, 2.0, 1e30],
+    "sum above the range": [1e38, 3e38, 2.5e38],
+    "difference above the range": [-1e38, -3e38, -2.5e38],
+    "tiny": [1e-36, 2e-36, 4e-36],
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # SciPy's, of what is tried here
+@pytest.mark.parametrize("alternative", ALTERNATIVES)
+def test_hard_samples_against_scipy(alternative):
+    """In float32: nan just where SciPy has it, and no p = 0 from what overflows on the way."""
+    x = np.float32(list(SAMPLES.values()))
+    a, b = np.repeat(x, len(x), axis=0), np.tile(x, (len(x), 1))
+    theirs = st.ttest_ind(*np.float64([a, b]), axis=1, equal_var=False, alternative=alternative)
+    for test in (welch_t_test, jax.jit(welch_t_test, static_argnames="alternative")):
+        t, p, _ = test(a, b, alternative=alternative)
+        np.testing.assert_allclose(p, theirs.pvalue, rtol=1e-4, atol=1e-30)
+        np.testing.assert_allclose(np.arctan(t), np.arctan(theirs.statistic), atol=1e-5)
+    means, stds = (np.float32(v) for v in np.meshgrid([0.0, 1.0, -2e38, np.inf, np.nan], [1.0, 1e38]))
+    for mean, std in zip(means.ravel(), stds.ravel(), strict=True):
+        z = np.mean(np.float64(x) - np.float64(mean), axis=1) * 3**0.5 / np.float64(std)
+        tail = {"two-sided": 2 * st.norm.sf(abs(z)), "less": st.norm.cdf(z), "greater": st.norm.sf(z)}[alternative]
+        for test in (z_test, jax.jit(z_test, static_argnames="alternative")):
+            np.testing.assert_allclose(test(x, mean, std, alternative=alternative).p_value, tail, rtol=1e-4, atol=1e-30)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_counts_beyond_any_square():
+    for counts in ([1e25, 2e25, 3e25], [[1e25, 2e25], [2e25, 3e25]], [0.0, 0.0, 5.0]):
+        table = np.ndim(counts) == 2
+        theirs = st.chi2_contingency(counts, correction=False) if table else st.chisquare(counts)
+        ours = chi_squared_test(jnp.array(counts))
+        np.testing.assert_allclose(ours[:2], theirs[:2], rtol=1e-5)
+    for counts in ([1.0, np.nan, 2.0], [1.0, np.inf, 2.0], [[1.0, np.nan], [2.0, 3.0]]):
+        assert np.isnan(jax.jit(chi_squared_test)(jnp.array(counts)).p_value)
+
+
+TIES = {
+    "outliers on both sides": ([1.0, 2.0, 3.0, 1e5], [1.5, 2.5, 3.5, -1e5]),
+    "an outlier first": ([1e7, 1.0, 2.0, 3.0], [1.5, 2.5, 3.5, -1e7]),
+    "an outlier on one side": ([1.0, 2.0, 3.0, 1e6], [1.5, 2.5, 3.5]),
+    "the same outlier twice": ([1.0, 2.0, 3.0, 1e7], [1.5, 2.5, 3.5, 1e7]),
+    "decimals": ([0.1, 0.3, 0.4], [0.2, 0.2, 0.5]),
+    "integers": ([1.0, 2.0, 3.0, 4.0], [3.0, 4.0, 5.0, 5.0]),
+    "constant": ([1.0, 1.0], [1.0, 1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize(("a", "b"), TIES.values(), ids=TIES)
+def test_ties_in_float32_are_those_of_scipy(a, b):
+    """In float64, whatever else is among the observations; and the ways without a tie are not taken for one."""
+
+    def mean_difference(a, b, axis):
+        return a.mean(axis) - b.mean(axis)
+
+    for alternative in ALTERNATIVES:
+        theirs = st.permutation_test((a, b), mean_difference, vectorized=True, alternative=alternative)
+        ours = permutation_test(jnp.array(a), jnp.array(b), alternative=alternative)
+        np.testing.assert_allclose(ours.p_value, theirs.pvalue, rtol=1e-6)
+
+
+def test_permutations_under_jit_and_vmap():
+    a, b = map(jnp.array, TIES["outliers on both sides"])
+    p = jax.jit(jax.vmap(lambda a, b: permutation_test(a, b).p_value))(jnp.stack([a, a[::-1]]), jnp.stack([b, b + 2e5]))
+    np.testing.assert_allclose(p, [16 / 35, permutation_test(a, b + 2e5).p_value], rtol=1e-6)
+    # Of any statistic, and of a count, which nothing rounds.
+    means = permutation_test(a, b, statistic=lambda a, b: jnp.mean(a) - jnp.mean(b))
+    np.testing.assert_allclose(means.p_value, 16 / 35, rtol=1e-6)
+    count = permutation_test([1.0, 2.0], [3.0, 4.0], statistic=lambda a, b: jnp.sum(a > 2), alternative="less")
+    np.testing.assert_allclose(count.p_value, 1 / 6, rtol=1e-6)
+
+
+def test_p_is_nan_where_a_permutation_is_not_known():
+    for a, b in (([1.0, np.nan, 2.0], [2.0, 3.0, 2.0]), ([2.0, 3.0, 2.0], [1.0, np.nan, 2.0])):
+        for alternative in ALTERNATIVES:
+            assert np.isnan(permutation_test(a, b, alternative=alternative).p_value)
+    skipping = permutation_test(a, b, statistic=lambda a, b: jnp.nanmean(a) - jnp.nanmean(b))
+    assert (np.isfinite(skipping.statistic), np.isnan(skipping.p_value)) == (True, True)
+    key = jax.random.key(0)
+    assert np.isnan(permutation_test(np.append(A, np.nan), B, key=key, permutations=99).p_value)
+    assert np.isnan(permutation_test([np.inf, 1.0], [-np.inf, np.inf]).p_value)
+    # That of two equal observations is 0/0, the one observed is not.
+    spread = permutation_test([1.0, 2.0], [1.0, 3.0], statistic=lambda a, b: jnp.std(a) / jnp.std(a))
+    assert (spread.statistic, np.isnan(spread.p_value)) == (1.0, True)
+
+
+def test_infinite_statistics_count():
+    ratio = lambda a, b: jnp.var(a) / jnp.var(b)  # noqa: E731
+    four, equal = [1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0]
+    for alternative, p in (("two-sided", 2 / 70), ("greater", 1 / 70), ("less", 1.0)):
+        ours = permutation_test(four, equal, statistic=ratio, alternative=alternative)
+        np.testing.assert_allclose(ours.p_value, p, rtol=1e-6)
+    for infinity, p in ((np.inf, {"greater": 0.5, "less": 1.0}), (-np.inf, {"greater": 1.0, "less": 0.5})):
+        for alternative in ("greater", "less"):
+            ours = permutation_test([1.0, 2.0, 3.0, infinity], equal, alternative=alternative)
+            assert (ours.statistic, ours.p_value) == (infinity, p[alternative])
+
+
 def write(folder, values):
     folder.mkdir()
     lines = [{"step": i, "train/loss": 1.0, **({} if v == "" else {"test/loss": v})} for i, v in enumerate(values)]

@@ -116,6 +116,8 @@ class Trap:
         value: the expected value, or None.
         gradients: expected cotangents by argument number, for a cotangent of ones.
         dtype: of the floating-point arguments.
+        no_bend: why there is no second derivative in the arguments of ``gradients``, or one that is out of range; where
+            there is one, "", and all orders of differentiation must give it.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Trap:
     static: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     dtype: str = "float32"
     rtol: float = 1e-6
+    no_bend: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +164,8 @@ class Entry:
         cases: its configurations; every one goes through every sweep.
         traps: hard inputs.
         benches: benchmark rows.
+        homogeneous: where f(c x) is c^d f(x) for its first argument, d, and the settings, besides those of the first
+            case, with which it is.
     """
 
     op: Op
@@ -168,6 +173,7 @@ class Entry:
     cases: tuple[Case, ...]
     traps: tuple[Trap, ...] = ()
     benches: tuple[Bench, ...] = ()
+    homogeneous: tuple[float, Mapping[str, Any]] | None = None
 
     @property
     def elementwise(self) -> bool:

@@ -163,9 +163,18 @@ def _vmap_transposed(
     ]
 
 
-@functools.lru_cache(maxsize=4096)
 def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]:
     """The tree of the residuals, and for each level the batch axis, 0 or None, of every leaf."""
+    tree, sources = _residual_sources(call)
+    return tree, tuple(
+        tuple(0 if any(level.in_axes[i] is not None for i in source) else None for source in sources)
+        for level in call.levels
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _residual_sources(call: Call) -> tuple[Any, list[Any]]:
+    """The tree of the residuals, and for every leaf the arguments that it depends on."""
     fn = functools.partial(_forward, call._replace(levels=()), True)
     avals = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in call.shapes]
     for level in call.levels:
@@ -173,10 +182,7 @@ def _residual_axes(call: Call) -> tuple[Any, tuple[tuple[int | None, ...], ...]]
         avals = [_with_axis(aval, axis, level.size) for aval, axis in zip(avals, level.in_axes, strict=True)]
     jaxpr, (y, rest) = jax.make_jaxpr(fn, return_shape=True)(*avals)
     sources = jaxprs.dependencies(jaxpr)[len(jax.tree.leaves(y)) :]
-    return jax.tree.structure(rest), tuple(
-        tuple(0 if any(level.in_axes[i] is not None for i in source) else None for source in sources)
-        for level in call.levels
-    )
+    return jax.tree.structure(rest), sources
 
 
 def _with_axis(aval: jax.ShapeDtypeStruct, axis: int | None, size: Any) -> jax.ShapeDtypeStruct:
@@ -257,14 +263,16 @@ def _put(values: list[Any], positions: Sequence[int], new: Sequence[Any]) -> Non
 
 
 def _residual_tangents(call: Call, n_y: int, primals: Any, wrt: Any, tangents: Any) -> tuple[list[int], list[Any]]:
-    """Second order: how the residuals move with the arguments, which is for JAX to differentiate."""
+    """Second order: how the residuals move with the arguments, which is for JAX to differentiate. Those that do not are
+    left out: a tangent of zeros would be multiplied by slopes that may be infinite or nan."""
+    depends = [True] * n_y + [not source.isdisjoint(wrt) for source in _residual_sources(call)[1]]
     positions: list[int] = []
 
     def rest(*moving):
         leaves = list(primals)
         _put(leaves, wrt, moving)
         outs = op_flat(*leaves, call=call, residuals=True)
-        positions[:] = [i for i in range(n_y, len(outs)) if is_float(outs[i].dtype)]
+        positions[:] = [i for i in range(n_y, len(outs)) if depends[i] and is_float(outs[i].dtype)]
         return [outs[i] for i in positions]
 
     tangents = jax.jvp(rest, [primals[i] for i in wrt], tangents)[1]

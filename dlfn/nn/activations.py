@@ -10,13 +10,14 @@ from dlfn import ops
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.nn.checks import require_keywords
-from dlfn.nn.layer import Layer
+from dlfn.nn.layer import Layer, called
 from dlfn.nn.sequence import Sequence, on_values
 
 __all__ = [
     "ACTIVATIONS",
     "CELU",
     "ELU",
+    "GATED",
     "GELU",
     "SELU",
     "Activation",
@@ -38,6 +39,7 @@ __all__ = [
     "Tanh",
 ]
 
+# Activations by name, wherever a layer takes one; the gated ones, of a value and a gate, apart.
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "sigmoid": ops.sigmoid,
     "log_sigmoid": ops.log_sigmoid,
@@ -50,6 +52,7 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "selu": ops.selu,
     "celu": ops.celu,
     "gelu": ops.gelu,
+    "gelu_tanh": partial(ops.gelu, approximate=True),
     "silu": ops.silu,
     "mish": ops.mish,
     "softplus": ops.softplus,
@@ -60,17 +63,28 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "softmax": ops.softmax,
     "log_softmax": ops.log_softmax,
 }
+GATED: dict[str, Callable[..., Any]] = {
+    "glu": ops.glu,
+    "geglu": ops.geglu,
+    "geglu_tanh": partial(ops.geglu, approximate=True),
+    "swiglu": ops.swiglu,
+}
 
 
 @dataclass(frozen=True, init=False)
 class Applied(Layer):
     """What applies a function with settings, and is printed as that."""
 
+    known: ClassVar[dict[str, Callable[..., Any]]] = ACTIVATIONS
     example: ClassVar[str] = "ops.relu"
     function: Callable[..., Any]
     static: tuple[tuple[str, Any], ...]
 
-    def __init__(self, function: Callable[..., Any], **static: Any):
+    def __init__(self, function: str | Callable[..., Any], **static: Any):
+        if isinstance(function, str):
+            if function not in self.known:
+                raise InputError(f"unknown activation {function!r}; {suggestion(function, self.known)}")
+            function = self.known[function]
         if not callable(function):
             raise InputError(
                 f"{type(self).__name__}: function is {function!r}, and must be a function, such as {self.example}"
@@ -80,7 +94,7 @@ class Applied(Layer):
         object.__setattr__(self, "static", tuple(sorted(static.items())))
 
     def __str__(self) -> str:
-        return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.static)})"
+        return called(self.function, **dict(self.static))
 
 
 @dataclass(frozen=True, init=False)
@@ -89,19 +103,12 @@ class Activation(Applied):
 
     ``Sigmoid``, ``ReLU``, ``LeakyReLU``, ``GELU`` and the others of this module are short for it.
 
-    >>> print(GELU(approximate=True), Activation("tanh"))
-    gelu(approximate=True) tanh()
+    >>> print(GELU(approximate=True), Activation("gelu_tanh"), Activation("tanh"))
+    gelu(approximate=True) gelu(approximate=True) tanh()
     >>> Activation("gleu")
     Traceback (most recent call last):
     dlfn.core.errors.InputError: unknown activation 'gleu'; did you mean 'gelu'?
     """
-
-    def __init__(self, function: str | Callable[..., Any], **static: Any):
-        if isinstance(function, str):
-            if function not in ACTIVATIONS:
-                raise InputError(f"unknown activation {function!r}; {suggestion(function, ACTIVATIONS)}")
-            function = ACTIVATIONS[function]
-        super().__init__(function, **static)
 
     def apply(self, params, state, x, *, key=None, train=False):
         static = dict(self.static)

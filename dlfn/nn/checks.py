@@ -7,8 +7,8 @@ from typing import Any
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
-from dlfn.nn.layer import Layer, brief, title
-from dlfn.ops._windows import pads, per_axis
+from dlfn.nn.layer import Layer, brief, spelled, title
+from dlfn.ops._windows import pads, per_axis, window_sizes
 
 __all__ = ["held", "require_keywords", "require_layer", "require_sizes", "require_windows"]
 
@@ -21,13 +21,13 @@ def require_sizes(layer: Layer, *names: str) -> None:
             raise InputError(f"{type(layer).__name__}: {name} is {value!r}, and must be a positive integer")
 
 
-def require_windows(
-    layer: Layer, rank: int, padding: Any = "VALID", *, window: Any, strides: Any = 1, dilation: Any = 1
-) -> None:
-    """Settings of windows along so many axes must be those that the ops take."""
+def require_windows(layer: Layer, window: Any, padding: Any = "VALID", *, strides: Any = 1, dilation: Any = 1) -> None:
+    """Settings of windows must be those that the ops take."""
     kind = type(layer).__name__
-    given = {"window": window, "strides": strides, "dilation": dilation}
-    pads(kind, padding, (1,) * rank, *(per_axis(kind, name, value, rank) for name, value in given.items()))
+    sizes = window_sizes(kind, "window", window)
+    given = {"strides": strides, "dilation": dilation}
+    n = len(sizes)
+    pads(kind, padding, (1,) * n, sizes, *(per_axis(kind, name, value, n) for name, value in given.items()))
 
 
 def require_keywords(function: Callable[..., Any], static: Iterable[str]) -> None:
@@ -42,7 +42,7 @@ def require_keywords(function: Callable[..., Any], static: Iterable[str]) -> Non
     for name in static:
         if name not in parameters:
             found = suggestion(name, known) if known else "it has none"
-            raise InputError(f"{getattr(function, '__name__', function)} has no setting {name!r}; {found}")
+            raise InputError(f"{spelled(function)} has no setting {name!r}; {found}")
 
 
 def require_layer(outer: Layer, layer: Any, kind: type[Layer] | tuple[type[Layer], ...], what: str) -> None:

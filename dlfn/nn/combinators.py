@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from dlfn.core import InputError
-from dlfn.nn.layer import Layer, array_of, inside, output_shape
+from dlfn.nn.layer import Layer, array_of, inside, output_shape, spelled
 from dlfn.nn.sequence import Sequence, on_values, values_of
 from dlfn.nn.several import Several, child_key
 
@@ -175,8 +175,7 @@ class Parallel(Several):
         return len({(y.shape[:-1], y.dtype) for y in outputs}) == 1 and all(y.ndim for y in outputs)
 
     def __str__(self) -> str:
-        merge = self.merge if isinstance(self.merge, str) else getattr(self.merge, "__name__", self.merge)
-        return f"{super().__str__()[:-1]}  merge={merge}{', split' if self.split else ''}\n)"
+        return f"{super().__str__()[:-1]}  merge={spelled(self.merge)}{', split' if self.split else ''}\n)"
 
 
 def _described(y: Any) -> str:

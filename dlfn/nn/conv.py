@@ -13,10 +13,11 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes, require_windows
 from dlfn.nn.initializers import Initializer, he_normal, zeros
 from dlfn.nn.layer import Layer
+from dlfn.ops._windows import window_sizes
 
 __all__ = ["Conv", "ConvTranspose", "DepthwiseConv"]
 
-# An int for every axis, or one for each.
+# A window of int is for two axes; another setting for every axis of the window. A tuple has one for each.
 PerAxis = int | tuple[int, ...]
 
 
@@ -24,7 +25,7 @@ class _Convolution(Layer):
     """What the layers share: a kernel, a bias, and windows that name their axes."""
 
     takes = "array"
-    window: tuple[int, ...]
+    window: PerAxis
     strides: PerAxis
     padding: Any
     dilation: PerAxis
@@ -41,36 +42,33 @@ class _Convolution(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.window, tuple):
-            raise InputError(
-                f"{type(self).__name__}: window is {self.window!r}, and must be a tuple with a size for each axis; "
-                f"pass ({self.window}, {self.window}) for images"
-            )
-        require_windows(
-            self, len(self.window), self.padding, window=self.window, strides=self.strides, dilation=self.dilation
-        )
+        require_windows(self, self.window, self.padding, strides=self.strides, dilation=self.dilation)
         require_sizes(self, *(name for name in ("features", "multiplier", "groups") if hasattr(self, name)))
         features, groups = getattr(self, "features", 1), getattr(self, "groups", 1)
         if features % groups:
             raise InputError(f"{type(self).__name__}: groups={groups} must divide features={features}")
 
+    @property
+    def _window(self) -> tuple[int, ...]:
+        return window_sizes(type(self).__name__, "window", self.window)
+
     def init(self, key, x):
-        if x.ndim <= len(self.window):
+        if x.ndim <= len(self._window):
             raise InputError(
-                f"{self} needs inputs of shape (..., *spatial, channels) with {len(self.window)} spatial axes, got x "
+                f"{self} needs inputs of shape (..., *spatial, channels) with {len(self._window)} spatial axes, got x "
                 f"of shape {x.shape}; pass x[..., None] if the channels are missing"
             )
         dtype = jnp.result_type(x.dtype, float)
         kernel_key, bias_key = jax.random.split(key)
         *channels, outputs = self._channels(x.shape[-1])
-        params = {"kernel": self.kernel_init(kernel_key, (*self.window, *channels), dtype)}
+        params = {"kernel": self.kernel_init(kernel_key, (*self._window, *channels), dtype)}
         if self.bias:
             params["bias"] = self.bias_init(bias_key, (outputs,), dtype)
         return params, ()
 
     def apply(self, params, state, x, *, key=None, train=False):
         (kernel,) = held(self, "params", params, "kernel")
-        if (*self.window, *self._channels(x.shape[-1])[:2]) != kernel.shape:
+        if (*self._window, *self._channels(x.shape[-1])[:2]) != kernel.shape:
             raise InputError(
                 f"{self} has a kernel of shape {kernel.shape} and got x of shape {x.shape}; call init with "
                 f"an example of shape {x.shape}"
@@ -84,7 +82,7 @@ class Conv(_Convolution):
 
     Args:
         features: the number of output channels.
-        window: its size along every axis: (3, 3) for images, (5,) for sequences.
+        window: as in :func:`dlfn.ops.max_pool`: 3 or (3, 3) for images, (5,) for sequences, (3, 3, 3) for volumes.
         strides: as in the op, and so are padding, dilation, groups and precision.
         bias: whether to add ``bias``.
         kernel_init: He's by default, for what a ReLU follows. The fan-in is a window of a group's channels.
@@ -92,7 +90,7 @@ class Conv(_Convolution):
     Parameters have the dtype of the example if that is floating, else the default float.
 
     Raises:
-        InputError: on a window that is no tuple, on inputs with another number of channels than those that the layer
+        InputError: on inputs with another number of channels than those that the layer
             was initialised for, and as the op does.
 
     >>> import jax, jax.numpy as jnp
@@ -103,7 +101,7 @@ class Conv(_Convolution):
     """
 
     features: int
-    window: tuple[int, ...]
+    window: PerAxis
     strides: PerAxis = 1
     padding: Any = "VALID"
     dilation: PerAxis = 1
@@ -127,7 +125,7 @@ class Conv(_Convolution):
     def flops(self, x, y):
         """Each output sums a window of a group's channels: that many multiplications and additions, the bias's among
         them. Padding is counted."""
-        return 2 * math.prod(self.window) * (x.shape[-1] // self.groups) * y.size
+        return 2 * math.prod(self._window) * (x.shape[-1] // self.groups) * y.size
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ class DepthwiseConv(_Convolution):
     (3, 3, 1, 64)
     """
 
-    window: tuple[int, ...]
+    window: PerAxis
     multiplier: int = 1
     strides: PerAxis = 1
     padding: Any = "VALID"
@@ -158,7 +156,7 @@ class DepthwiseConv(_Convolution):
         )  # fmt: skip
 
     def flops(self, x, y):
-        return 2 * math.prod(self.window) * y.size
+        return 2 * math.prod(self._window) * y.size
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class ConvTranspose(_Convolution):
     """
 
     features: int
-    window: tuple[int, ...]
+    window: PerAxis
     strides: PerAxis = 1
     padding: Any = "VALID"
     output_padding: PerAxis = 0
@@ -200,4 +198,4 @@ class ConvTranspose(_Convolution):
 
     def flops(self, x, y):
         """Each input is multiplied by a window of its group's features, and added into it; cropped entries count."""
-        return 2 * math.prod(self.window) * (self.features // self.groups) * x.size
+        return 2 * math.prod(self._window) * (self.features // self.groups) * x.size

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.nn.activations import Applied, short_for
+from dlfn.nn.activations import GATED, Applied, short_for
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer
 
@@ -56,8 +56,9 @@ class Gated(Applied):
     """``y = function(value, gate, **static)``, the two halves of the last axis of x: the first is the value, the second
     the gate, as in ``torch.nn.GLU``. The output has half as many features.
 
-    ``GLU``, ``GEGLU`` and ``SwiGLU`` are short for it. After a ``Linear(2 * features)`` they are the gated layers of
-    transformers: ``Serial(Linear(2 * 4 * d), SwiGLU(), Linear(d))`` is a gated feed-forward block.
+    The function may be the name of one in :data:`GATED`. ``GLU``, ``GEGLU`` and ``SwiGLU`` are short for those of that
+    name. After a ``Linear(2 * features)`` they are the gated layers of transformers:
+    ``Serial(Linear(2 * 4 * d), SwiGLU(), Linear(d))`` is a gated feed-forward block.
 
     Raises:
         InputError: on an odd number of features.
@@ -70,6 +71,7 @@ class Gated(Applied):
     """
 
     takes = "steps"
+    known = GATED
     example = "ops.swiglu"
 
     def apply(self, params, state, x, *, key=None, train=False):

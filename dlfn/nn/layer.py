@@ -13,7 +13,7 @@ import numpy as np
 from dlfn.core import InputError
 from dlfn.nn.sequence import Sequence, values_of
 
-__all__ = ["Layer", "Params", "State", "array_of", "brief", "inside", "output_shape", "title"]
+__all__ = ["Layer", "Params", "State", "array_of", "brief", "called", "inside", "output_shape", "spelled", "title"]
 
 # Plain nested containers of arrays.
 Params = Any
@@ -102,8 +102,34 @@ class Layer(abc.ABC):
 def _settings(layer: Any) -> Iterator[str]:
     for field in dataclasses.fields(layer):
         value = getattr(layer, field.name)
-        if value != field.default:
-            yield f"{field.name}={getattr(value, '__name__', value)}"
+        if not _same(value, field.default):
+            yield f"{field.name}={spelled(value)}"
+
+
+def _same(value: Any, default: Any) -> bool:
+    try:
+        return bool(value == default)
+    except (TypeError, ValueError):  # of an array, which no default is
+        return False
+
+
+def spelled(value: Any) -> str:
+    """How a setting is printed, in one line: a function by its name, a partial one as a call, an array as its shape."""
+    if isinstance(value, functools.partial):
+        return called(value)
+    if getattr(value, "shape", ()) and hasattr(value, "dtype"):
+        return brief(value)
+    if callable(value) and not isinstance(value, Layer):
+        return str(getattr(value, "__name__", type(value).__name__))
+    return " ".join(str(value).split())
+
+
+def called(function: Callable[..., Any], *args: Any, **settings: Any) -> str:
+    """A function with settings as a call: ``gelu(approximate=True)``."""
+    if isinstance(function, functools.partial):
+        return called(function.func, *function.args, *args, **{**function.keywords, **settings})
+    given = [*map(spelled, args), *(f"{name}={spelled(value)}" for name, value in settings.items())]
+    return f"{spelled(function)}({', '.join(given)})"
 
 
 def _checked_init(init: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,7 +170,8 @@ def array_of(layer: Layer, x: Any) -> Any:
 
 def title(layer: Any) -> str:
     """What an error calls a layer, in one line."""
-    return type(layer).__name__ if isinstance(layer, Layer) and layer.children() else str(layer)
+    text = str(layer)
+    return type(layer).__name__ if "\n" in text else text
 
 
 def brief(x: Any) -> str:

@@ -1,4 +1,4 @@
-"""Pooling over the spatial axes of (..., *spatial, channels)."""
+"""Pooling over the spatial axes of (..., *spatial, channels): two where a window is an int, else its length."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dlfn import ops
 from dlfn.nn.checks import require_sizes, require_windows
 from dlfn.nn.layer import Layer
-from dlfn.ops._windows import per_axis
+from dlfn.ops._windows import window_sizes
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
 
@@ -42,7 +42,7 @@ class MaxPool(Layer):
 
     def flops(self, x, y):
         """A comparison for each entry of a window but one."""
-        return (_entries(self.window) - 1) * y.size
+        return (_entries(self) - 1) * y.size
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class AvgPool(Layer):
 
     def flops(self, x, y):
         """An addition for each entry of a window but one, and a division."""
-        return _entries(self.window) * y.size
+        return _entries(self) * y.size
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class AdaptiveAvgPool(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        per_axis(type(self).__name__, "output_size", self.output_size, _rank(self.output_size))
+        window_sizes(type(self).__name__, "output_size", self.output_size)
 
     def apply(self, params, state, x, *, key=None, train=False):
         return ops.adaptive_avg_pool(x, output_size=self.output_size), state
@@ -140,7 +140,7 @@ class AdaptiveMaxPool(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        per_axis(type(self).__name__, "output_size", self.output_size, _rank(self.output_size))
+        window_sizes(type(self).__name__, "output_size", self.output_size)
 
     def apply(self, params, state, x, *, key=None, train=False):
         return ops.adaptive_max_pool(x, output_size=self.output_size), state
@@ -152,13 +152,8 @@ class AdaptiveMaxPool(Layer):
 
 def _check_windows(layer: MaxPool | AvgPool, dilation: Sizes = 1) -> None:
     strides = 1 if layer.strides is None else layer.strides
-    require_windows(layer, _rank(layer.window), layer.padding, window=layer.window, strides=strides, dilation=dilation)
+    require_windows(layer, layer.window, layer.padding, strides=strides, dilation=dilation)
 
 
-def _rank(sizes: Sizes) -> int:
-    """The number of spatial axes: an int stands for the two of an image."""
-    return len(sizes) if isinstance(sizes, tuple) else 2
-
-
-def _entries(window: Sizes) -> int:
-    return math.prod(window) if isinstance(window, tuple) else window**2
+def _entries(layer: MaxPool | AvgPool) -> int:
+    return math.prod(window_sizes(type(layer).__name__, "window", layer.window))

@@ -7,26 +7,25 @@ from typing import Any
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
-from dlfn.nn.activations import ACTIVATIONS, Activation
+from dlfn.nn.activations import ACTIVATIONS, GATED, Activation
 from dlfn.nn.attention import MultiHeadAttention
 from dlfn.nn.basic import Linear
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.dropout import Dropout
-from dlfn.nn.gated import GEGLU, GLU, SwiGLU
+from dlfn.nn.gated import Gated
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
 
 __all__ = ["FeedForward", "TransformerBlock"]
-
-_GATED = {"glu": GLU, "geglu": GEGLU, "swiglu": SwiGLU}
 
 
 @dataclass(frozen=True)
 class FeedForward(Layer):
     r""":math:`W_2\, \sigma(W_1 x + b_1) + b_2`, with ``ratio`` times as many features inside as go in and come out.
 
-    With a gated activation, ``"glu"``, ``"geglu"`` or ``"swiglu"``, the first map makes as many gates as well: its
-    outputs are values and then gates. For as many parameters as without take 2/3 of the ratio.
+    ``activation`` is a function or the name of one in :data:`ACTIVATIONS`. With a gated one, ``"glu"``, ``"geglu"``,
+    ``"geglu_tanh"`` or ``"swiglu"``, the first map makes as many gates as well: its outputs are values and then gates.
+    For as many parameters as without take 2/3 of the ratio.
 
     Params are ``{"up": {"w", "b"}, "down": {"w", "b"}}``.
 
@@ -42,11 +41,10 @@ class FeedForward(Layer):
         super().__post_init__()
         if not 0 < self.ratio < math.inf:
             raise InputError(f"FeedForward: ratio is {self.ratio!r}, and must be a positive number")
-        if isinstance(self.activation, str) and self.activation not in {**ACTIVATIONS, **_GATED}:
-            found = suggestion(self.activation, [*ACTIVATIONS, *_GATED])
+        if isinstance(self.activation, str) and self.activation not in {**ACTIVATIONS, **GATED}:
+            found = suggestion(self.activation, [*ACTIVATIONS, *GATED])
             raise InputError(f"FeedForward: unknown activation {self.activation!r}; {found}")
-        if not isinstance(self.activation, str):
-            Activation(self.activation)  # refuses what is no function
+        self._activation()  # refuses what is no function
 
     def init(self, key, x):
         return self._layers(x.shape[-1]).init(key, x)
@@ -55,16 +53,19 @@ class FeedForward(Layer):
         return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
 
     def flops(self, x, y):
-        inside, maps = round(self.ratio * x.shape[-1]), 3 if self._gate() else 2
+        inside, maps = round(self.ratio * x.shape[-1]), 3 if self._gated() else 2
         return (2 * maps * x.shape[-1] + maps - 1) * inside * (x.size // x.shape[-1])
 
     def _layers(self, features: int) -> Serial:
-        inside, gate = round(self.ratio * features), self._gate()
-        up, down = Linear(inside * (2 if gate else 1), self.bias), Linear(features, self.bias)
-        return Serial(up=up, activation=gate() if gate else Activation(self.activation), down=down)
+        inside = round(self.ratio * features)
+        up, down = Linear(inside * (2 if self._gated() else 1), self.bias), Linear(features, self.bias)
+        return Serial(up=up, activation=self._activation(), down=down)
 
-    def _gate(self) -> Any:
-        return _GATED.get(self.activation) if isinstance(self.activation, str) else None
+    def _gated(self) -> bool:
+        return self.activation in [*GATED, *GATED.values()]
+
+    def _activation(self) -> Layer:
+        return (Gated if self._gated() else Activation)(self.activation)
 
 
 def TransformerBlock(  # a layer made of layers, and named like one

@@ -15,7 +15,7 @@ from dlfn.ops.descriptive import covariance, mean, std, variance
 from dlfn.ops.divergences import kl_divergence
 from dlfn.ops.dropout import dropout
 from dlfn.ops.eigen import eigh, matrix_function
-from dlfn.ops.elementary import atan2, hypot, power, sqrt, xlogy
+from dlfn.ops.elementary import atan2, hypot, sqrt, xlogy
 from dlfn.ops.embedding import embedding
 from dlfn.ops.exponential_units import celu, elu, selu
 from dlfn.ops.focal import softmax_focal_loss
@@ -38,6 +38,7 @@ from dlfn.ops.penalties import l1_penalty, l2_penalty
 from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
 from dlfn.ops.poisson import poisson_log_prob
 from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
+from dlfn.ops.powers import power
 from dlfn.ops.products import dot, matmul
 from dlfn.ops.rnn import rnn, rnn_step
 from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian

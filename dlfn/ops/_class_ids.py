@@ -13,10 +13,9 @@ from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops._common import check_reduction, describe, is_explicit, reduce, sharded_along
-from dlfn.ops._compiled import peak
+from dlfn.ops._compiled import capped, peak
 
 __all__ = [
-    "INFINITE",
     "Statistics",
     "are_ids",
     "check_ids",
@@ -30,9 +29,6 @@ __all__ = [
     "reduce_valid",
     "sum_of_others",
 ]
-
-# What stands for exp(inf), so that quotients of it are finite.
-INFINITE = 2.0**64
 
 
 class Statistics(NamedTuple):
@@ -114,15 +110,15 @@ def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others, 
     that is known."""
     top = peak(z, -1) if top is None else top
     m = cut(top)
-    others = jnp.minimum(sum_of_others(z, index, m), INFINITE)
+    others = sum_of_others(z, index, m)
     z_k = jnp.where(wrong, jnp.nan, _entry(z, index))
     e_k = jnp.exp(cut(z_k) - m)
-    s = jnp.minimum(others + e_k, INFINITE)
+    s = others + e_k
     s = jnp.where(s == 0, jnp.ones_like(s), s)
     losses = jnp.where(z_k == top, jnp.log1p(others), (top - z_k) + jnp.log(s))
     losses = jnp.where(z_k == -jnp.inf, jnp.inf, losses)
     if label_smoothing:
-        to_all = jnp.log(s) + jnp.mean(m[..., None] - jnp.minimum(z, jnp.finfo(z.dtype).max), axis=-1)
+        to_all = jnp.log(s) + jnp.mean(m[..., None] - capped(z), axis=-1)
         losses = (1 - label_smoothing) * losses + label_smoothing * to_all
     return losses, Statistics(m, others, 1 / s)
 
@@ -131,7 +127,7 @@ def logits_gradient(z, index, statistics, dy, label_smoothing, first=None, class
     """The cotangent of the logits, given that of every row's loss; of a block of ``classes``, theirs."""
     m, others, inverse = statistics
     per_row = dy * inverse
-    e = jnp.minimum(_exp_of_others(z, index, m, first), INFINITE) * per_row[..., None]
+    e = _exp_of_others(z, index, m, first) * per_row[..., None]
     at_k = -others * per_row
     if label_smoothing:
         share = dy * (label_smoothing / (classes or z.shape[-1]))
@@ -141,7 +137,7 @@ def logits_gradient(z, index, statistics, dy, label_smoothing, first=None, class
 
 def _exp_of_others(z, index, m, first):
     """e_j, with 0 for the class of the row. Written the same in forward and backward, XLA computes it once for both."""
-    return _with_entry(jnp.exp(z - m[..., None]), index, jnp.zeros_like(m), first)
+    return _with_entry(jnp.exp(capped(z) - m[..., None]), index, jnp.zeros_like(m), first)
 
 
 # One entry per row. On a CPU it is cheaper to read and write it alone than in a masked pass over the classes; elsewhere

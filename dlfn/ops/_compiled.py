@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["below_zero", "made_anew", "peak"]
+__all__ = ["below_zero", "capped", "made_anew", "peak"]
 
 
 def made_anew(*arrays: Any) -> Any:
@@ -40,6 +40,12 @@ def _below_zero_jvp(primals: Any, tangents: Any) -> Any:
     # Not that of minimum, which compares x with the result: x may be made again with another last digit.
     (x,), (dx,) = primals, tangents
     return below_zero(x), jnp.where(x < 0, dx, jnp.zeros_like(dx))
+
+
+def capped(x: jax.Array) -> jax.Array:
+    """x with the largest number in place of +inf, as inf - inf would be nan. The derivative of a clamp compares x with
+    the bounds, not with the result."""
+    return lax.clamp(x.dtype.type(-jnp.inf), x, jnp.finfo(x.dtype).max)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -13,7 +13,7 @@ from dlfn.core import InputError
 from dlfn.ops._common import describe, require_float
 from dlfn.ops._compiled import made_anew
 
-__all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "inverse_root", "moments"]
+__all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "moments"]
 
 
 class Cells(NamedTuple):
@@ -65,12 +65,6 @@ def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array
     variance = cells.average(again * again) - shift * shift
     # Selected: the derivative of a maximum is halved at a tie, and constant cells have one.
     return pivot, shift, jnp.where(variance < 0, jnp.zeros_like(variance), variance)
-
-
-def inverse_root(x: jax.Array) -> jax.Array:
-    """1/√x, and 0 at 0: so that a constant cell is normalised to 0 even where eps is 0."""
-    zero = x == 0
-    return jnp.where(zero, jnp.zeros_like(x), lax.rsqrt(jnp.where(zero, jnp.ones_like(x), x)))
 
 
 def dtypes(*arrays: jax.Array | None) -> tuple[Any, Any]:

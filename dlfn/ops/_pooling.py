@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._windows import output_sizes, pads, per_axis, span, spatial_sizes
+from dlfn.ops._windows import output_sizes, pads, per_axis, span, spatial_sizes, window_sizes
 
 __all__ = ["Axis", "Uneven", "adaptive_axes", "onto_inputs", "patches", "pool_axes", "rows", "stages", "taps"]
 
@@ -101,8 +101,8 @@ class Uneven(NamedTuple):
 
 def pool_axes(op: str, x: jax.Array, window: Any, strides: Any, padding: Any, dilation: Any = 1) -> tuple[Axis, ...]:
     """The spatial axes of x; raises on a configuration that is wrong or does not fit."""
-    n = _count_of_axes(op, "window", window)
-    windows = per_axis(op, "window", window, n)
+    windows = window_sizes(op, "window", window)
+    n = len(windows)
     strides = windows if strides is None else per_axis(op, "strides", strides, n)
     dilation = per_axis(op, "dilation", dilation, n)
     sizes = spatial_sizes(op, x, n)
@@ -125,8 +125,8 @@ def pool_axes(op: str, x: jax.Array, window: Any, strides: Any, padding: Any, di
 
 def adaptive_axes(op: str, x: jax.Array, output_size: Any) -> tuple[Any, ...]:
     """The spatial axes of x, as :class:`Axis` where all windows are alike."""
-    n = _count_of_axes(op, "output_size", output_size)
-    outputs = per_axis(op, "output_size", output_size, n)
+    outputs = window_sizes(op, "output_size", output_size)
+    n = len(outputs)
     sizes = spatial_sizes(op, x, n)
     if 0 in sizes:
         raise InputError(f"{op}: x of shape {list(x.shape)} has no entries to pool; skip empty images")
@@ -134,12 +134,6 @@ def adaptive_axes(op: str, x: jax.Array, output_size: Any) -> tuple[Any, ...]:
         Uneven(at, size, m) if size % m else Axis(at, size, m, size // m, size // m)
         for at, size, m in zip(range(-1 - n, -1), sizes, outputs, strict=True)
     )
-
-
-def _count_of_axes(op: str, name: str, value: Any) -> int:
-    if value == ():
-        raise InputError(f"{op}: {name} is (), and must have a size for each spatial axis; an int is for images")
-    return len(value) if isinstance(value, tuple) else 2
 
 
 def stages(axes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:

@@ -2,14 +2,19 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["direction", "finite", "in_range", "largest", "lengths", "or_one", "root", "root_or_one", "scale"]
+__all__ = [
+    "direction", "finite", "fitting", "in_range", "inverse", "inverse_length", "inverse_root", "largest", "lengths",
+    "or_one", "root", "scale", "square",
+]  # fmt: skip
+
+_Linear = Callable[[jax.Array], jax.Array]
 
 
 def or_one(x: jax.Array) -> jax.Array:
@@ -17,14 +22,61 @@ def or_one(x: jax.Array) -> jax.Array:
     return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
-def root_or_one(x: jax.Array) -> jax.Array:
-    """√x, and 1 with derivatives of 0 at 0."""
-    return jnp.sqrt(or_one(x))
+# The derivatives of these, as jax.numpy has them, form cubes of what is in range when squared. In this order every
+# product is a part of the result. All are 0 at 0.
 
 
+@jax.custom_jvp
+def inverse(x: jax.Array) -> jax.Array:
+    """1/x, and 0 at 0."""
+    return jnp.where(x == 0, jnp.zeros_like(x), 1 / or_one(x))
+
+
+@inverse.defjvp
+def _inverse_jvp(primals: Any, tangents: Any) -> Any:
+    q = inverse(*primals)
+    return q, -(q * (q * tangents[0]))
+
+
+@jax.custom_jvp
+def inverse_root(x: jax.Array) -> jax.Array:
+    """1/√x, and 0 at 0: so that a constant cell is normalised to 0 even where eps is 0."""
+    return jnp.where(x == 0, jnp.zeros_like(x), lax.rsqrt(or_one(x)))
+
+
+@inverse_root.defjvp
+def _inverse_root_jvp(primals: Any, tangents: Any) -> Any:
+    r = inverse_root(*primals)
+    return r, -0.5 * (r * (r * (r * tangents[0])))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def inverse_length(total: _Linear, spread: _Linear, x: jax.Array, square: jax.Array) -> jax.Array:
+    """inverse_root(square), where the square is total(x * x), perhaps and a constant.
+
+    It moves by x: its derivative in the square is a cube. ``total`` is a sum or a mean over parts of an array, and
+    ``spread`` has what they give broadcast to the array.
+    """
+    return inverse_root(square)
+
+
+@inverse_length.defjvp
+def _inverse_length_jvp(total: Any, spread: Any, primals: Any, tangents: Any) -> Any:
+    x, square = primals
+    r = inverse_length(total, spread, x, square)
+    each = spread(r)
+    return r, -(r * total((x * each) * (each * tangents[0])))
+
+
+@jax.custom_jvp
 def root(x: jax.Array) -> jax.Array:
-    """√x, with derivatives of 0 at 0."""
-    return jnp.where(x == 0, jnp.zeros_like(x), root_or_one(x))
+    """√x."""
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals: Any, tangents: Any) -> Any:
+    return root(*primals), 0.5 * (inverse_root(*primals) * tangents[0])
 
 
 def scale(top: jax.Array) -> jax.Array:
@@ -48,6 +100,13 @@ def largest(x: jax.Array, axes: Any, keepdims: bool = True) -> jax.Array:
     return lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=keepdims, initial=0))
 
 
+def fitting(top: jax.Array) -> jax.Array:
+    """The power of two by which to multiply what has this size, before it is squared: as :func:`scale`, but not so
+    small that parts of it, the derivatives of means, underflow."""
+    info = jnp.finfo(top.dtype)
+    return jnp.maximum(scale(finite(top)), float(info.smallest_normal) / float(info.eps))
+
+
 def finite(x: jax.Array) -> jax.Array:
     """x without infinities: a quotient of two would be nan."""
     big = jnp.finfo(x.dtype).max
@@ -55,10 +114,23 @@ def finite(x: jax.Array) -> jax.Array:
 
 
 def in_range(squares: jax.Array, terms: Any = 1) -> jax.Array:
-    """Where no sum of so many squares has overflowed, and those that have underflowed are below its rounding."""
+    """Where the cubes of the roots of such sums of so many squares, which second derivatives form, are in range too,
+    and squares that have underflowed are below the sum's rounding."""
     info = jnp.finfo(squares.dtype)
-    least = jnp.asarray(terms, squares.dtype) * (float(info.smallest_normal) / float(info.eps))
-    return (squares >= least) & (squares < jnp.inf)
+    least = jnp.asarray(terms, squares.dtype) * float(info.smallest_normal) ** (2 / 3)
+    return (squares >= least) & (squares <= float(info.max) ** (2 / 3))
+
+
+@jax.custom_jvp
+def square(x: jax.Array) -> jax.Array:
+    """x², not moved by what is not finite: if it is not used its cotangent is 0, and 0 times infinity is nan."""
+    return x * x
+
+
+@square.defjvp
+def _square_jvp(primals: Any, tangents: Any) -> Any:
+    (x,), (dx,) = primals, tangents
+    return square(x), 2 * (jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x)) * dx)
 
 
 def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -69,7 +141,7 @@ def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[
     keep = axes is not None
 
     def total(squares):
-        return functools.reduce(jnp.add, [jnp.sum(square, axes, keepdims=keep) for square in squares])
+        return functools.reduce(jnp.add, [jnp.sum(part, axes, keepdims=keep) for part in squares])
 
     def usual():
         r = root(squares)
@@ -77,15 +149,15 @@ def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[
 
     def scaled():
         top = functools.reduce(jnp.maximum, [largest(x, axes, keep) for x in arrays])
-        k = scale(finite(top))
+        k = fitting(top)
         r = root(total([jnp.square(finite(x) * k) for x in arrays]))
         return jnp.where(top == jnp.inf, top, r * scale(k)), k, r
 
-    squares = total([x * x for x in arrays])
+    squares = total([square(x) for x in arrays])
     terms = sum(math.prod(x.shape[a] for a in (range(x.ndim) if axes is None else axes)) for x in arrays)
     return lax.cond(jnp.all(in_range(squares, terms)), usual, scaled)
 
 
 def direction(x: jax.Array, k: jax.Array, r: jax.Array) -> jax.Array:
     """x divided by its norm r / k, and 0 where that is 0."""
-    return finite(x) * k * jnp.where(r == 0, jnp.zeros_like(r), 1 / or_one(r))
+    return finite(x) * k * inverse(r)

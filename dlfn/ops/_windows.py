@@ -1,5 +1,9 @@
 """Windows that slide over the spatial axes of N…C arrays: strides, dilation and padding, per axis.
 
+The window says how many axes there are: an int is the side of a square along the two axes of an image, a tuple has a
+size for each axis, (5,) for sequences and (3, 3, 3) for volumes. Everything else is an int for all of these axes, or a
+tuple with one for each.
+
 ``padding`` is "VALID" (none), "SAME" (as many outputs as strides fit into the input, the odd entry padded at the end),
 an int, or for each spatial axis an int or a pair (low, high).
 """
@@ -11,7 +15,7 @@ import jax
 from dlfn.core import InputError
 from dlfn.ops._common import describe
 
-__all__ = ["output_sizes", "pads", "per_axis", "spatial_sizes"]
+__all__ = ["output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
 
 
 def spatial_sizes(op: str, x: jax.Array, n: int) -> tuple[int, ...]:
@@ -22,6 +26,13 @@ def spatial_sizes(op: str, x: jax.Array, n: int) -> tuple[int, ...]:
             "pass x[..., None] if the channels are missing"
         )
     return tuple(x.shape[-1 - n : -1])
+
+
+def window_sizes(op: str, name: str, window: Any) -> tuple[int, ...]:
+    """The size of a window, or of the output of an adaptive one, along every axis; an int means two axes."""
+    if window == ():
+        raise InputError(f"{op}: {name} is (), and must have a size for each spatial axis; an int is for images")
+    return per_axis(op, name, window, len(window) if isinstance(window, tuple) else 2)
 
 
 def per_axis(op: str, name: str, value: Any, n: int) -> tuple[int, ...]:

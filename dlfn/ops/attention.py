@@ -16,6 +16,7 @@ from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
+from dlfn.ops._compiled import capped
 from dlfn.ops._op import Op
 
 __all__ = ["attention"]
@@ -213,8 +214,7 @@ def _scores(start, rows, *, q, k, bias, mask, last, precision):
         row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
         s = jnp.where(key <= row + (start + last), s, -jnp.inf)
     s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
-    # Not inf, as inf - inf would be nan; and not by a minimum, whose derivative compares s with the result.
-    return jnp.where(s == jnp.inf, jnp.finfo(s.dtype).max, s)
+    return capped(s)
 
 
 def _forward_step(carry, start, rows, *, scores, v, precision):
@@ -263,7 +263,7 @@ def _blocks(q, k, v, bias, mask, *, causal, block, precision):
 @attention.def_forward
 def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
     arrays = _prepare(q, k, v, bias, mask, scale, causal)
-    zeros = jnp.zeros_like(arrays[0][..., :1])  # with the sharding of q
+    zeros = jnp.zeros_like(jnp.sum(arrays[0], axis=-1, keepdims=True))  # with the sharding of q, whose dim may be 0
     carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
     for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
         carry = _loop(functools.partial(_forward_step, scores=scores, v=v_seen, precision=precision), carry, group)

@@ -32,8 +32,8 @@ def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
 
     Args:
         x: (..., *spatial, channels).
-        window: an int for a square of two spatial axes, or a tuple, whose length is the number of spatial axes.
-        strides: s, an int or a tuple; None for those of windows side by side, ``strides=window``.
+        window: as in :func:`max_pool`: an int is for two axes, a tuple has a size for each.
+        strides: s, an int for every axis or a tuple; None for those of windows side by side, ``strides=window``.
         padding: p, "VALID" (none), "SAME" (outputs = ⌈inputs / s⌉, the odd entry padded at the end), an int, or for
             each spatial axis an int or a pair (low, high).
         count_padding: whether the zeros that are padded count as entries; PyTorch's ``count_include_pad``.
@@ -88,7 +88,7 @@ def adaptive_avg_pool(x, *, output_size):
 
     Args:
         x: (..., *spatial, channels).
-        output_size: m, an int for a square of two spatial axes, or a tuple, whose length is the number of spatial axes.
+        output_size: m, which says how many spatial axes there are, as the window of :func:`max_pool` does.
 
     Returns:
         (..., *output_size, channels) in the dtype of x.

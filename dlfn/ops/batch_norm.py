@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, like, require_float, require_rank, upcast_alike
-from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root
+from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes
 from dlfn.ops._op import Op
+from dlfn.ops._scaled import inverse_root
 from dlfn.ops.channel_norm import backward, normalise
 
 __all__ = ["batch_norm", "batch_norm_inference"]

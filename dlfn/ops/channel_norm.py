@@ -3,12 +3,12 @@ r"""Normalisation of channels, the last axis: over space (instance norm, group n
 All compute :math:`y = \gamma \hat x + \beta`, :math:`\hat x = (x - \mu)\, r`, :math:`r = (\sigma^2 + \epsilon)^{-1/2}`,
 and differ in the cells of entries that share :math:`\mu` and :math:`\sigma^2`. As :math:`\gamma` and :math:`\beta` are
 constant along the axes of a cell but its channels, two sums over those axes, :math:`s = \sum \bar y` and
-:math:`t = \sum \bar y (x - \mu)`, give everything. With means E over the n entries of a cell,
+:math:`t = \sum \bar y \hat x`, give everything. With means E over the n entries of a cell,
 
 .. math::
     \frac{\partial L}{\partial x} = r \gamma \bar y - r\, \mathrm E[\gamma \bar y]
-        - (x - \mu)\, r^3\, \mathrm E[\gamma \bar y (x - \mu)], \qquad
-    \frac{\partial L}{\partial \gamma} = \sum r t, \qquad \frac{\partial L}{\partial \beta} = \sum s,
+        - \hat x\, r\, \mathrm E[\gamma \bar y \hat x], \qquad
+    \frac{\partial L}{\partial \gamma} = \sum t, \qquad \frac{\partial L}{\partial \beta} = \sum s,
 
 which is layer norm's backward pass, derived there. The means are held as sums of two numbers, half types are computed
 in float32, and the backward pass keeps x and three numbers per cell. Constant cells give :math:`\hat x = 0`.
@@ -22,8 +22,9 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, like, require_float, upcast_alike
-from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
+from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
 from dlfn.ops._op import Op
+from dlfn.ops._scaled import inverse_length
 
 __all__ = ["group_norm", "instance_norm"]
 
@@ -32,8 +33,9 @@ def normalise(x: jax.Array, scale: Any, bias: Any, cells: Cells, eps: float) -> 
     """y in the dtype computed in, the cells' variances, and what :func:`backward` takes."""
     z = x.astype(dtypes(x, scale, bias)[1])
     pivot, shift, variance = moments(z, cells)
-    rstd = inverse_root(variance + eps)
     centred = (z - cells.spread(pivot, z)) - cells.spread(shift, z)
+    kind = jax.typeof(z)
+    rstd = inverse_length(cells.average, lambda r: cells.spread(r, kind), centred, variance + eps)
     y = affine(centred * affine(cells.spread(rstd, z), scale, None), None, bias)
     return y, variance, (x, pivot, shift, rstd, scale, Static(None if bias is None else jax.typeof(bias)))
 
@@ -47,15 +49,16 @@ def backward(residuals: Any, dy: jax.Array, cells: Cells, dmean: Any = None, dva
     slope = affine(r, scale, None)
     centred = (z - cells.spread(pivot, z)) - cells.spread(shift, z)
     s = jnp.sum(dy, cells.axes, keepdims=True)
-    t = jnp.sum(dy * centred, cells.axes, keepdims=True)
+    normal = centred * r
+    t = jnp.sum(dy * normal, cells.axes, keepdims=True)
     offset, tilt = (cells.spread(cells.pool(slope * sums), z) / n for sums in (s, t))
-    tilt = r * r * tilt
     if dmean is not None:
         # Over the n entries, the mean has the slope 1/n in each, and the variance 2 (x - mean)/n.
-        offset, tilt = offset - dmean / n, tilt - 2 * dvariance / n
-    dx = (slope * dy + -offset) + -(centred * tilt)
+        offset = offset - dmean / n
+    dx = (slope * dy + -offset) + -(normal * tilt)
+    dx = dx if dvariance is None else dx + centred * (2 * dvariance / n)
     rest = tuple(range(x.ndim - 1))
-    dscale = None if scale is None else like(jnp.sum(r * t, rest), jax.typeof(scale))
+    dscale = None if scale is None else like(jnp.sum(t, rest), jax.typeof(scale))
     dbias = None if bias.value is None else like(jnp.sum(s, rest), bias.value)
     return like(dx, jax.typeof(x)), dscale, dbias
 

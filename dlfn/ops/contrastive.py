@@ -2,6 +2,7 @@ r"""The contrastive loss of pairs of embeddings."""
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops._common import (
@@ -109,7 +110,7 @@ def _backward(residuals, dy, *, symmetric, reduction, precision):
         per_row = dy * inverse
         e = _exp_of_others(similarities, m, axis) * jnp.expand_dims(per_row, axis)
         part = jnp.where(_diagonal(similarities), jnp.expand_dims(-others * per_row, axis), e)
-        g, dtau = g + part, dtau - jnp.sum(part * (similarities - jnp.expand_dims(own, axis))) / tau
+        g, dtau = g + part, dtau - jnp.sum(part * (_half(similarities) - _half(jnp.expand_dims(own, axis)))) / tau
     dq = jnp.matmul(g, k, precision=precision) / tau
     dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision) / tau
     kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
@@ -131,17 +132,23 @@ def _diagonal(similarities):
     return n[:, None] == n
 
 
+def _half(similarities):
+    """Within half the range, so that differences are finite, of products that overflow too."""
+    half = jnp.finfo(similarities.dtype).max / 2
+    return lax.clamp(-half, similarities, half)
+
+
 def _losses(similarities, own, axis):
     """The losses of one direction; the largest similarity, and with e = exp of the difference to it the sum of the
     others' e and 1 / that of all."""
     m = peak(similarities, axis)
     others = jnp.sum(_exp_of_others(similarities, m, axis), axis=axis)
-    total = others + jnp.exp(own - m)
+    total = others + jnp.exp(_half(own) - _half(m))
     losses = jnp.where(own == m, jnp.log1p(others), (m - own) + jnp.log(total))
     return losses, m, others, 1 / total
 
 
 def _exp_of_others(similarities, m, axis):
     """exp of the difference to the largest similarity m, and 0 for the own ones."""
-    e = jnp.exp(similarities - jnp.expand_dims(m, axis))
+    e = jnp.exp(_half(similarities) - _half(jnp.expand_dims(m, axis)))
     return jnp.where(_diagonal(similarities), jnp.zeros_like(e), e)

@@ -22,7 +22,7 @@ from dlfn.ops._common import (
     wide,
     within,
 )
-from dlfn.ops._compiled import peak
+from dlfn.ops._compiled import capped, peak
 from dlfn.ops._op import Op
 
 __all__ = ["ctc_loss"]
@@ -66,7 +66,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
         reduction: "mean" over the sequences (each not divided by its length), "sum" or "none".
 
     Returns:
-        A scalar, or with "none" (...). Labels that need more frames than there are have loss inf and gradient 0. A
+        A scalar, or with "none" (...). Labels that need more frames than there are, or another class
+        where a logit is +inf, have loss inf and gradient 0. A
         label or length out of range gives nan in loss and gradient.
 
     Raises:
@@ -210,7 +211,7 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     counts = within(logit_lengths, z.shape[-2])[..., None]
     # XLA on CPU would write the frames that count to memory before it takes a maximum over them.
     m = jnp.where(counts, cut(peak(z, -1))[..., None], jnp.zeros_like(z[..., :1]))
-    z = jnp.where(counts, jnp.minimum(z, jnp.finfo(z.dtype).max), jnp.zeros_like(z))
+    z = jnp.where(counts, capped(z), jnp.zeros_like(z))
     e = jnp.exp(z - m)
     s = jnp.sum(e, axis=-1, keepdims=True)
     s = jnp.where(s == 0, jnp.ones_like(s), s)

@@ -29,9 +29,8 @@ from dlfn.ops._common import (
     upcast_alike,
 )
 from dlfn.ops._compiled import made_anew
-from dlfn.ops._moments import inverse_root
 from dlfn.ops._op import Op
-from dlfn.ops._scaled import finite, in_range, largest, root, scale
+from dlfn.ops._scaled import fitting, in_range, inverse_root, largest, root, scale, square
 
 __all__ = ["covariance", "mean", "std", "variance"]
 
@@ -78,7 +77,7 @@ def _mean_forward(x, *, axis, keepdims):
         return jnp.sum(z, axes, keepdims=True) / _count(z, axes)
 
     def scaled():
-        k = scale(finite(largest(z, axes)))
+        k = fitting(largest(z, axes))
         return average(z * k) * scale(k)
 
     usual = average(z)
@@ -179,10 +178,10 @@ def _spread(x, axes):
     def of(x):
         entry, rest = _center(x, axes)
         (copy,) = made_anew(entry)
-        return entry, rest, jnp.mean(jnp.square(_centred(x, copy, rest)), axes, keepdims=True)
+        return entry, rest, jnp.mean(square(_centred(x, copy, rest)), axes, keepdims=True)
 
     def scaled():
-        k = scale(finite(largest(x, axes)))
+        k = fitting(largest(x, axes))
         return k, *of(x * k)
 
     usual = of(x)
@@ -198,18 +197,18 @@ def _of_spread(op, value, slope):
     def forward(x, *, axis, ddof, keepdims):
         axes = axes_of(axis, x.ndim)
         z = upcast(x)
-        k, entry, rest, square = _spread(z, axes)
+        k, entry, rest, spread = _spread(z, axes)
         n = _count(z, axes)
-        square = square * (n / (n - ddof))
-        y = value(square, k).astype(x.dtype)
-        return y if keepdims else jnp.squeeze(y, axes), (x, k, entry, rest, square)
+        spread = spread * (n / (n - ddof))
+        y = value(spread, k).astype(x.dtype)
+        return y if keepdims else jnp.squeeze(y, axes), (x, k, entry, rest, spread)
 
     def backward(residuals, dy, *, axis, ddof, keepdims):
-        x, k, entry, rest, square = residuals
+        x, k, entry, rest, spread = residuals
         axes = axes_of(axis, x.ndim)
         dy = upcast(dy) if keepdims else jnp.expand_dims(upcast(dy), axes)
         z = upcast(x)
-        weight = dy * slope(square, k) / (_count(z, axes) - ddof)
+        weight = dy * slope(spread, k) / (_count(z, axes) - ddof)
         return (like(weight * _centred(z * k, entry, rest), jax.typeof(x)),)
 
     op.def_check(check)
@@ -271,7 +270,8 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
         return *p, *q, jnp.mean(_centred(u, *p) * _centred(v, *q), axes, keepdims=True)
 
     def scaled():
-        k, h = scale(finite(largest(u, axes))), scale(finite(largest(v, axes)))
+        # Not by more than is needed: parts of the inverses, derivatives, would underflow.
+        k, h = (fitting(jnp.maximum(largest(z, axes), 1e-30)) for z in (u, v))
         return k, h, *of(u * k, v * h)
 
     usual = of(u, v)

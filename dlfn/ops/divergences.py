@@ -47,7 +47,7 @@ def kl_divergence(logits, target_logits, *, reduction="mean"):
 
     Returns:
         A scalar, or with "none" one divergence per row. A class with logit -inf in both counts nothing; in the
-        prediction alone it costs inf.
+        prediction alone it costs inf. Logits of +inf have the limits of large ones.
 
     Raises:
         InputError: on different shapes, scalars, integers, an unknown reduction, and a mean over nothing.
@@ -78,47 +78,56 @@ def _check(logits, target_logits, *, reduction):
 @kl_divergence.def_forward
 def _forward(logits, target_logits, *, reduction):
     z, target = upcast_alike(logits, target_logits)
-    m_q, m_p = _largest(z), _largest(target)
+    tops = _largest(z), _largest(target)
+    (z, m_q), (target, m_p) = map(_settled, (z, target), tops)
     e_q, e_p = jnp.exp(z - m_q), jnp.exp(target - m_p)
     per_q, per_p = (1 / _or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_q, e_p))
     # The change of the normaliser, of which log1p keeps the digits where it is small.
-    gap = _gap(z, target) - (m_q - m_p)
+    gap = _gap(z, target, m_q - m_p)
     change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
     near = jnp.abs(change) < 0.5
     change = jnp.where(near, jnp.log1p(jnp.where(near, change, jnp.zeros_like(change))), jnp.log(per_p / per_q))
-    p, q, t = e_p * per_p, e_q * per_q, gap - change
+    p, q, t = e_p * per_p, e_q * per_q, _gap(z, target, (m_q - m_p) + change)
     small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
     # Without the barrier XLA on CPU would write the terms, to sum them twice: row by row, and all for the mean.
     losses = lax.optimization_barrier(jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1))
     y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
-    return y, (logits, target_logits, (m_q, m_p, per_q, per_p, (m_q - m_p) + change, losses))
+    return y, (logits, target_logits, (tops, per_q, per_p, (m_q - m_p) + change, losses))
 
 
 @kl_divergence.def_backward
 def _backward(residuals, dy, *, reduction):
-    logits, target_logits, (m_q, m_p, per_q, per_p, offset, losses) = residuals
-    z, target = upcast_alike(logits, target_logits)
+    logits, target_logits, (tops, per_q, per_p, offset, losses) = residuals
+    (z, m_q), (target, m_p) = map(_settled, upcast_alike(logits, target_logits), tops)
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, losses.shape, z.dtype), losses.shape)[..., None]
     p, q = jnp.exp(target - m_p) * per_p, jnp.exp(z - m_q) * per_q
-    t = _gap(z, target) - offset
+    t = _gap(z, target, offset)
     dtarget = jnp.where(p == 0, jnp.zeros_like(p), p * (t + losses[..., None]))
     return like(dy * _change(p, q, t), jax.typeof(logits)), like(-dy * dtarget, jax.typeof(target_logits))
 
 
 def _largest(z):
-    """max z, cut to the finite range."""
-    big = jnp.finfo(z.dtype).max
-    return lax.stop_gradient(jnp.clip(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf), -big, big))
+    return lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf))
+
+
+def _settled(z, top):
+    """z, and its largest entries as finite numbers. Of a row with entries of +inf what it is in the limit: 0 in their
+    place, and -inf in that of all others."""
+    infinite = top == jnp.inf
+    settled = jnp.where(z == jnp.inf, jnp.zeros_like(z), z - jnp.where(infinite, top, jnp.zeros_like(top)))
+    return settled, jnp.where(infinite, jnp.zeros_like(top), jnp.maximum(top, jnp.finfo(z.dtype).min))
 
 
 def _or_one(s):
     return jnp.where(s == 0, jnp.ones_like(s), s)
 
 
-def _gap(z, target):
-    """The difference of the logits, which is exact where they are close."""
-    return jnp.where((z == -jnp.inf) & (target == -jnp.inf), jnp.zeros_like(z), z - target)
+def _gap(z, target, offset):
+    """The difference of the logits, which is exact where they are close, without the offset. Of a class that the target
+    excludes it does not count, if it is not small: infinite, it would make derivatives nan."""
+    excluded = target == -jnp.inf
+    return jnp.where(excluded, jnp.ones_like(z), (z - jnp.where(excluded, jnp.zeros_like(z), target)) - offset)
 
 
 def _change(p, q, t):

@@ -3,73 +3,15 @@ r"""Elementary functions of one or two arrays, with gradients that are finite at
 Arguments broadcast against each other. Half types are computed in float32.
 """
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
+from dlfn.ops._common import require_float, upcast
 from dlfn.ops._information import x_log_y
+from dlfn.ops._of_two import of_two
 from dlfn.ops._op import Op
-from dlfn.ops._scaled import finite, or_one, root, root_or_one, scale
+from dlfn.ops._scaled import finite, root, scale
 
-__all__ = ["atan2", "hypot", "power", "sqrt", "xlogy"]
-
-
-def _of_two(
-    value: Callable[..., Any], slopes: Callable[..., Any], *, integer: bool = False, of_value: bool = False
-) -> Callable[[Callable[..., Any]], Op]:
-    """Makes an Op of a definition f(a, b), by f and its two partial derivatives.
-
-    Args:
-        value: f of a and b in float32 or float64.
-        slopes: both derivatives, of the same a and b.
-        integer: whether b may be an integer array, which has no cotangent.
-        of_value: whether ``slopes`` takes f as well.
-    """
-
-    def decorate(definition: Callable[..., Any]) -> Op:
-        op = definition.__name__
-        names = tuple(inspect.signature(definition).parameters)
-
-        def check(a, b):
-            require_float(op, names[0], a)
-            if not (integer and jnp.issubdtype(b.dtype, jnp.integer)):
-                require_float(op, names[1], b)
-            require_broadcast(op, **dict(zip(names, (a, b))))
-
-        def widened(a, b):
-            dtype = sum_dtype(_common_dtype(a, b))
-            return a.astype(dtype), b if jnp.issubdtype(b.dtype, jnp.integer) else b.astype(dtype)
-
-        def forward(a, b):
-            y = value(*widened(a, b)).astype(_common_dtype(a, b))
-            # Rounded to a half type, it would add that rounding to the derivatives'.
-            kept = [y] * (of_value and y.dtype.itemsize >= 4)
-            return y, (a, b, kept, Static((jax.typeof(a), jax.typeof(b))))
-
-        def backward(residuals, dy):
-            a, b, kept, kinds = residuals
-            wide = widened(a, b)
-            dy = dy.astype(wide[0].dtype)
-            if of_value:
-                wide = *wide, kept[0] if kept else value(*wide)
-            parts = zip(slopes(*wide), kinds.value)
-            return tuple(
-                None if slope is None else like(in_shape_of(dy * slope, kind.shape), kind) for slope, kind in parts
-            )
-
-        return Op(definition, forward, backward, check=check)
-
-    return decorate
-
-
-def _common_dtype(a, b):
-    return a.dtype if jnp.issubdtype(b.dtype, jnp.integer) else jnp.result_type(a, b)
+__all__ = ["atan2", "hypot", "sqrt", "xlogy"]
 
 
 @Op
@@ -130,6 +72,11 @@ def _scaled(a, b):
     return a * k, b * k, k
 
 
+def _or_infinite(square):
+    """The square where it is not 0: divided by infinity, what has no direction is 0, and so are its derivatives."""
+    return jnp.where(square == 0, jnp.full_like(square, jnp.inf), square)
+
+
 def _hypot_value(x, y):
     u, v, k = _scaled(x, y)
     return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * scale(k))
@@ -137,11 +84,11 @@ def _hypot_value(x, y):
 
 def _hypot_slopes(x, y):
     u, v, _ = _scaled(x, y)
-    r = root_or_one(u * u + v * v)
+    r = root(_or_infinite(u * u + v * v))
     return u / r, v / r
 
 
-@_of_two(_hypot_value, _hypot_slopes)
+@of_two(_hypot_value, _hypot_slopes)
 def hypot(x, y):
     r"""Length of the hypotenuse, :math:`r = \sqrt{x^2 + y^2}`.
 
@@ -169,11 +116,11 @@ def hypot(x, y):
 
 def _atan2_slopes(y, x):
     v, u, k = _scaled(y, x)
-    square = or_one(u * u + v * v)
+    square = _or_infinite(u * u + v * v)
     return u / square * k, -v / square * k
 
 
-@_of_two(jnp.arctan2, _atan2_slopes)
+@of_two(jnp.arctan2, _atan2_slopes)
 def atan2(y, x):
     r"""Angle of the point (x, y) from the x axis, in :math:`[-\pi, \pi]`.
 
@@ -199,93 +146,13 @@ def atan2(y, x):
     return jnp.arctan2(y, x)
 
 
-def _power_below(base, exponent):
-    """x^(n - 1), and x where n is 0."""
-    return jnp.power(base, jnp.where(exponent == 0, jnp.ones_like(exponent), exponent - 1))
-
-
-@jax.custom_jvp
-def _power_below_of(base, exponent, y):
-    """The same, as y / x where n - 1 is rounded, below 1/2 and above 2/eps, unless n is 0 or y has left the range."""
-    rounded = (exponent < 0.5) | (exponent > 2 / jnp.finfo(base.dtype).eps)
-    rounded = rounded & (exponent != 0) & (y != 0) & jnp.isfinite(y)
-    return jnp.where(rounded, y / base, _power_below(base, exponent))
-
-
-@functools.partial(_power_below_of.defjvp, symbolic_zeros=True)
-def _power_below_of_jvp(primals, tangents):
-    # Not that of the quotient: there is 1 / x² in it. What does not move has no part, as log x of a base below 0.
-    moving = [i for i in (0, 1) if not isinstance(tangents[i], SymbolicZero)]
-
-    def below(*moved):
-        both = list(primals[:2])
-        for i, value in zip(moving, moved, strict=True):
-            both[i] = value
-        return _power_below(*both)
-
-    value = _power_below_of(*primals)
-    if not moving:
-        return value, jnp.zeros_like(value)
-    return value, jax.jvp(below, [primals[i] for i in moving], [tangents[i] for i in moving])[1]
-
-
-def _power_slopes(base, exponent, y):
-    constant = exponent == 0
-    whole = jnp.issubdtype(exponent.dtype, jnp.integer)
-    in_base = exponent * (_power_below(base, exponent) if whole else _power_below_of(base, exponent, y))
-    in_base = jnp.where(constant, jnp.zeros_like(base), in_base)
-    if whole:
-        return in_base, None
-    # 0 where the slope in the exponent is to be.
-    log = jnp.log(jnp.where((y == 0) | (constant & (base == 0)), jnp.ones_like(base), base))
-    return in_base, y * log
-
-
-@_of_two(jnp.power, _power_slopes, integer=True, of_value=True)
-def power(base, exponent):
-    r"""Power, :math:`y = x^n`.
-
-    Derivatives: :math:`n x^{n-1}` in the base, as :math:`n y / x` for those n of which n - 1 is rounded, and
-    :math:`x^n \log x` in the exponent. At the corners:
-
-    =============  ===========================  ==========================  ============================================
-    base           value                        slope in the base           slope in the exponent
-    =============  ===========================  ==========================  ============================================
-    0, n = 0       1                            0                           0, by convention: 0ⁿ jumps there
-    0, n > 0       0                            0, 1, +∞ for n >, =, < 1    0
-    0, n < 0       +∞                           −∞                          −∞
-    below 0        of a whole n: :math:`x^n`    :math:`n x^{n-1}`           nan: for other n there is no value
-    below 0        of another n: nan            nan                         nan
-    =============  ===========================  ==========================  ============================================
-
-    The slope :math:`+\infty` of n < 1 is the limit; that of :func:`sqrt` at 0 is 0, by convention.
-
-    Args:
-        base: floating point, any shape.
-        exponent: floating point, or integer, for which there is no gradient; broadcasts against base.
-
-    Returns:
-        The shape that both broadcast to, in their common dtype, or in that of base for an integer exponent.
-
-    Raises:
-        InputError: on an integer base, and shapes that do not broadcast.
-
-    Source: 000 section 1, 004 calculus; peers.
-
-    >>> import jax
-    >>> print(power(2.0, 3.0), *jax.grad(power, (0, 1))(2.0, 3.0), *jax.grad(power, (0, 1))(0.0, 0.0))
-    8.0 12.0 5.5451775 0.0 0.0
-    """
-    return jnp.power(base, exponent)
-
-
 def _xlogy_slopes(x, y):
     corner = (x == 0) & (y == 0)
     y = jnp.where(corner, jnp.ones_like(y), y)
     return jnp.log(y), x / y
 
 
-@_of_two(lambda x, y: x_log_y(x, y, y == y), _xlogy_slopes)
+@of_two(lambda x, y: x_log_y(x, y, y == y), _xlogy_slopes)
 def xlogy(x, y):
     r"""The product :math:`x \log y`, which is 0 where x is, even at y = 0.
 

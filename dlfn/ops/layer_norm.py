@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops._compiled import made_anew
-from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, inverse_root, moments
+from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
 from dlfn.ops._op import Op
+from dlfn.ops._scaled import inverse_length
 
 __all__ = ["layer_norm", "rms_norm"]
 
@@ -92,8 +93,9 @@ def _layer_norm_forward(x, scale, bias, *, eps, axes):
     dtype, wide = dtypes(x, scale, bias)
     z = x.astype(wide)
     pivot, shift, variance = moments(z, _last(x, axes))
-    rstd = inverse_root(variance + eps)
-    y = affine(((z - pivot) - shift) * rstd, scale, bias)
+    centred = (z - pivot) - shift
+    rstd = inverse_length(_last(x, axes).average, lambda r: r, centred, variance + eps)
+    y = affine(centred * rstd, scale, bias)
     kind = None if bias is None else jax.typeof(bias)
     return y.astype(dtype), (x, pivot, shift, rstd, scale, Static(kind))
 
@@ -170,7 +172,7 @@ def _rms_norm_check(x, scale, *, eps):
 def _rms_norm_forward(x, scale, *, eps):
     dtype, wide = dtypes(x, scale)
     z = x.astype(wide)
-    r = inverse_root(jnp.mean(z * z, -1, keepdims=True) + eps)
+    r = inverse_length(_last(x, 1).average, lambda r: r, z, jnp.mean(z * z, -1, keepdims=True) + eps)
     return affine(z * r, scale, None).astype(dtype), (x, r, scale)
 
 
@@ -179,22 +181,22 @@ def _rms_norm_backward(residuals, dy):
     x, r, scale = residuals
     z, dy = (array.astype(r.dtype) for array in upcast_alike(x, dy))
     along, dscale = _weighted(dy, z, r, scale)
-    dx = r * (affine(dy, scale, None) + -((z * r) * (r * (along / x.shape[-1]))))
+    dx = r * (affine(dy, scale, None) + -((z * r) * (along / x.shape[-1])))
     return like(dx, jax.typeof(x)), None if dscale is None else like(dscale, jax.typeof(scale))
 
 
 def _weighted(dy, z, r, scale):
-    """The products of dy and z, weighted by scale and summed over features, and weighted by r and summed over
-    examples."""
+    """The products of dy and r z, weighted by scale and summed over features, and summed over examples."""
     if scale is None:
-        return jnp.sum(dy * z, -1, keepdims=True), None
+        return jnp.sum(dy * (z * r), -1, keepdims=True), None
     scale = scale.astype(r.dtype)
     if _is_long(z, 1) or is_explicit(z):  # a contraction over sharded axes would need to be told its sharding
-        scale, r = made_anew(scale, r)
-        return jnp.sum((dy * scale) * z, -1, keepdims=True), jnp.sum(dy * (z * r), tuple(range(r.ndim - 1)))
-    products = dy * z  # once for both sums: as matrix products, which XLA on CPU makes faster than sums of short rows
+        (scale, r), (_, again) = made_anew((scale, r), (scale, r))
+        along = jnp.sum((dy * scale) * (z * r), -1, keepdims=True)
+        return along, jnp.sum(dy * (z * again), tuple(range(r.ndim - 1)))
+    products = dy * (z * r)  # once for both sums: as matrix products, which XLA on CPU makes faster than short sums
     along = jnp.matmul(products, scale, precision="highest")[..., None]
-    return along, jnp.tensordot(r[..., 0], products, r.ndim - 1, precision="highest")
+    return along, jnp.tensordot(jnp.ones_like(r[..., 0]), products, r.ndim - 1, precision="highest")
 
 
 def _is_long(x, axes):

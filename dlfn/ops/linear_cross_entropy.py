@@ -178,6 +178,8 @@ def _backward(residuals, dy, *, classes_first, reduction, label_smoothing, ignor
 
     def step(totals, rows):
         x, index, statistics, dy = rows
+        # Rows that fill up the last chunk have zeros for statistics; the exponentials of their logits may be inf.
+        statistics = statistics._replace(m=jnp.where(statistics.inverse == 0, jnp.inf, statistics.m))
         return head.backward(totals, x, head.logits(x), index, statistics, dy, label_smoothing)
 
     (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))

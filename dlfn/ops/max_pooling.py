@@ -36,8 +36,9 @@ def max_pool(x, *, window, strides=None, padding="VALID", dilation=1):
 
     Args:
         x: (..., *spatial, channels).
-        window: an int for a square of two spatial axes, or a tuple, whose length is the number of spatial axes.
-        strides: s, an int or a tuple; None for those of windows side by side, ``strides=window``.
+        window: says how many spatial axes there are: an int is a square along the two of an image, a tuple has a size
+            for each axis.
+        strides: s, an int for every axis or a tuple; None for those of windows side by side, ``strides=window``.
         padding: p, "VALID" (none), "SAME" (outputs = ⌈inputs / s⌉, the odd entry padded at the end), an int, or for
             each spatial axis an int or a pair (low, high).
         dilation: d, the distance between the entries of a window, an int or a tuple.
@@ -82,7 +83,7 @@ def adaptive_max_pool(x, *, output_size):
 
     Args:
         x: (..., *spatial, channels).
-        output_size: m, an int for a square of two spatial axes, or a tuple, whose length is the number of spatial axes.
+        output_size: m, which says how many spatial axes there are, as the window of :func:`max_pool` does.
 
     Returns:
         (..., *output_size, channels) in the dtype of x.

@@ -21,7 +21,7 @@ from dlfn.ops._common import (
     upcast_alike,
 )
 from dlfn.ops._op import Op
-from dlfn.ops._scaled import direction, finite, in_range, largest, lengths, or_one, root, scale
+from dlfn.ops._scaled import direction, finite, fitting, in_range, largest, lengths, or_one, root
 
 __all__ = ["cosine_similarity", "global_norm", "norm"]
 
@@ -190,7 +190,7 @@ def _cosine_similarity_forward(x, y, *, axis):
         return jnp.ones_like(first), jnp.ones_like(first), first, second, both
 
     def scaled():
-        k, h = scale(finite(largest(u, axes))), scale(finite(largest(v, axes)))
+        k, h = fitting(largest(u, axes)), fitting(largest(v, axes))
         return k, h, *products(finite(u) * k, finite(v) * h)
 
     first, second, both = products(u, v)

@@ -6,8 +6,9 @@ from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops._common import describe, is_explicit, like, require_float, require_rank, upcast_alike
-from dlfn.ops._moments import check_eps, dtypes, inverse_root
+from dlfn.ops._moments import check_eps, dtypes
 from dlfn.ops._op import Op
+from dlfn.ops._scaled import inverse, inverse_length
 
 __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 
@@ -71,18 +72,22 @@ def _weight_norm_forward(v, g, *, axis):
     dtype, wide = dtypes(v, g)
     over = _others(v, axis)
     z = v.astype(wide)
-    inverse = inverse_root(jnp.sum(z * z, over, keepdims=True))
-    w = z * (jnp.expand_dims(g.astype(wide), over) * inverse)
-    return w.astype(dtype), (v, g, inverse)
+
+    def total(products):
+        return jnp.sum(products, over, keepdims=True)
+
+    per = inverse_length(total, lambda r: r, z, total(z * z))
+    w = z * (jnp.expand_dims(g.astype(wide), over) * per)
+    return w.astype(dtype), (v, g, per)
 
 
 @weight_norm.def_backward
 def _weight_norm_backward(residuals, dw, *, axis):
-    v, g, inverse = residuals
+    v, g, per = residuals
     over = _others(v, axis)
-    z, dw = (array.astype(inverse.dtype) for array in upcast_alike(v, dw))
-    along = jnp.sum(dw * z, over, keepdims=True) * inverse
-    dv = (jnp.expand_dims(g.astype(inverse.dtype), over) * inverse) * (dw - z * (along * inverse))
+    z, dw = (array.astype(per.dtype) for array in upcast_alike(v, dw))
+    along = jnp.sum(dw * (z * per), over, keepdims=True)
+    dv = (jnp.expand_dims(g.astype(per.dtype), over) * per) * (dw - (z * per) * along)
     return like(dv, jax.typeof(v)), like(jnp.squeeze(along, over), jax.typeof(g))
 
 
@@ -140,19 +145,18 @@ def _spectral_quotient_forward(w, u, v):
     z = w.astype(wide)
     image = _times(z, u.astype(wide))
     sigma = jnp.sum(v.astype(wide) * image)
-    zero = sigma == 0
-    inverse = jnp.where(zero, jnp.zeros_like(sigma), 1 / jnp.where(zero, jnp.ones_like(sigma), sigma))
-    return (z * inverse).astype(w.dtype), (w, u, v, image, inverse)
+    per = inverse(sigma)
+    return (z * per).astype(w.dtype), (w, u, v, image, per)
 
 
 @spectral_quotient.def_backward
 def _spectral_quotient_backward(residuals, dy):
-    w, u, v, image, inverse = residuals
-    z, dy = (array.astype(inverse.dtype) for array in upcast_alike(w, dy))
-    right, left = u.astype(inverse.dtype), v.astype(inverse.dtype)
-    slope = -jnp.sum(dy * z) * inverse * inverse
+    w, u, v, image, per = residuals
+    z, dy = (array.astype(per.dtype) for array in upcast_alike(w, dy))
+    right, left = u.astype(per.dtype), v.astype(per.dtype)
+    slope = -jnp.sum(dy * (z * per)) * per
     return (
-        like(dy * inverse + left[..., None] * (slope * right), jax.typeof(w)),
+        like(dy * per + left[..., None] * (slope * right), jax.typeof(w)),
         like(slope * _transposed_times(z, left), jax.typeof(u)),
         like(slope * image, jax.typeof(v)),
     )

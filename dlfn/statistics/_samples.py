@@ -38,9 +38,8 @@ def check_alternative(op: str, alternative: str) -> None:
         raise InputError(f"{op}: alternative is {alternative!r}, and must be 'two-sided', 'less' or 'greater'")
 
 
-def welch(op: str, a: Any, b: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def welch(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The difference of the means, its standard error, and the degrees of freedom."""
-    a, b = numbers(op, "a", a, 2), numbers(op, "b", b, 2)
     # From the first observation, as ops.std does, so that equal ones have no spread at all.
     ma, mb = (jnp.mean(x - x[..., :1], axis=-1) for x in (a, b))
     # Not variances, which overflow sooner.

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from dlfn.core import InputError
 from dlfn.ops._common import describe, require_values
 from dlfn.ops._densities import require_counts, require_positive
+from dlfn.ops._scaled import finite, largest, scale
 from dlfn.statistics._samples import check_alternative, numbers, welch
 from dlfn.statistics._tails import chi_squared_tail, normal_tail, t_tail
 
@@ -64,7 +65,9 @@ def z_test(x: Any, mean: Any, std: Any, *, alternative: str = "two-sided") -> Re
     mean, std = jnp.asarray(mean, x.dtype), jnp.asarray(std, x.dtype)
     require_positive("z_test", "std", std)
     std = jnp.where((std > 0) & (std < jnp.inf), std, jnp.nan)
-    z = jnp.mean(x - mean[..., None], axis=-1) * x.shape[-1] ** 0.5 / std
+    unit = scale(std)  # in about this unit no sum overflows, and halves do not before
+    deviations = (x / 2 - mean[..., None] / 2) * unit[..., None]
+    z = jnp.mean(deviations, axis=-1) * (2 * x.shape[-1] ** 0.5) / (std * unit)
     return Result(z, _p_value(normal_tail, z, alternative))
 
 
@@ -97,7 +100,9 @@ def welch_t_test(a: Any, b: Any, *, alternative: str = "two-sided") -> Result:
     t = 2.978, p = 0.0594, df = 2.97
     """
     check_alternative("welch_t_test", alternative)
-    difference, error, df = welch("welch_t_test", a, b)
+    a, b = numbers("welch_t_test", "a", a, 2), numbers("welch_t_test", "b", b, 2)
+    unit = scale(finite(jnp.maximum(largest(a, -1), largest(b, -1))))  # t has none, and no sum in it overflows
+    difference, error, df = welch(a * unit, b * unit)
     t = difference / error
     return Result(t, _p_value(lambda t: t_tail(t, df), t, alternative), df)
 
@@ -149,7 +154,7 @@ def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> R
         raise InputError(f"{op}: a table is tested for independence, without expected and ddof; flatten it to (k,)")
     if df < 1:
         raise InputError(f"{op}: ddof is {ddof}, which leaves {df} degrees of freedom of {describe(counts)}")
-    statistic = jnp.sum((counts - means) ** 2 / means)
+    statistic = jnp.sum((counts - means) * ((counts - means) / means))
     statistic = jnp.where(jnp.all(counts >= 0), statistic, jnp.nan)
     df = jnp.asarray(df, counts.dtype)
     return Result(statistic, chi_squared_tail(statistic, df), df)

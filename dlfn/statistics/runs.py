@@ -103,7 +103,7 @@ def compare_runs(
     values = [_metrics(name, runs, metric) for name, runs in (("a", a), ("b", b))]
     with jax.enable_x64(True):
         first, second = (jnp.asarray(x) for x in values)
-        effect, error, df = welch("compare_runs", second, first)
+        effect, error, df = welch(second, first)
         if test == "welch":
             p, name = float(welch_t_test(second, first).p_value), "Welch's t-test"
             reach = t_quantile(alpha / 2, df) * error

@@ -87,15 +87,16 @@ def train(config: Config) -> Trained:
                 test = {"test/loss": float(loss), "test/accuracy": float(accuracy)}
                 record(stop, test)
 
-    saved = folder.save_params(carry.params)
+    folder.save_params(carry.params)
     rate = config.train.steps / seconds
     print(
         f"trained {config.train.steps} steps in {seconds:.2f} s ({rate:,.0f} steps/s, "
-        f"{rate * config.train.batch_size:,.0f} examples/s); test accuracy {test['test/accuracy']:.2%}; "
-        f"parameters in {saved}"
+        f"{rate * config.train.batch_size:,.0f} examples/s); test accuracy {test['test/accuracy']:.2%}"
     )
     if config.train.compare:
         _compare_gradients(model, carry, data, step_key)
+    folder.finish()
+    print(f"the run is in {folder.path}")
     return Trained(model, carry.params, carry.state, test)
 
 

@@ -51,6 +51,9 @@ register(
                  {0: [[2.0611537e-9, -2.0611537e-9], [0.0, 0.0]]}, rtol=1e-5),
             Trap("−∞ at a class of no label", ([[0.0, 0.0, -INF]], 1, [1], 1), {0: [[0.5, -0.5, 0.0]]},
                  value=np.log(2)),
+            # Each of the two frames beside it has the label or a blank: two classes of three.
+            Trap("+∞ at the label", ([[0.0, 0.0, 0.0], [0.0, INF, 0.0], [0.0, 0.0, 0.0]], 3, [1], 1),
+                 {0: [[-1 / 6, -1 / 6, 1 / 3], [0.0, 0.0, 0.0], [-1 / 6, -1 / 6, 1 / 3]]}, value=-np.log(4 / 9)),
             Trap("a label out of range", ([[0.0, 0.0]], 1, [2], 1), {0: [[NAN, NAN]]}, value=NAN),
         ),
         (

@@ -1,0 +1,193 @@
+"""Derivatives of second and higher order, in all four orders of forward and reverse mode.
+
+Most of it takes its time to compile, and is swept in full by ``pytest -m exhaustive``.
+"""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import dlfn
+from dlfn import ops
+from dlfn.check.registry import as_argument, entries
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+MODES = {"forward": jax.jacfwd, "reverse": jax.jacrev}
+ORDERS = list(itertools.product(MODES.values(), MODES.values()))
+ENTRIES = list(entries())
+
+# Those that a change of what they share would reach, and what once failed.
+QUICK_TRAPS = ("kl_divergence", "atan2", "hypot", "power", "norm", "std")
+QUICK_SCALES = ("norm", "std", "layer_norm", "cosine_similarity")
+QUICK_ORDERS = ("gelu", "elu")
+
+
+def sweep(found, quick):
+    """Parameters (entry, ...) of which those of the named ops are for every run."""
+    return [
+        pytest.param(*p, id="-".join([p[0].op.name, *[part.name for part in p[1:]]]),
+                     marks=() if p[0].op.name in quick else pytest.mark.exhaustive)
+        for p in found
+    ]  # fmt: skip
+
+
+def weighted(y):
+    """A scalar that no symmetry of the outputs makes constant."""
+    floats = [leaf.reshape(-1) for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    y = jnp.concatenate(floats)
+    return jnp.sum(y * jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, y.shape), y.dtype))
+
+
+def bends_of(entry, trap, dtype, orders):
+    """Second derivatives in the arguments whose gradients are known: Hessians, or if large their products with a
+    vector."""
+    args = [None if a is None else as_argument(np.asarray(a), dtype) for a in trap.args]
+    at = tuple(trap.gradients)
+    point, unravel = ravel_pytree([args[i] for i in at])
+
+    def f(point):
+        full = list(args)
+        for i, value in zip(at, unravel(point), strict=True):
+            full[i] = value
+        return weighted(entry.op(*full, **trap.static))
+
+    def along(outer, inner):
+        v = jnp.asarray(np.random.default_rng(1).normal(size=point.shape), dtype)
+        if inner is jax.jacrev:
+            slope = jax.grad(f)
+            if outer is jax.jacfwd:
+                return lambda x: jax.jvp(slope, [x], [v])[1]
+            return jax.grad(lambda x: jnp.vdot(slope(x), v))
+        slope = lambda x: jax.jvp(f, [x], [v])[1]  # noqa: E731
+        return jax.grad(slope) if outer is jax.jacrev else lambda x: jax.jvp(slope, [x], [v])[1]
+
+    bend = along if point.size > 64 else lambda outer, inner: outer(inner(f))
+    found = jax.jit(lambda x: [bend(*order)(x) for order in orders])(point)
+    return [np.asarray(h, np.float64) for h in found]
+
+
+@pytest.mark.parametrize(("entry", "trap"), sweep([(e, t) for e in ENTRIES for t in e.traps], QUICK_TRAPS))
+def test_second_derivatives_at_traps(entry, trap):
+    """Finite and alike in all orders, and as in float64, unless the trap says why there are none."""
+    if trap.no_bend:
+        return
+    tiny, eps = (float(getattr(jnp.finfo(trap.dtype), name)) for name in ("tiny", "eps"))
+    found = bends_of(entry, trap, trap.dtype, ORDERS)
+    with jax.enable_x64(True):
+        (exact,) = bends_of(entry, trap, "float64", [(jax.jacfwd, jax.jacrev)])
+    bound = max(1e-4, 4 * eps) * np.abs(exact).max() + tiny
+    for bend in found:
+        if bend.shape == exact.shape:  # of a product with a vector, forward mode twice is a number
+            assert np.abs(bend - exact).max() <= bound  # and so finite
+        else:
+            assert np.isfinite(bend).all()
+
+
+@pytest.mark.parametrize("entry", sweep([(e,) for e in ENTRIES if e.homogeneous], QUICK_SCALES))
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.exhaustive)])
+def test_second_derivatives_of_homogeneous_functions_at_all_scales(entry, dtype):
+    """f(c x) = c^d f(x) gives H(c x) = c^(d - 2) H(x), where that is in range."""
+    degree, static = entry.homogeneous
+    x, *others = entry.cases[0].make((2,), dtype)
+
+    def f(x, op):
+        others_now = [None if a is None else a.astype(x.dtype) for a in others]
+        return weighted(op(x, *others_now, **{**entry.cases[0].static, **static}))
+
+    with jax.enable_x64(True):
+        exact = jax.jit(jax.hessian(lambda x: f(x, dlfn.autodiff(entry.op))))(x.astype("float64"))
+        exact = np.asarray(exact)
+    scales = [2.0**k for k in (-50, -40, -20, 0, 20, 40, 50) if abs(k * (degree - 2)) < 120]
+    for outer, inner in ORDERS:
+        bend = jax.jit(outer(inner(functools.partial(f, op=entry.op))))
+        for c in scales:
+            got = np.asarray(bend(x * c), np.float64) * c ** (2 - degree)
+            tolerance = 3e-6 if dtype == "float32" else 0.03
+            np.testing.assert_allclose(got, exact, rtol=0, atol=tolerance * np.abs(exact).max(), err_msg=f"at {c}")
+
+
+ELEMENTWISE = [(e, c) for e in ENTRIES if e.elementwise for c in e.cases]
+
+
+@pytest.mark.parametrize(("entry", "case"), sweep(ELEMENTWISE, QUICK_ORDERS))
+def test_elementwise_derivatives_of_order_2_to_4(entry, case, x64):
+    """Against the definition in float64, which near 0 and in tails loses some of its digits."""
+    x = jnp.array([-30.0, -8.0, -3.3, -1.0625, -0.4, -1e-3, 1e-3, 0.3, 0.9375, 2.2, 3.7, 9.0, 30.0])
+    ours = functools.partial(entry.op, **case.static)
+    theirs = dlfn.autodiff(ours)
+    ours, theirs = jax.grad(ours), jax.grad(theirs)
+    for _ in range(3):
+        ours, theirs = jax.grad(ours), jax.grad(theirs)
+        got, expected = (jax.jit(jax.vmap(f))(x) for f in (ours, theirs))
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9 * float(jnp.abs(expected).max()))
+
+
+SMOOTH_OF_TWO = {
+    "hypot": (ops.hypot, jnp.hypot),
+    "atan2": (ops.atan2, jnp.arctan2),
+    "xlogy": (ops.xlogy, lambda x, y: x * jnp.log(y)),
+    "power": (ops.power, lambda x, n: jnp.exp(n * jnp.log(x))),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH_OF_TWO)
+def test_derivatives_of_functions_of_two_numbers_up_to_order_4(name, x64):
+    point = jnp.array([[1.3, 0.7], [0.5, 2.0], [1.0, 1.0], [3.0, 0.25]])
+    ours, theirs = ((lambda p, f=f: f(p[0], p[1])) for f in SMOOTH_OF_TWO[name])
+    for order in range(1, 5):
+        mode = MODES["reverse" if order % 2 else "forward"]
+        ours, theirs = mode(ours), jax.jacfwd(theirs)
+        if order > 1:
+            got, expected = (jax.jit(jax.vmap(f))(point) for f in (ours, theirs))
+            np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, -1, 0.5])
+@pytest.mark.parametrize("base", [0.0, 3.0, -2.0])
+def test_power_bends_alike_whatever_its_exponent_is(n, base):
+    """As a literal, a traced number, an array and, if it is whole, an integer."""
+    if base == 0 and n < 1 and n != 0:
+        expected = np.inf if n < 0 else -np.inf
+    elif base < 0 and n == 0.5:
+        expected = np.nan
+    else:
+        expected = n * (n - 1) * base ** (n - 2) if n * (n - 1) else 0.0
+    exponents = [float(n), jnp.float32(n), jnp.array([n, n], jnp.float32)]
+    exponents += [n, jnp.int32(n)] if isinstance(n, int) else []
+    for outer, inner in ORDERS:
+        for exponent in exponents:
+            bend = outer(inner(lambda x, exponent=exponent: jnp.mean(ops.power(x, exponent))))(base)
+            np.testing.assert_allclose(bend, expected, rtol=1e-6)
+        traced = jax.jit(lambda x, n, outer=outer, inner=inner: outer(inner(ops.power))(x, n))
+        np.testing.assert_allclose(traced(base, float(n)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [0.0, 1.0, 2.0, 3.0, -1.0, 0.5])
+def test_hessians_of_power_are_those_of_mathematics(n):
+    """By both ways to the mixed derivative."""
+    x = 3.0
+    y, log = x**n, np.log(x)
+    expected = [[n * (n - 1) * y / x**2, y / x * (1 + n * log)], [y / x * (1 + n * log), y * log**2]]
+    for outer, inner in ORDERS:
+        np.testing.assert_allclose(outer(inner(ops.power, (0, 1)), (0, 1))(x, n), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_mixed_derivative_of_power_at_an_exponent_of_0():
+    for outer, inner in ORDERS:
+        for base in (23.0, 0.5, -2.0):
+            mixed = [outer(inner(ops.power, i), 1 - i)(base, 0.0) for i in (0, 1)]
+            np.testing.assert_allclose(mixed, [1 / base] * 2, rtol=1e-6)
+
+
+def test_power_has_higher_derivatives_at_0():
+    f = lambda x: jnp.exp(-ops.power(x, 2))  # noqa: E731
+    third = jax.grad(jax.grad(jax.grad(f)))
+    assert third(0.0) == 0
+    assert jax.grad(third)(0.0) == 12
+    assert jax.jacfwd(third)(0.0) == 12
