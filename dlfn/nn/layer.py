@@ -143,7 +143,7 @@ def _checked_init(init: Callable[..., Any]) -> Callable[..., Any]:
 def _checked_apply(apply: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(apply)
     def checked(self, params, state, x, **options):
-        array_of(self, x)  # refuses what is none
+        array_of(self, x)  # refuses what is no array
         x = x.without_padding() if isinstance(x, Sequence) else x
         y, state = apply(self, params, state, values_of(x), **options)
         return (x._replace(values=y).without_padding() if isinstance(x, Sequence) else y), state

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
@@ -19,11 +20,11 @@ class Sequence(NamedTuple):
     ``Parallel`` merges are those of the values. The output of each is a Sequence with the lengths of its input. A layer
     that would mix steps with padding, such as ``Conv`` or ``BatchNorm``, raises an InputError.
 
-    What is past the lengths does not matter, whatever it holds: a nan, an infinity, a number of no row of an embedding.
-    No layer reads it, its gradient is 0, and neither it nor a cotangent that arrives at what a layer made of it, which
-    is 0, gets into any other gradient. For each layer puts zeros there with :meth:`without_padding`, before and after;
-    one of your own that takes a Sequence should do so too. (To multiply by a mask, or to select with one afterwards,
-    would not do: 0 times nan is nan, and the derivative of a select is such a product.)
+    What is past the lengths does not matter, whatever it holds: a nan, an infinity, the number of no row of an
+    embedding. No layer reads it, and its gradient is 0. What a layer returns there is 0, and a cotangent that arrives
+    there goes nowhere. To this end each layer puts zeros there with :meth:`without_padding`, in its input and in its
+    output, and one of your own that takes a Sequence should do the same. A mask on the loss alone would not do: it
+    makes the cotangents 0, and 0 times the nan that a layer read is nan.
 
     Attributes:
         values: (..., T, features), or integers (..., T) for an ``Embedding``.
@@ -51,18 +52,23 @@ class Sequence(NamedTuple):
 
         Raises:
             InputError: when the lengths have another shape than the values have in front of their axis of steps.
+
+        >>> print(Sequence(jnp.array([[3, 1, -1], [2, 4, 6]]), jnp.array([2, 3])).without_padding().values)
+        [[3 1 0]
+         [2 4 6]]
         """
-        if self.lengths is None:
-            return self
-        rank, shape = jnp.ndim(self.lengths), jnp.shape(self.values)
+        return self if self.lengths is None else self._replace(values=jax.tree.map(self._counting, self.values))
+
+    def _counting(self, values: jax.Array) -> jax.Array:
+        rank, shape = jnp.ndim(self.lengths), values.shape
         if len(shape) <= rank or shape[:rank] != jnp.shape(self.lengths):
             raise InputError(
-                f"Sequence: lengths is {describe(self.lengths)} for values {describe(self.values)}, and must have the "
-                "shape that these have without steps and features"
+                f"Sequence: lengths is {describe(self.lengths)} for values {describe(values)}, and must have the shape "
+                "that these have in front of their axis of steps"
             )
-        counts = sharded_along(within(self.lengths, shape[rank]), self.values, rank)
+        counts = sharded_along(within(self.lengths, shape[rank]), values, rank)
         counts = counts.reshape(*counts.shape, *[1] * (len(shape) - rank - 1))
-        return self._replace(values=jnp.where(counts, self.values, jnp.zeros_like(self.values)))
+        return jnp.where(counts, values, jnp.zeros_like(values))
 
 
 def values_of(x: Any) -> Any:
