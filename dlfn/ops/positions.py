@@ -182,7 +182,7 @@ def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Arra
     """
     i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else queries
     distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
-    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance
+    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
 
 
 def _frequencies(op, dim, base):
