@@ -16,6 +16,9 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.check.registry import as_argument, entries
 
+# All of it, until its time is measured and the few cases that represent the others are chosen.
+pytestmark = pytest.mark.exhaustive
+
 quick = pytest.mark.usefixtures("quick_compilation")
 
 ENTRIES = list(entries())
