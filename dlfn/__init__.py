@@ -1,4 +1,4 @@
-"""Neural-network functions for JAX whose backward passes are derived by hand and proven against autodiff."""
+"""Neural-network functions for JAX whose backward passes are derived by hand and checked against autodiff."""
 
 from dlfn import nn, ops
 from dlfn.check.compare import compare

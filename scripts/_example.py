@@ -36,13 +36,18 @@ def fit(loss, params, optimizer, inputs):
     return params, losses
 
 
+def require(parser, what, package, module=None):
+    """That a package of the extra is missing is an error before the work."""
+    if importlib.util.find_spec(module or package) is None:
+        parser.error(f'{what} needs {package}: pip install -e ".[examples]"')
+
+
 def with_plot(parser, argv, name, shows):
     """The arguments, the plot's file among them. That nothing can draw or write it is an error before the work."""
     parser.add_argument("--plot", type=Path, default=f"runs/{name}.png", metavar="FILE",
                         help=f"what {shows} are drawn to (default: %(default)s)")  # fmt: skip
     arguments = parser.parse_args(argv)
-    if importlib.util.find_spec("matplotlib") is None:
-        parser.error('the plot needs matplotlib: pip install -e ".[examples]"')
+    require(parser, "the plot", "matplotlib")
     try:
         if arguments.plot == Path(parser.get_default("plot")):
             arguments.plot.parent.mkdir(exist_ok=True)

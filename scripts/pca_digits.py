@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Principal components of scikit-learn's digits: a plot of the images in the plane of the first two, of the variance
+"""Principal components of handwritten digits: a plot of the images in the plane of the first two, of the variance
 that the components explain, and of what is left of an image with few of them."""
 
 import argparse
@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 import numpy as np
-from sklearn import datasets, decomposition
 
 from dlfn.linalg import PCA
-from scripts._example import pyplot, save, with_plot
+from dlfn.train.data import digit_images
+from scripts._example import pyplot, require, save, with_plot
 
 
 def plot(path, x, labels, pca):
@@ -64,16 +64,20 @@ def plot(path, x, labels, pca):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     arguments = with_plot(parser, argv, "pca_digits", "plane, variance and images")
-    digits = datasets.load_digits()
+    require(parser, "the comparison", "scikit-learn", "sklearn")
+    from sklearn import decomposition
+
+    images, labels = digit_images()
+    x = images.reshape(-1, 64).astype(float)
     with jax.enable_x64(True):
-        pca = PCA.fit(digits.data)
-        theirs = decomposition.PCA(svd_solver="full").fit(digits.data)
+        pca = PCA.fit(x)
+        theirs = decomposition.PCA(svd_solver="full").fit(x)
         apart = np.max(np.abs(np.asarray(pca.components)[:10] - theirs.components_[:10]))
         total = np.cumsum(pca.explained_variance_ratio)
-        print(f"{len(digits.data)} images of 64 pixels; first ten components {apart:.1e} from scikit-learn's")
+        print(f"{len(x)} images of 64 pixels; first ten components {apart:.1e} from scikit-learn's")
         for k in (1, 2, 5, 10, 20, 40):
             print(f"{k:3d} components explain {total[k - 1]:.1%} of the variance")
-        plot(arguments.plot, digits.data, digits.target, pca)
+        plot(arguments.plot, x, labels, pca)
     return 0
 
 

@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn import datasets, linear_model
 
 from dlfn.check.compare import format_table
 from dlfn.linear_models import linear_regression, logistic_regression
+from scripts._example import require
 
 
 def standardised(load):
@@ -47,6 +47,8 @@ def main(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.steps < 1 or not arguments.l2 > 0:
         parser.error("--steps and --l2 must be positive")
+    require(parser, "this", "scikit-learn", "sklearn")
+    from sklearn import datasets, linear_model
 
     with jax.enable_x64(True):
         x, y, names = standardised(datasets.load_diabetes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the default model; arguments go to dlfn instead: bash scripts/run.sh train configs/digits_mlp.toml train.steps=50
+# Trains the default model; arguments go to dlfn instead: bash scripts/run.sh train digits_mlp train.steps=50
 source "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
 
 python=$(find_python 11 python3.11 python3.12 python3.13 python3) || {
@@ -9,6 +9,6 @@ python=$(find_python 11 python3.11 python3.12 python3.13 python3) || {
 install .venv "$python" --editable .
 
 if [ $# -eq 0 ]; then
-    set -- train configs/digits_mlp.toml
+    set -- train
 fi
 exec .venv/bin/dlfn "$@"

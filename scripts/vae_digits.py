@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains a variational autoencoder on scikit-learn's digits, made of dlfn's layers and the closed-form KL, and prints
+"""Trains a variational autoencoder on handwritten digits, made of dlfn's layers and the closed-form KL, and prints
 its evidence lower bound. With --against pytorch also trains the same model there: from the same weights, on the same
 batches, with the same noise; exits 1 if our loss is then more than 1.02 times as large."""
 
@@ -15,11 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from dlfn import nn, ops, optimizers, weights
-from dlfn.train.data import batch_indices
+from dlfn.train.data import batch_indices, digit_images, split
 from scripts._example import fit, positive, pyplot, save, with_plot
 
 RATE, TOLERANCE, LATENT = 1e-3, 1.02, 8
@@ -103,8 +101,9 @@ def main(argv=None):
     arguments = with_plot(parser, argv, "vae_digits", "test images, reconstructions and samples")
     if arguments.against and importlib.util.find_spec("torch") is None:
         parser.error("argument --against: pytorch is not installed: pip install torch")
-    images = np.asarray(load_digits().data, np.float32)
-    train, test = train_test_split(images, test_size=0.2, random_state=arguments.seed)
+    images, labels = digit_images()
+    images = images.reshape(-1, 64).astype(np.float32)
+    train, test = (images[part] for part in split(labels, arguments.seed, test_fraction=0.2))
     keys = jax.random.split(jax.random.key(arguments.seed), 5)
     params = {
         "encoder": jax.jit(ENCODER.init)(keys[0], train[:1])[0],

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains a variational information bottleneck on scikit-learn's digits at several prices β of a nat: a classifier that
+"""Trains a variational information bottleneck on handwritten digits at several prices β of a nat: a classifier that
 sees a noisy code of an image, and pays β for each nat that the code tells of it. Prints accuracy against rate."""
 
 import argparse

@@ -3,6 +3,9 @@ formulas --check`` runs both."""
 
 import hashlib
 import json
+import re
+import runpy
+from pathlib import Path
 
 import jax
 import pytest
@@ -10,12 +13,14 @@ import pytest
 from dlfn import catalogue
 from dlfn.catalogue.coverage import LAYERS
 from dlfn.catalogue.oracles import ORACLES
+from dlfn.catalogue.papers import PAPERS
 from dlfn.check.registry import entries
 from dlfn.cli import main
 from dlfn.linear_models import Regression
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
+ROOT = Path(__file__).resolve().parents[1]
 IDS = [row.id for row in catalogue.ROWS]
 
 
@@ -56,6 +61,20 @@ def test_layers_of_the_rows(name):
     assert [check.run() for check in catalogue.checks(row)] == [None]
 
 
+def test_papers_belong_to_rows_and_read_alike():
+    assert set(PAPERS) <= set(IDS)
+    for paper in (paper for papers in PAPERS.values() for paper in papers):
+        assert re.fullmatch(r"([^:*]+: )?[^*]+ (1[789]|20)\d\d, \*.+\*.*", paper), paper
+
+
+def test_the_page_of_sources_is_what_its_script_writes():
+    script = runpy.run_path(str(ROOT / "scripts" / "write_sources.py"))
+    text = script["page"]()
+    assert (ROOT / "docs" / "sources.md").read_text(encoding="utf-8") == text, "run: python scripts/write_sources.py"
+    assert {int(n) for n in re.findall(r"^\| (\d+) \| `", text, re.MULTILINE)} == set(range(1, 34))
+    assert text.count('<a id="') == 76
+
+
 def test_every_op_implements_a_row():
     for entry in entries():
         assert entry.formulas, entry.op.name
@@ -80,7 +99,7 @@ def test_the_command_checks_and_writes_json(tmp_path, capsys):
     assert report["ok"] is True
     assert [row["id"] for row in report["rows"]] == ["linear.sigmoid", "attention.multi_head"]
     for row in report["rows"]:
-        assert set(row) == {"id", "where", "implemented_by", "checked_by", "erratum", "ok"}
+        assert set(row) == {"id", "where", "papers", "implemented_by", "checked_by", "erratum", "ok"}
 
 
 def test_a_check_that_fails_is_reported(monkeypatch, tmp_path, capsys):

@@ -27,6 +27,12 @@ def test_train_runs_into_the_default_folder(config, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("named", [[], ["digits_mlp"]])
+def test_the_default_comes_with_dlfn(named, config):
+    assert main(["train", *named, "train.steps=2", "train.compare=false", "model.widths=[4]"]) == 0
+    assert 'folder = "runs/digits_mlp"' in (config.parent / "runs" / "digits_mlp" / "config.toml").read_text()
+
+
 @pytest.mark.parametrize("argv", [["--help"], ["-h"], ["train", "--help"]])
 def test_help_has_an_example(argv, capsys):
     assert main(argv) == 0
@@ -38,7 +44,8 @@ def test_help_has_an_example(argv, capsys):
     [
         ([], "no command given; expected one of train, check, bench"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
-        (["train"], "the following arguments are required: config"),
+        (["train", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
+        (["train", "digits_mpl"], "no configuration at 'digits_mpl'; did you mean 'digits_mlp'?"),
         (["train", "tiny.toml", "--fast"], "unrecognized arguments: --fast; see dlfn train --help"),
         (["train", "tniy.toml"], "no configuration at 'tniy.toml'; did you mean 'tiny.toml'?"),
         (["train", "tiny.toml", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),

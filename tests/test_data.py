@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 import dlfn
-from dlfn.train.data import batch_indices, digits
+from dlfn.train.data import batch_indices, digit_images, digits
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = digit_images()
+    assert np.array_equal(images, theirs.images)
+    assert np.array_equal(labels, theirs.target)
 
 
 def test_split_is_stratified_seeded_and_complete():

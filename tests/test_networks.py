@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import dlfn
 from dlfn import nn
-from dlfn.check.measures import norm, projected
+from dlfn.check.measures import cotangents, norm, projected
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
 
@@ -143,7 +143,7 @@ def check(network, seed):
         def outputs(params, x):
             return model.apply(params, state, x, key=key, train=True)[0]
 
-        loss = projected(outputs, jax.eval_shape(outputs, params, x), seed)
+        loss = projected(outputs, cotangents(jax.eval_shape(outputs, params, x), seed))
         at = (0,) if of_ids else (0, 1)
         gradients = {"hand": jax.grad(loss, at), "backprop": dlfn.backprop(loss, at)}
         expected = jax.jit(jax.grad(dlfn.autodiff(loss), at))(params, x)

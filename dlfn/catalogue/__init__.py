@@ -12,15 +12,20 @@
 ``dlfn formulas`` prints it, and ``dlfn formulas --check`` runs the checks.
 """
 
+import dataclasses
+
 from dlfn._suggest import suggestion
 from dlfn.catalogue import foundations, layers, training
 from dlfn.catalogue.coverage import Check, checks, implemented_by, resolve
+from dlfn.catalogue.papers import PAPERS
 from dlfn.catalogue.row import Row
 from dlfn.core import InputError
 
 __all__ = ["ROWS", "Check", "Row", "checks", "find", "implemented_by", "resolve"]
 
-ROWS = foundations.ROWS + layers.ROWS + training.ROWS
+ROWS = tuple(
+    dataclasses.replace(row, papers=PAPERS.get(row.id, ())) for row in foundations.ROWS + layers.ROWS + training.ROWS
+)
 
 
 def find(id: str) -> Row:

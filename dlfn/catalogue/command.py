@@ -53,6 +53,7 @@ def _look_at(row: Any, check: bool) -> tuple[dict[str, Any], list[str]]:
     result = {
         "id": row.id,
         "where": row.where,
+        "papers": list(row.papers),
         "implemented_by": names,
         "checked_by": [item.name for item in covering],
         "erratum": row.erratum,
@@ -63,6 +64,7 @@ def _look_at(row: Any, check: bool) -> tuple[dict[str, Any], list[str]]:
 
 def _text(row: Any, result: dict[str, Any], problems: list[str]) -> str:
     lines = [f"{row.id}  ({row.where}){'' if result['ok'] else '  FAILED'}", f"    {row.latex}"]
+    lines += [f"    paper: {paper.replace('*', '')}" for paper in row.papers]
     lines.append(f"    implemented by {', '.join(result['implemented_by'])}")
     lines += [f"    checked by {name}" for name in result["checked_by"]]
     if row.erratum:

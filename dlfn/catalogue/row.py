@@ -16,6 +16,7 @@ class Row:
         objects: dotted names of public objects that implement it, beside the ops that name the id in their registry
             entries.
         erratum: what a document has wrong, or where two of them disagree; None where nothing is.
+        papers: the original publications, which dlfn/catalogue/papers.py lists.
     """
 
     id: str
@@ -23,3 +24,4 @@ class Row:
     latex: str
     objects: tuple[str, ...] = ()
     erratum: str | None = None
+    papers: tuple[str, ...] = ()

@@ -14,15 +14,16 @@ All that an equation needs is in hashable parameters. A closure in their place w
 it would compile every time and leak.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive, unmapped_aval
 from jax.interpreters import ad, batching, mlir
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, get_abstract_mesh, reshard, use_abstract_mesh
 
 from dlfn.core import jaxprs
 
@@ -80,32 +81,42 @@ def strong(x: Any) -> jax.Array:
     return jax.lax.convert_element_type(x, x.dtype) if jax.typeof(x).weak_type else x
 
 
-def _on_one_mesh(leaves: Sequence[jax.Array], kinds: Sequence[Any]) -> list[jax.Array]:
-    """Where the types ``kinds`` name a mesh whose axes are Explicit, the leaves that are on none are replicated on it,
-    as JAX does it in every operation on both. Rules may then rely on the sharding of each."""
-    meshes = [kind.sharding.mesh for kind in kinds if AxisType.Explicit in kind.sharding.mesh.axis_types]
-    if not meshes:
-        return list(leaves)
-    replicated = NamedSharding(meshes[0], PartitionSpec())
-    return [jax.sharding.reshard(leaf, replicated) if jax.typeof(leaf).sharding.mesh.empty else leaf for leaf in leaves]
+@contextlib.contextmanager
+def _one_mesh(kinds: Iterable[Any]) -> Iterator[Callable[[Sequence[jax.Array]], list[jax.Array]]]:
+    """Where one of the types ``kinds`` names a mesh with Explicit axes, rules run on it, set or not, and get a function
+    that replicates on it what is on none, as JAX does it in every operation on both: so that they may rely on the
+    sharding of each argument, and of the constants that they make."""
+    meshes = (kind.sharding.mesh for kind in kinds)
+    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    if mesh is None:
+        yield list
+        return
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def placed(leaves: Sequence[jax.Array]) -> list[jax.Array]:
+        return [reshard(leaf, everywhere) if jax.typeof(leaf).sharding.mesh.empty else leaf for leaf in leaves]
+
+    with use_abstract_mesh(mesh) if get_abstract_mesh().empty else contextlib.nullcontext():
+        yield placed
 
 
 # Evaluation on flat arguments: first the op itself, then the same under the vmaps around it.
 
 
 def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
-    leaves = _on_one_mesh(leaves, map(jax.typeof, leaves))
-    y, rest = call.op.forward(*call.tree.unflatten(leaves), **dict(call.static))
-    y, rest = jax.tree.map(strong, (y, rest))
+    with _one_mesh(map(jax.typeof, leaves)) as placed:
+        y, rest = call.op.forward(*call.tree.unflatten(placed(leaves)), **dict(call.static))
+        y, rest = jax.tree.map(strong, (y, rest))
     return (y, rest) if residuals else y
 
 
 def _backward(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]) -> list[Any]:
-    both = _on_one_mesh([*rest, *dy], map(jax.typeof, [*rest, *dy]))
-    call, rest, given = linear.call, both[: len(rest)], iter(both[len(rest) :])
-    dy = linear.y_tree.unflatten([next(given) if floating else None for floating in linear.y_floats])
-    cotangents = call.op.backward(linear.rest_tree.unflatten(rest), dy, **dict(call.static))
-    flat = call.op.flat_cotangents(call, cotangents)
+    call = linear.call
+    with _one_mesh(map(jax.typeof, [*rest, *dy])) as placed:
+        given = iter(placed(dy))
+        dy = linear.y_tree.unflatten([next(given) if floating else None for floating in linear.y_floats])
+        cotangents = call.op.backward(linear.rest_tree.unflatten(placed(rest)), dy, **dict(call.static))
+        flat = call.op.flat_cotangents(call, cotangents)
     return [flat[i] for i in linear.wrt]
 
 
@@ -294,10 +305,11 @@ linear_p.multiple_results = True
 def _apply(*operands: jax.Array, linear: Linear, out_avals: tuple[Any, ...]) -> list[jax.Array]:
     """The transpose of ``backward``, applied to the tangents."""
     rest, tangents = _operands(linear, operands)
-    zeros = [ad.zeros_like_aval(aval) for aval in out_avals]
-    cotangents, pullback = jax.vjp(lambda dy: transpose(linear, rest, dy), zeros)
-    tangents = _on_one_mesh(tangents, map(jax.typeof, [c for c in cotangents if c is not None]))
-    return pullback([None if c is None else t for c, t in zip(cotangents, tangents, strict=True)])[0]
+    with _one_mesh([*map(jax.typeof, operands), *out_avals]) as placed:
+        zeros = [ad.zeros_like_aval(aval) for aval in out_avals]
+        cotangents, pullback = jax.vjp(lambda dy: transpose(linear, rest, dy), zeros)
+        pairs = zip(cotangents, placed(tangents), strict=True)
+        return pullback([None if c is None else t for c, t in pairs])[0]
 
 
 def _operands(linear: Linear, operands: Sequence[Any]) -> tuple[list[Any], list[Any]]:

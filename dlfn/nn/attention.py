@@ -15,7 +15,7 @@ from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
-from dlfn.ops._common import within
+from dlfn.ops._common import sum_dtype, within
 from dlfn.ops._recurrence import check_lengths
 
 __all__ = ["MultiHeadAttention"]
@@ -142,12 +142,12 @@ class MultiHeadAttention(Layer):
             k, v, state = self._appended(state, k, v)
         keys, here = k.shape[-3], start + jnp.arange(x.shape[-2])
         if self.cache:
-            mask = jnp.arange(keys) <= here[:, None]
+            mask = jnp.arange(keys)[None, :] <= here[:, None]
         bias = None
         if self.positions == "alibi":
             # Not in a half type, in which distances from 257 on are rounded.
-            wide = jnp.promote_types(x.dtype, jnp.float32)
-            bias = ops.alibi_bias(self.heads, here if self.cache else x.shape[-2], keys, dtype=wide)
+            queries = here if self.cache else x.shape[-2]
+            bias = ops.alibi_bias(self.heads, queries, keys, dtype=sum_dtype(x.dtype))
         causal = self.causal and not self.cache
         y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))

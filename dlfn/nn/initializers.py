@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
+from dlfn.ops._common import sum_dtype
 
 __all__ = [
     "Initializer", "constant", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "ones", "orthogonal",
@@ -104,7 +105,7 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: Any = float, *, gain
     True
     """
     rows, columns = _fans(shape)[0], shape[-1]
-    wide = jnp.promote_types(jax.dtypes.canonicalize_dtype(dtype), jnp.float32)
+    wide = sum_dtype(jax.dtypes.canonicalize_dtype(dtype))
     q, r = jnp.linalg.qr(jax.random.normal(key, (max(rows, columns), min(rows, columns)), wide))
     q = gain * q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(wide)
     return (q if rows >= columns else q.T).reshape(shape).astype(dtype)

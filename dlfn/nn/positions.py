@@ -46,7 +46,7 @@ class LearnedPositions(Layer):
     def apply(self, params, state, x, *, key=None, train=False):
         (table,) = held(self, "params", params, "table")
         table, state = _rows(self, table, state, x)
-        return x + table, state
+        return x + jnp.expand_dims(table, range(x.ndim - table.ndim)), state
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SinusoidalPositions(Layer):
         length = x.shape[-2] if self.length is None else self.length
         table = ops.sinusoidal_positions(length, x.shape[-1], base=self.base, dtype=x.dtype)
         table, state = _rows(self, table, state, x)
-        return x + table, state
+        return x + jnp.expand_dims(table, range(x.ndim - table.ndim)), state
 
 
 def _start(decoding: bool) -> Any:

@@ -12,6 +12,7 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer, Params, inside
 from dlfn.nn.summary import count_parameters
+from dlfn.ops._common import sum_dtype
 
 __all__ = ["SpectralNorm", "WeightNorm"]
 
@@ -86,7 +87,7 @@ class WeightNorm(Layer):
             params, state = self.layer.init(key, x)
         v, _ = _weight(self, params)
         rows = v.reshape(1, -1) if self.axis is None else jnp.moveaxis(v, self.axis, 0).reshape(v.shape[self.axis], -1)
-        lengths = jnp.linalg.norm(rows.astype(jnp.promote_types(v.dtype, jnp.float32)), axis=1).astype(v.dtype)
+        lengths = jnp.linalg.norm(rows.astype(sum_dtype(v.dtype)), axis=1).astype(v.dtype)
         return {"layer": params, "g": lengths[0] if self.axis is None else lengths}, state
 
     def apply(self, params, state, x, *, key=None, train=False):
@@ -139,17 +140,18 @@ class SpectralNorm(Layer):
         layer_key, u_key = jax.random.split(key)
         params, state = self.layer.init(layer_key, x)
         w, _ = _weight(self, params)
-        u = jax.random.normal(u_key, w.shape[-1:], jnp.promote_types(w.dtype, jnp.float32))
+        u = jax.random.normal(u_key, w.shape[-1:], sum_dtype(w.dtype))
         # A random direction, and 15 iterations as in PyTorch, so that the first calls are near the singular value.
-        return params, {"layer": state, "u": ops.spectral_norm(w, u, iterations=15, eps=self.eps)[1]}
+        return params, {"layer": state, "u": ops.spectral_norm(w.astype(u.dtype), u, iterations=15, eps=self.eps)[1]}
 
     def apply(self, params, state, x, *, key=None, train=False):
         w, put = _weight(self, params)
         iterations = self.iterations if train else 0
         inner, u = held(self, "state", state, "layer", "u")
-        w, u = ops.spectral_norm(w, u, iterations=iterations, eps=self.eps)
-        y, inner = self.layer.apply(put(w), inner, x, key=key, train=train)
-        return y, {"layer": inner, "u": u}
+        wide = sum_dtype(w.dtype)
+        unit, new = ops.spectral_norm(w.astype(wide), u.astype(wide), iterations=iterations, eps=self.eps)
+        y, inner = self.layer.apply(put(unit.astype(w.dtype)), inner, x, key=key, train=train)
+        return y, {"layer": inner, "u": new.astype(u.dtype)}
 
     def flops(self, x, y):
         """Per element of the weight, at inference: four for the singular value and one to divide."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["below_zero", "capped", "made_anew", "peak"]
+__all__ = ["apart", "below_zero", "capped", "made_anew", "peak"]
 
 
 def made_anew(*arrays: Any) -> Any:
@@ -65,3 +65,21 @@ def _peak_jvp(axis: int, primals: Any, tangents: Any) -> Any:
     at = x == jnp.expand_dims(m, axis)
     found = jnp.maximum(jnp.sum(at, axis), 1).astype(x.dtype)
     return m, jnp.sum(jnp.where(at, dx, jnp.zeros_like(dx)), axis) / found
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def apart(x: jax.Array, m: jax.Array, largest: jax.Array, axis: int) -> jax.Array:
+    """x - m, for the peak m of x along an axis, kept as an axis, and which entries are the largest.
+
+    A single largest entry does not move from the peak. Left to the difference of two derivatives, that would cost the
+    digits of the small ones that are added to them in reverse mode.
+    """
+    return x - m
+
+
+@apart.defjvp
+def _apart_jvp(axis: int, primals: Any, tangents: Any) -> Any:
+    x, m, largest = primals
+    dx, dm, _ = tangents
+    single = largest & (jnp.sum(largest, axis, keepdims=True) == 1)
+    return apart(x, m, largest, axis), jnp.where(single, jnp.zeros_like(dx), dx - dm)

@@ -24,6 +24,10 @@ def of_two(
         integer: whether b may be an integer array, which has no cotangent.
         of_value: whether ``slopes`` takes f as well.
     """
+    # Formulas may mix an integer b with floats whatever jax_numpy_dtype_promotion says. The dtypes of two arrays of
+    # floats are made one before, outside of them.
+    mixing = jax.numpy_dtype_promotion("standard") if integer else lambda formula: formula
+    value, slopes = mixing(value), mixing(slopes)
 
     def decorate(definition: Callable[..., Any]) -> Op:
         op = definition.__name__
@@ -56,7 +60,7 @@ def of_two(
                 None if slope is None else like(in_shape_of(dy * slope, kind.shape), kind) for slope, kind in parts
             )
 
-        return Op(definition, forward, backward, check=check)
+        return Op(mixing(definition), forward, backward, check=check)
 
     return decorate
 

@@ -114,11 +114,11 @@ def finite(x: jax.Array) -> jax.Array:
 
 
 def in_range(squares: jax.Array, terms: Any = 1) -> jax.Array:
-    """Where the cubes of the roots of such sums of so many squares, which second derivatives form, are in range too,
-    and squares that have underflowed are below the sum's rounding."""
+    """Where sums of so many squares have cubes of their roots, which second derivatives form, with all digits in
+    range, and squares that have underflowed are below the sum's rounding."""
     info = jnp.finfo(squares.dtype)
-    least = jnp.asarray(terms, squares.dtype) * float(info.smallest_normal) ** (2 / 3)
-    return (squares >= least) & (squares <= float(info.max) ** (2 / 3))
+    most = (float(info.max) * float(info.eps)) ** (2 / 3)
+    return (squares >= jnp.asarray(terms, squares.dtype) * (1 / most)) & (squares <= most)
 
 
 @jax.custom_jvp

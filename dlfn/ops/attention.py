@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
+from dlfn.ops._common import describe, in_shape_of, like, require_float, sum_dtype
 from dlfn.ops._compiled import capped
 from dlfn.ops._op import Op
 
@@ -120,11 +120,20 @@ def _by_group(x, kv_heads):
     return x.reshape(*lead, *split, queries, keys)
 
 
+def _common_dtype(q, k, v, bias):
+    dtype = jnp.result_type(q, k, v)
+    if bias is None:
+        return dtype
+    with jax.numpy_dtype_promotion("standard"):  # it may be wider on purpose: a half type rounds the distances of ALiBi
+        return jnp.result_type(dtype, bias)
+
+
 def _prepare(q, k, v, bias, mask, scale, causal):
     """The arrays in the layout and dtype to compute in, q scaled. What the mask leaves out is 0: 0 times nan is nan."""
     kv_heads = k.shape[-2]
-    q, k, v, *biases = upcast(q, k, v, *([] if bias is None else [bias]))
-    bias = _by_group(biases[0], kv_heads) if biases else None
+    wide = sum_dtype(_common_dtype(q, k, v, bias))
+    q, k, v = (x.astype(wide) for x in (q, k, v))
+    bias = None if bias is None else _by_group(bias.astype(wide), kv_heads)
     mask = None if mask is None else _by_group(mask, kv_heads)
     q, k, v = _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v)
     if mask is not None or (causal and q.shape[-2] > k.shape[-2]):
@@ -268,8 +277,7 @@ def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
     for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
         carry = _loop(functools.partial(_forward_step, scores=scores, v=v_seen, precision=precision), carry, group)
     y, top, total = carry
-    dtype = jnp.result_type(q, k, v, *([] if bias is None else [bias]))
-    return _join_heads(y).astype(dtype), (q, k, v, bias, mask, top, total)
+    return _join_heads(y).astype(_common_dtype(q, k, v, bias)), (q, k, v, bias, mask, top, total)
 
 
 @attention.def_backward

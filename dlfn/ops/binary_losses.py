@@ -99,9 +99,8 @@ def _binary_cross_entropy_backward(residuals, dy, *, reduction):
 
 
 def _cross_entropy(z, y, e):
-    # softplus(z) - max(z, 0) is log1p(exp(-|z|)), for z and -z alike. The rest is 0 where its factor is, even at inf.
-    factor = jnp.where(z > 0, 1 - y, -y)
-    return jnp.where(factor == 0, jnp.zeros_like(z), factor * z) + jnp.log1p(e)
+    # softplus(z) - max(z, 0) is log1p(exp(-|z|)), for z and -z alike.
+    return _times(jnp.where(z > 0, 1 - y, -y), z) + jnp.log1p(e)
 
 
 def _shares(z):
@@ -200,8 +199,8 @@ def _class_weight(y, alpha):
 
 
 def _times(factor, x):
-    """0 where the factor is, even of an infinite x."""
-    return jnp.where(factor == 0, jnp.zeros_like(x), factor * x)
+    """The product, which is 0 where the factor is, even of an infinite x."""
+    return factor * jnp.where((factor == 0) & jnp.isinf(x), jnp.zeros_like(x), x)
 
 
 @Op

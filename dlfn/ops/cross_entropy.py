@@ -26,6 +26,7 @@ from dlfn.ops._common import (
     upcast_alike,
     weight_of_each,
 )
+from dlfn.ops._compiled import apart
 from dlfn.ops._op import Op
 
 __all__ = ["softmax_cross_entropy"]
@@ -177,7 +178,7 @@ def _distribution_backward(residuals, dy, reduction, label_smoothing):
     dy_z = jnp.where(top == -jnp.inf, jnp.zeros_like(top), dy)
     per_row = dy_z / (1 + others)
     # For the largest entries 0 and exp(0), which still have to move with each of several equal ones.
-    nothing = cut(z) - m
+    nothing = jnp.where(largest, apart(cut(z), m, largest, -1), jnp.zeros_like(z))
     one = 1 + nothing * (1 + nothing / 2)
     dz = jnp.where(largest, per_row * ((mass * one - y) - y * others), e * (per_row * mass) - y * dy_z)
     dy_labels = (1 - label_smoothing) * dy * (jnp.where(largest, -nothing, top - z) + _log_total(top, others))

@@ -24,10 +24,10 @@ normal_kl              the same of normal distributions, given by means and vari
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops._common import axes_of, like, upcast, upcast_alike
+from dlfn.ops._compiled import apart, peak
 from dlfn.ops._information import check_arguments, check_distributions, log_ratio, per_nat, ratio, x_log_y
 from dlfn.ops._op import Op
 from dlfn.ops._scaled import finite
@@ -125,8 +125,8 @@ def _entropy_from_logits_check(logits, *, axis, base):
 @entropy_from_logits.def_forward
 def _entropy_from_logits_forward(logits, *, axis, base):
     z = upcast(logits)
-    m = lax.stop_gradient(finite(jnp.max(z, axis, keepdims=True, initial=-jnp.inf)))
-    t, e = _below(z, m)
+    m = finite(jnp.expand_dims(peak(z, axis), axis))
+    t, e = _below(z, m, axis)
     largest = e == 1
     s = jnp.sum(e, axis, keepdims=True)
     per_s = 1 / jnp.where(s == 0, jnp.ones_like(s), s)
@@ -140,15 +140,16 @@ def _entropy_from_logits_forward(logits, *, axis, base):
 @entropy_from_logits.def_backward
 def _entropy_from_logits_backward(residuals, dy, *, axis, base):
     logits, m, per_s, a = residuals
-    t, e = _below(upcast(logits), m)
+    t, e = _below(upcast(logits), m, axis)
     dy = jnp.expand_dims(upcast(dy), axis) * per_nat(base)
     return ((-dy * per_s * (e * (t + a))).astype(logits.dtype),)
 
 
-def _below(z, m):
+def _below(z, m, axis):
     """t, finite, and its exponential, which is 0 for logits of -inf whatever m."""
-    t = finite(finite(z) - m)
-    return t, jnp.where(z == -jnp.inf, jnp.zeros_like(z), jnp.exp(t))
+    z, given = finite(z), z
+    t = finite(apart(z, m, z == m, axis))
+    return t, jnp.where(given == -jnp.inf, jnp.zeros_like(z), jnp.exp(t))
 
 
 @Op

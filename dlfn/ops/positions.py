@@ -75,7 +75,9 @@ def rope(x, positions=None, *, base=10000.0, interleaved=False):
     """
     time, dim = x.shape[-3], x.shape[-1]
     p = jnp.arange(time) if positions is None else positions
-    angles = p[..., None, None].astype(x.dtype) * (base ** (-2.0 * jnp.arange(dim // 2) / dim)).astype(x.dtype)
+    angles = p[..., None, None].astype(x.dtype) * (base ** (-2.0 * jnp.arange(dim // 2, dtype=float) / dim)).astype(
+        x.dtype
+    )
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     if interleaved:
         a, b = x[..., 0::2], x[..., 1::2]
@@ -179,8 +181,8 @@ def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Arra
      [-2. -1. -0.]]
     """
     i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else queries
-    distance = jnp.abs(i[:, None] - jnp.arange(keys)).astype(dtype)
-    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance
+    distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
+    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
 
 
 def _frequencies(op, dim, base):

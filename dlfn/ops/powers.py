@@ -66,8 +66,9 @@ def _moved(x, n, term, value, tangents):
 
 @functools.partial(_value.defjvp, symbolic_zeros=True)
 def _value_jvp(term, primals, tangents):
-    value = _value(*primals, term)
-    return value, _moved(*primals, term, value, tangents)
+    x, n = primals
+    value = _value(x, n, term)
+    return value, _moved(x, n, term, value, tangents)
 
 
 def _given_value(term: _Term) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -78,8 +79,9 @@ def _given_value(term: _Term) -> Callable[[Callable[..., Any]], Callable[..., An
 
         @functools.partial(of_value.defjvp, symbolic_zeros=True)
         def _(primals, tangents):
+            x, n, _ = primals
             value = of_value(*primals)
-            return value, _moved(*primals[:2], term, value, tangents[:2])
+            return value, _moved(x, n, term, value, tangents[:2])
 
         return of_value
 

@@ -105,7 +105,8 @@ def softmax_jacobian(y):
     y = jnp.asarray(y)
     require_float("softmax_jacobian", "y", y)
     require_rank("softmax_jacobian", "y", y, "an axis of probabilities")
-    return y[..., :, None] * (jnp.eye(y.shape[-1], dtype=y.dtype) - y[..., None, :])
+    identity = jnp.expand_dims(jnp.eye(y.shape[-1], dtype=y.dtype), range(y.ndim - 1))
+    return y[..., :, None] * (identity - y[..., None, :])
 
 
 @Op

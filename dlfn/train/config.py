@@ -16,7 +16,12 @@ from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.nn import ACTIVATIONS
 
-__all__ = ["Config", "Data", "Model", "Run", "Schedule", "Train", "load", "to_toml"]
+__all__ = ["DEFAULT", "Config", "Data", "Model", "Run", "Schedule", "Train", "load", "to_toml"]
+
+DEFAULT = "digits_mlp"
+# A wheel has the configurations beside this file; in a checkout they are at its top.
+_PACKAGED = Path(__file__).resolve().with_name("configs")
+_CONFIGS = _PACKAGED if _PACKAGED.is_dir() else _PACKAGED.parents[2] / "configs"
 
 
 def _key(default: Any, **limits: Any) -> Any:
@@ -82,7 +87,8 @@ class Config:
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in a TOML file, with ``key=value`` overrides, ``train.steps=50``, on top.
+    """The configuration in a TOML file, with ``key=value`` overrides, ``train.steps=50``, on top. A name without a
+    suffix, ``digits_mlp``, is one that comes with dlfn, unless there is such a file.
 
     ``run.folder`` is ``runs/<name of the file>`` unless given.
 
@@ -90,6 +96,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         InputError: on a file that cannot be read, an unknown key, and a value of the wrong type or out of range.
     """
     path = Path(path)
+    if not path.is_file() and (packaged := _CONFIGS / f"{path}.toml").is_file():
+        path = packaged
     table = _read(path)
     for override in overrides:
         _set(table, override)
@@ -104,9 +112,10 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         # By their stems, since all the names end alike; in configs/ too, where a checkout has its own.
-        others = {p.stem: p for folder in (Path("configs"), path.parent) for p in sorted(folder.glob("*.toml"))}
+        others = {p.stem: p.stem for p in _CONFIGS.glob("*.toml")}
+        others |= {p.stem: str(p) for folder in (Path("configs"), path.parent) for p in sorted(folder.glob("*.toml"))}
         near = get_close_matches(path.stem, others, 1)
-        hint = f"did you mean {str(others[near[0]])!r}?" if near else "nor is there one of a similar name"
+        hint = f"did you mean {others[near[0]]!r}?" if near else "nor is there one of a similar name"
         raise InputError(f"no configuration at {str(path)!r}; {hint}") from None
     except OSError as error:
         raise InputError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from None

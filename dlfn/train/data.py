@@ -1,14 +1,16 @@
 """Data sets in memory, and batches as a pure function of seed and step."""
 
 import functools
-from typing import Any, NamedTuple
+import math
+from importlib.resources import files
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from dlfn.core import InputError
 
-__all__ = ["Dataset", "batch_indices", "digits"]
+__all__ = ["Dataset", "batch_indices", "digit_images", "digits", "split"]
 
 
 class Dataset(NamedTuple):
@@ -21,25 +23,46 @@ class Dataset(NamedTuple):
     classes: int
 
 
+def digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """The digits as they are in the package: images (1797, 8, 8) of counts from 0 to 16, and labels (1797,), in uint8.
+
+    They are the test set of UCI's "Optical Recognition of Handwritten Digits" (CC BY 4.0), the same as scikit-learn's
+    ``load_digits``; dlfn/train/digits/README.md names source and licence.
+    """
+    with (files("dlfn.train") / "digits" / "digits.npz").open("rb") as file, np.load(file) as arrays:
+        return arrays["images"], arrays["labels"]
+
+
+def split(labels: np.ndarray, seed: int, test_fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and of the test examples, drawn by ``seed``, each class in its share.
+
+    The shuffled examples are put in order of their classes, and every 1/``test_fraction``-th of them is for the test.
+
+    >>> labels = np.repeat([0, 1], [80, 20])
+    >>> [np.bincount(labels[part]).tolist() for part in split(labels, seed=0, test_fraction=0.2)]
+    [[64, 16], [16, 4]]
+    """
+    shuffled = np.random.Generator(np.random.Philox(key=seed)).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    tested = np.zeros(len(labels), bool)
+    tested[np.linspace(0, len(labels), math.ceil(test_fraction * len(labels)), endpoint=False).astype(int)] = True
+    # In the shuffled order again, so that the first few examples are of several classes.
+    for_test = np.isin(shuffled, by_class[tested])
+    return shuffled[~for_test], shuffled[for_test]
+
+
 def digits(seed: int, test_fraction: float) -> Dataset:
-    """scikit-learn's digits: 1,797 images (8, 8) of 10 classes, by 43 writers, in the package.
+    """Handwritten digits: 1,797 images (8, 8) of 10 classes, by 13 writers, in the package.
 
     The split is stratified by class and drawn by ``seed``: the data's own order is by writer, and an unshuffled tail
     would test on other writers than it trains on. Images are standardised by the training images' mean and standard
     deviation over all pixels: many pixels are constant, so they have no standard deviation of their own.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch: Any = load_digits()
-    split: Any = train_test_split(
-        bunch.images, bunch.target, test_size=test_fraction, stratify=bunch.target, random_state=seed
-    )
-    train_x, test_x, train_y, test_y = split
-    mean, deviation = train_x.mean(), train_x.std()
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    train_x, test_x = (((x - mean) / deviation).astype(dtype) for x in (train_x, test_x))
-    return Dataset(train_x, train_y.astype(np.int32), test_x, test_y.astype(np.int32), len(bunch.target_names))
+    images, labels = digit_images()
+    train, test = split(labels, seed, test_fraction)
+    mean, deviation = images[train].mean(), images[train].std()
+    x, y = ((images - mean) / deviation).astype(jax.dtypes.canonicalize_dtype(float)), labels.astype(np.int32)
+    return Dataset(x[train], y[train], x[test], y[test], classes=10)
 
 
 def batch_indices(seed: int, step: int, examples: int, batch_size: int) -> np.ndarray:

@@ -1,12 +1,15 @@
 """How a module lists its oracles."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Table", "agree", "normal", "require"]
+from dlfn.core import InputError
+
+__all__ = ["Table", "agree", "normal", "require", "sklearn"]
 
 
 class Table(dict[str, tuple[str, Callable[[], None]]]):
@@ -32,3 +35,15 @@ def require(holds: Any, what: str) -> None:
 
 def normal(*shape: int, seed: int = 0) -> Any:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def sklearn(module: str) -> Any:
+    """A module of scikit-learn, which nothing but five oracles needs. (SciPy is there, because JAX requires it.)
+
+    Raises:
+        InputError: where it is not installed, with the command that installs it.
+    """
+    try:
+        return importlib.import_module(f"sklearn.{module}")
+    except ModuleNotFoundError:
+        raise InputError("this compares with scikit-learn, which is not installed: pip install scikit-learn") from None

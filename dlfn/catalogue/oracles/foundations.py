@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 import dlfn
 from dlfn import calculus, linalg, linear_models, nn, ops
-from dlfn.catalogue.oracles._table import Table, agree, normal, require
+from dlfn.catalogue.oracles._table import Table, agree, normal, require, sklearn
 
 __all__ = ["ORACLES"]
 
@@ -114,8 +114,7 @@ def _():
 
 @ORACLES.add("linalg.pca", "sklearn.decomposition.PCA")
 def _():
-    from sklearn.decomposition import PCA
-
+    PCA = sklearn("decomposition").PCA
     x = normal(30, 5) @ normal(5, 5, seed=1)
     ours, theirs = linalg.PCA.fit(x, 2), PCA(2, svd_solver="full").fit(x)
     z = theirs.transform(x)
@@ -149,8 +148,7 @@ def _():
 
 @ORACLES.add("linear.regression", "numpy.linalg.lstsq, and sklearn.linear_model.LinearRegression")
 def _():
-    from sklearn.linear_model import LinearRegression
-
+    LinearRegression = sklearn("linear_model").LinearRegression
     x, y = np.asarray(normal(40, 3)), np.asarray(normal(40, seed=1))
     fit = linear_models.linear_regression.fit(jnp.asarray(x), jnp.asarray(y), steps=2000)
     agree(fit.params["w"], LinearRegression().fit(x, y).coef_, 1e-9)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn import linear_models, nn, ops
-from dlfn.catalogue.oracles._table import Table, agree, normal, require
+from dlfn.catalogue.oracles._table import Table, agree, normal, require, sklearn
 from dlfn.check import jacobian_norms
 
 __all__ = ["ORACLES"]
@@ -26,8 +26,7 @@ _TO_THE_END: dict[str, Any] = {"C": 1 / (60 * 0.1), "solver": "newton-cholesky",
 
 @ORACLES.add("linear.logistic", "sklearn.linear_model.LogisticRegression")
 def _():
-    from sklearn.linear_model import LogisticRegression
-
+    LogisticRegression = sklearn("linear_model").LogisticRegression
     x, y = _classes(2)
     theirs = LogisticRegression(**_TO_THE_END).fit(x, y)
     params = linear_models.logistic_regression.fit(x, y.astype(x.dtype), steps=3000, l2=0.1).params
@@ -47,9 +46,8 @@ def _():
 
 @ORACLES.add("linear.cross_entropy", "sklearn.metrics.log_loss and LogisticRegression")
 def _():
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-
+    LogisticRegression = sklearn("linear_model").LogisticRegression
+    log_loss = sklearn("metrics").log_loss
     x, y = _classes(3)
     theirs = LogisticRegression(**_TO_THE_END).fit(x, y)
     params = linear_models.softmax_regression.fit(x, y, steps=3000, l2=0.1).params

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from dlfn import augmentation, linalg, nn, ops, optimizers, probability, statistics
-from dlfn.catalogue.oracles._table import Table, agree, normal
+from dlfn.catalogue.oracles._table import Table, agree, normal, sklearn
 from dlfn.train.config import Config, Run, Schedule, Train
 from dlfn.train.optimizer import make_optimizer, make_schedule
 
@@ -164,8 +164,7 @@ def _():
 
 @ORACLES.add("information.mutual", "sklearn.metrics.mutual_info_score")
 def _():
-    from sklearn.metrics import mutual_info_score
-
+    mutual_info_score = sklearn("metrics").mutual_info_score
     counts = np.random.default_rng(0).integers(0, 9, (3, 4)).astype(float)
     joint = jnp.asarray(counts / counts.sum())
     agree(ops.mutual_information(joint), mutual_info_score(None, None, contingency=counts))

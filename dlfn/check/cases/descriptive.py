@@ -72,6 +72,7 @@ for op, name, trap in (
                 trap,
             ),
             (Bench("rows of (1024, 1024)", (_SQUARE,), {"jnp": getattr(jnp, name)}, **_ROWS),),
+            homogeneous=(2 if op is ops.variance else 1, {}),
         )
     )  # fmt: skip
 
@@ -103,5 +104,6 @@ register(
             Trap("at both ends of the range", ([3e38, -3e38], [2e-38, -2e-38]), {0: [1e-38, -1e-38]}, value=6.0),
         ),
         (Bench("rows of (1024, 1024)", (_SQUARE, _SQUARE), {"plain": _plain_covariance}, **_ROWS),),
+        homogeneous=(1, {}),
     )
 )  # fmt: skip

@@ -29,8 +29,12 @@ register(
         ops.sqrt,
         SAFE,
         (Case(lambda lead: (uniform(0.1, 4.0, *lead, 5),), oracle=lambda torch, x: torch.sqrt(x)),),
-        (Trap("7: slope 0 at 0", ([0.0, 4.0, -1.0, NAN],), {0: [0.0, 0.25, NAN, NAN]}, value=[0.0, 2.0, NAN, NAN]),),
+        (
+            Trap("7: slope 0 at 0", ([0.0, 4.0],), {0: [0.0, 0.25]}, value=[0.0, 2.0]),
+            Trap("no root", ([-1.0, NAN],), {0: [NAN, NAN]}, value=[NAN, NAN], no_bend="the value is nan"),
+        ),
         (Bench("(1024, 1024)", (uniform(0.1, 4.0, 1024, 1024),), {"jnp": jnp.sqrt}),),
+        homogeneous=(0.5, {}),
     )
 )
 
@@ -61,8 +65,9 @@ register(
         (Case(_pair, oracle=lambda torch, y, x: torch.atan2(y, x)),),
         (
             Trap("6: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[0.0]),
-            Trap("large and small", ([1e20, 1e-30], [1e20, 0.0]), {0: [5e-21, 0.0], 1: [-5e-21, -1e30]},
+            Trap("large and small", ([1e20, 1e-17], [1e20, 0.0]), {0: [5e-21, 0.0], 1: [-5e-21, -1e17]},
                  value=[np.pi / 4, np.pi / 2]),
+            Trap("small", ([1e-30], [0.0]), {0: [0.0], 1: [-1e30]}, value=[np.pi / 2], no_bend="it is 1e60"),
         ),
         (Bench("(1024, 1024)", (_SQUARE, _SQUARE), {"jnp": jnp.arctan2}),),
     )
@@ -84,10 +89,11 @@ register(
         ),
         (
             Trap("21: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[1.0]),
-            Trap("21: a base of 0", ([0.0] * 4, [2.0, 1.0, 0.5, -1.0]),
-                 {0: [0.0, 1.0, INF, -INF], 1: [0.0, 0.0, 0.0, -INF]}, value=[0.0, 0.0, 0.0, INF]),
+            Trap("21: a base of 0", ([0.0] * 2, [2.0, 1.0]), {0: [0.0, 1.0], 1: [0.0, 0.0]}, value=[0.0, 0.0]),
+            Trap("a base of 0, infinite slopes", ([0.0] * 2, [0.5, -1.0]), {0: [INF, -INF], 1: [0.0, -INF]},
+                 value=[0.0, INF], no_bend="the slopes are infinite"),
             Trap("n − 1 of a small n", ([1e-30], [0.03]), {0: [3.7767763e27], 1: [-8.6963491]}, value=[0.12589255],
-                 rtol=3e-7),
+                 rtol=3e-7, no_bend="it is -4e57"),
             Trap("a base below 0", ([-2.0] * 3, [3.0, 0.0, -1.0]), {0: [12.0, 0.0, -0.25]}, value=[-8.0, 1.0, -0.5]),
             Trap("a base of 0, integer exponents", ([0.0] * 3, [0, 1, 2]), {0: [0.0, 1.0, 0.0]}, value=[1.0, 0.0, 0.0]),
         ),
@@ -106,8 +112,10 @@ register(
         ),
         (
             Trap("20: at (0, 0)", ([0.0], [0.0]), {0: [0.0], 1: [0.0]}, value=[0.0]),
-            Trap("at y = 0", ([2.0], [0.0]), {0: [-INF], 1: [INF]}, value=[-INF]),
-            Trap("where y is nan", ([0.0, 0.0], [NAN, INF]), {0: [NAN, INF], 1: [NAN, 0.0]}, value=[NAN, 0.0]),
+            Trap("at y = 0", ([2.0], [0.0]), {0: [-INF], 1: [INF]}, value=[-INF],
+                 no_bend="the slopes are infinite"),
+            Trap("where y is nan", ([0.0, 0.0], [NAN, INF]), {0: [NAN, INF], 1: [NAN, 0.0]}, value=[NAN, 0.0],
+                 no_bend="slopes are nan and infinite"),
         ),
         (Bench("(1024, 1024)", (_SQUARE, uniform(0.1, 2.0, 1024, 1024)), {"jax": jax.scipy.special.xlogy}),),
     )
@@ -145,6 +153,7 @@ register(
                   static={"axis": -1}),
             Bench("all of (1024, 1024)", (_SQUARE,), {"jnp": jnp.linalg.norm}),
         ),
+        homogeneous=(1, {}),
     )
 )  # fmt: skip
 
@@ -165,6 +174,7 @@ register(
         (
             Bench("two of (512, 1024)", (_tree((512, 1024), (512, 1024), (1024,)),), {"optax": optax.global_norm}),
         ),
+        homogeneous=(1, {}),
     )
 )  # fmt: skip
 
@@ -193,5 +203,6 @@ register(
         (
             Bench("(1024, 1024)", (_SQUARE, _SQUARE), {"plain": _plain_cosine, "optax": optax.cosine_similarity}),
         ),
+        homogeneous=(0, {}),
     )
 )  # fmt: skip

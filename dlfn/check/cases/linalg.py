@@ -134,9 +134,11 @@ register(
         ),
         (
             Trap("equal eigenvalues", ([[0.0, 0.0], [0.0, 0.0]],), {0: [[1.0, 1.0], [1.0, 1.0]]},
-                 value=[[1.0, 0.0], [0.0, 1.0]], static={"function": _exp}),
+                 value=[[1.0, 0.0], [0.0, 1.0]], static={"function": _exp},
+                 no_bend="given where all eigenvalues differ, as the op says"),
             Trap("nearly equal eigenvalues", ([[0.5, 0.0], [0.0, 0.5000001]],),
-                 {0: [[0.7864477, 0.7864477], [0.7864477, 0.7864476]]}, static={"function": _tanh}),
+                 {0: [[0.7864477, 0.7864477], [0.7864477, 0.7864476]]}, static={"function": _tanh},
+                 no_bend="given where all eigenvalues differ, as the op says"),
         ),
         (
             Bench("exp, (64, 32, 32)", (_apart(64, 32, 32),), {"plain": _plain_function}, static={"function": _exp}),

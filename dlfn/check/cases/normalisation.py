@@ -180,6 +180,7 @@ register(
                                       **({"equinox": _equinox_layer("LayerNorm")} if len(shape) == 2 else {})})
             for shape in ((1024, 1024), (8, 256, 256))
         ),
+        homogeneous=(0, {"eps": 0.0}),
     )
 )  # fmt: skip
 
@@ -206,6 +207,7 @@ register(
             Bench("(1024, 1024)", (normal(1024, 1024), normal(1024)), {"plain": _plain_rms}, memory=1.05,
                   peers={**_flax("RMSNorm", epsilon=1e-6), "equinox": _equinox_layer("RMSNorm")}),
         ),
+        homogeneous=(0, {"eps": 0.0}),
     )
 )  # fmt: skip
 
@@ -228,6 +230,7 @@ register(
             Bench("(16, 28, 28, 64)", _IMAGES, {"plain": _plain_instance}, memory=1.05,
                   peers=_flax("InstanceNorm", epsilon=1e-5)),
         ),
+        homogeneous=(0, {"eps": 0.0}),
     )
 )  # fmt: skip
 
@@ -249,6 +252,7 @@ register(
             Bench("(16, 28, 28, 64), 8 groups", _IMAGES, {"plain": _plain_group}, static={"groups": 8}, memory=1.05,
                   peers={**_flax("GroupNorm", num_groups=8, epsilon=1e-5), "equinox": _equinox_group}),
         ),
+        homogeneous=(0, {"eps": 0.0}),
     )
 )  # fmt: skip
 
@@ -331,6 +335,7 @@ register(
             Trap("zeros", ([[0.0], [0.0]], [2.0]), {0: [[0.0], [0.0]], 1: [0.0]}, value=[[0.0], [0.0]]),
         ),
         (Bench("(1024, 1024)", (normal(1024, 1024), normal(1024)), {"plain": _plain_weight}, memory=1.05),),
+        homogeneous=(0, {}),
     )
 )  # fmt: skip
 
@@ -352,5 +357,6 @@ register(
             Bench("(1024, 1024)", (_positive(1024, 1024), _positive(1024), _positive(1024)),
                   {"plain": lambda w, u, v: w / (v @ w @ u)}, memory=1.05),
         ),
+        homogeneous=(0, {}),
     )
 )  # fmt: skip

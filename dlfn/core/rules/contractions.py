@@ -51,7 +51,9 @@ def _sharding(x, layout):
 @rule("conv_general_dilated")
 def _conv(g, y, lhs, rhs, *, dimension_numbers, feature_group_count, batch_group_count, **params):
     lhs_spec, rhs_spec, out_spec = dimension_numbers
-    wide = jnp.promote_types(lhs.dtype, g.dtype)  # the output may be in a wider type than the factors
+    wide = max(
+        lhs.dtype, g.dtype, key=lambda dtype: dtype.itemsize
+    )  # the output may be in a wider type than the factors
     x, k = lhs.transpose(lhs_spec).astype(wide), rhs.transpose(rhs_spec).astype(wide)
     g = g.transpose(out_spec).astype(wide)
     groups = feature_group_count

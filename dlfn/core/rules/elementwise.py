@@ -118,6 +118,7 @@ elementwise(
 
 @rule("select_n")
 def _select_n(g, y, which, *cases):
+    which = which.astype(jnp.int32)  # from a bool, where there are two cases
     return (None, *(summed_like(jnp.where(which == i, g, 0), case) for i, case in enumerate(cases)))
 
 

@@ -1,0 +1,229 @@
+"""Every op and layer under the settings by which JAX looks for mistakes in the user's code.
+
+What shows in tracing alone, ranks and dtypes, is swept over all cases; what shows where numbers are computed, over
+every op's first case, of elementwise ops over those of the first, and over traps. ``pytest -m exhaustive`` sweeps the
+rest.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_networks import ANYWHERE, BY_KIND, ENDS, SHAPES
+from test_rules import CASES as RULES
+
+import dlfn
+from dlfn import nn, ops
+from dlfn.check.registry import as_argument, entries
+
+# All of it, until its time is measured and the few cases that represent the others are chosen.
+pytestmark = pytest.mark.exhaustive
+
+quick = pytest.mark.usefixtures("quick_compilation")
+
+ENTRIES = list(entries())
+ELEMENTWISE = [entry for entry in ENTRIES if entry.elementwise]
+
+
+@pytest.fixture
+def no_promotion():
+    """Of ranks and of dtypes."""
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def cases(marks=lambda entry, case: ()):
+    return pytest.mark.parametrize(
+        ("entry", "case"),
+        [
+            pytest.param(entry, case, id=f"{entry.op.name}-{case.name}", marks=marks(entry, case))
+            for entry in ENTRIES
+            for case in entry.cases
+        ],
+    )
+
+
+every_op = cases(lambda e, c: () if c is e.cases[0] and e not in ELEMENTWISE[1:] else pytest.mark.exhaustive)
+
+
+def is_float(a):
+    return isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
+
+
+class Sweep:
+    """An op as a function of the arguments ``point``: all that it takes of floating point, or those at ``moving``."""
+
+    def __init__(self, op, args, static, moving=None):
+        self.args, self.call = args, lambda *args: op(*args, **static)
+        self.moving = [i for i, a in enumerate(args) if is_float(a)] if moving is None else moving
+        self.point = [args[i] for i in self.moving]
+        # All numbers come from the host before the setting applies.
+        self.ones = [jnp.ones_like(x) for x in self.point]
+        self.dy = jax.tree.map(lambda y: jnp.ones(y.shape, y.dtype), jax.eval_shape(self.of_moving, *self.point))
+
+    def of_moving(self, *moving):
+        args = list(self.args)
+        for i, value in zip(self.moving, moving, strict=True):
+            args[i] = value
+        return self.call(*args)
+
+    def gradient(self, dy, *point):
+        return jax.vjp(self.of_moving, *point)[1](dy)
+
+    def backprop(self, dy, *point):
+        return dlfn.backprop_vjp(self.of_moving, *point)[1](dy)
+
+    def jvp(self, point, tangents):
+        return jax.jvp(self.of_moving, point, tangents)
+
+    def paths(self, run=lambda f, *args: f(*args)):
+        yield run(self.of_moving, *self.point)
+        yield run(self.gradient, self.dy, *self.point)
+        yield run(self.backprop, self.dy, *self.point)
+        yield run(self.jvp, self.point, self.ones)
+
+
+@cases()
+def test_ops_promote_nothing(entry, case, no_promotion):
+    sweep = Sweep(entry.op, case.make((2, 3), "float32"), case.static)
+    list(sweep.paths(jax.eval_shape))
+    jax.eval_shape(dlfn.autodiff(sweep.of_moving), *sweep.point)
+
+
+@quick
+@every_op
+def test_ops_transfer_nothing(entry, case):
+    """Eagerly, as compiled programs hold their constants."""
+    sweep = Sweep(entry.op, case.make((3,), "float32"), case.static)
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(list(sweep.paths()))
+
+
+@quick
+@every_op
+def test_ops_leak_no_tracers(entry, case):
+    sweep = Sweep(entry.op, case.make((3,), "float32"), case.static)
+    with jax.checking_leaks():
+        list(sweep.paths(jax.eval_shape))
+
+
+@quick
+@every_op
+def test_ops_make_no_nan(entry, case):
+    with jax.debug_nans(True):
+        jax.block_until_ready(list(Sweep(entry.op, case.make((3,), "float32"), case.static).paths()))
+
+
+def is_finite(trap):
+    """Whether its right results are, and no argument holds a nan."""
+    results = [*trap.gradients.values(), *([] if trap.value is None else [trap.value])]
+    return all(np.isfinite(np.asarray(y, float)).all() for y in results) and not any(
+        np.isnan(np.asarray(a, float)).any() for a in trap.args if a is not None
+    )
+
+
+TRAPS = [pytest.param(e, trap, id=f"{e.op.name}-{trap.name}") for e in ENTRIES for trap in e.traps if is_finite(trap)]
+
+
+@quick
+@pytest.mark.parametrize(("entry", "trap"), TRAPS)
+def test_traps_make_no_nan(entry, trap):
+    args = [None if a is None else as_argument(np.asarray(a), trap.dtype) for a in trap.args]
+    with jax.debug_nans(True):
+        jax.block_until_ready(list(Sweep(entry.op, args, trap.static, list(trap.gradients)).paths()))
+
+
+IDS = np.array([[3, 1, 4, 1, 5], [2, 6, 5, 3, 5]], np.int32)
+LAYERS = {
+    **{
+        f"{kind}: {name}": (make(), np.zeros(SHAPES[kind], np.float32))
+        for kind in SHAPES
+        for name, make in {**(ANYWHERE if kind == "row" else {}), **BY_KIND[kind], **ENDS[kind]}.items()
+    },
+    "LearnedPositions with a cache": (nn.LearnedPositions(8, decoding=True), np.zeros((2, 5, 4), np.float32)),
+    "SinusoidalPositions with a cache": (nn.SinusoidalPositions(8, decoding=True), np.zeros((2, 5, 4), np.float32)),
+    "language model": (
+        nn.Serial(
+            nn.Embedding(7, 4),
+            nn.Repeat(nn.TransformerBlock(2, causal=True, positions="rope", activation="swiglu"), 2, checkpoint=True),
+            nn.Parallel(nn.Linear(3), nn.Residual(nn.Linear(4))),
+        ),
+        IDS,
+    ),
+    "decoder": (nn.Serial(nn.Embedding(7, 4), nn.TransformerBlock(2, causal=True, cache=8, positions="alibi")), IDS),
+    **{
+        f"{name} of padded sequences": (layer, nn.Sequence(np.zeros((2, 5, 4), np.float32), np.array([3, 5], np.int32)))
+        for name, layer in {
+            "RNN": nn.RNN(3), "LSTM": nn.LSTM(3, output="last"), "GRU": nn.Bidirectional(nn.GRU(2)),
+            "attention": nn.MultiHeadAttention(2),
+        }.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_promote_nothing(name, no_promotion):
+    """Of inputs in bfloat16, beside which whatever is in float32 would show."""
+    model, x = LAYERS[name]
+    x = jax.tree.map(lambda a: jnp.asarray(a, "bfloat16" if a.dtype.kind == "f" else None), x)
+    key = jax.random.key(0)
+
+    def step(params, state, x, key):
+        def loss(params):
+            y, new = model.apply(params, state, x, key=key, train=True)
+            return sum(jnp.sum(leaf.astype(jnp.float32)) for leaf in jax.tree.leaves(y)), new
+
+        gradients = [make(loss, has_aux=True)(params) for make in (jax.grad, dlfn.backprop)] if params else []
+        return gradients, model.apply(params, state, x)[0]
+
+    params, state = jax.eval_shape(model.init, key, x)
+    jax.eval_shape(step, params, state, x, key)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_promote_nothing(name, x64):
+    """The function is traced as it likes, its rules are not."""
+    for f, *args in RULES[name]:
+
+        def gradient(dy, *args, f=f):
+            _, back = dlfn.backprop_vjp(f, *args)
+            with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+                return back(dy)
+
+        jax.eval_shape(gradient, jax.eval_shape(f, *args), *args)
+
+
+def test_functions_beside_the_ops_promote_nothing(no_promotion):
+    w, u = jnp.ones((4, 3)), jnp.ones(3)
+    jax.eval_shape(lambda: ops.alibi_bias(2, 3, 4))
+    jax.eval_shape(lambda: ops.sinusoidal_positions(5, 4))
+    jax.eval_shape(ops.softmax_jacobian, w)
+    jax.eval_shape(ops.spectral_norm, w, u)
+
+
+def test_ops_of_users_are_their_code():
+    @dlfn.Op
+    def scaled(x, w):
+        return x * w
+
+    @scaled.def_forward
+    def _(x, w):
+        return x * w, (x, w)
+
+    x, w = jnp.ones((2, 3)), jnp.ones(3)
+    with jax.numpy_rank_promotion("raise"), pytest.raises(ValueError, match="rank"):
+        scaled(x, w)
+    with jax.numpy_rank_promotion("raise"), pytest.raises(ValueError, match="rank"):
+        jax.eval_shape(lambda: ops.sigmoid(x) + w)
+
+
+def test_backprop_transfers_nothing():
+    x, y = jnp.ones((2, 3)), jnp.ones((2, 3))
+
+    def loss(x):
+        return jnp.sum(jnp.where(x > 0, jnp.maximum(2 * x, y) ** 2, x / 3)[0, 1:])
+
+    with jax.transfer_guard("disallow"):
+        value, gradient = dlfn.backprop_value_and_grad(loss)(x)
+    assert float(value) == 8
+    np.testing.assert_array_equal(gradient, [[0, 8, 8], [0, 0, 0]])
