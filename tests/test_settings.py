@@ -12,8 +12,9 @@ from test_networks import ANYWHERE, BY_KIND, ENDS, SHAPES
 from test_rules import CASES as RULES
 
 import dlfn
-from dlfn import nn, ops
+from dlfn import nn, ops, optimizers
 from dlfn.check.registry import as_argument, entries
+from dlfn.train import step as train
 
 quick = pytest.mark.usefixtures("quick_compilation")
 
@@ -197,6 +198,20 @@ def test_functions_beside_the_ops_promote_nothing(no_promotion):
     jax.eval_shape(lambda: ops.sinusoidal_positions(5, 4))
     jax.eval_shape(ops.softmax_jacobian, w)
     jax.eval_shape(ops.spectral_norm, w, u)
+
+
+@pytest.mark.parametrize("gradient", train.GRADIENTS)
+def test_training_promotes_nothing(gradient, no_promotion):
+    """Steps of ``dlfn train``, of a model with running statistics and dropout, in bfloat16."""
+    model = nn.Serial(nn.Linear(4), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.8), nn.Linear(3))
+    x, labels, key = jnp.zeros((8, 2), "bfloat16"), jnp.zeros(8, int), jax.random.key(0)
+    params, state = jax.eval_shape(model.init, key, x)
+    for name in set(optimizers.__all__) - {"State"}:
+        optimizer = getattr(optimizers, name)(0.1)
+        carry = train.Carry(params, state, jax.eval_shape(optimizer.init, params))
+        jax.eval_shape(
+            train.make_dispatch(model, optimizer, gradient), carry, x, labels, key, 0, jnp.zeros((2, 4), int)
+        )
 
 
 def test_ops_of_users_are_their_code():
