@@ -1,8 +1,7 @@
 """Every op and layer under the settings by which JAX looks for mistakes in the user's code.
 
-What shows in tracing alone, ranks and dtypes, is swept over all cases; what shows where numbers are computed, over
-every op's first case, of elementwise ops over those of the first, and over traps. ``pytest -m exhaustive`` sweeps the
-rest.
+What shows in tracing alone is swept over every op's first case, of elementwise ops over that of the first; what takes
+compiled programs, over a few ops of different making. ``pytest -m exhaustive`` sweeps the rest.
 """
 
 import jax
@@ -13,11 +12,9 @@ from test_networks import ANYWHERE, BY_KIND, ENDS, SHAPES
 from test_rules import CASES as RULES
 
 import dlfn
-from dlfn import nn, ops
+from dlfn import nn, ops, optimizers
 from dlfn.check.registry import as_argument, entries
-
-# All of it, until its time is measured and the few cases that represent the others are chosen.
-pytestmark = pytest.mark.exhaustive
+from dlfn.train import step as train
 
 quick = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,6 +41,10 @@ def cases(marks=lambda entry, case: ()):
 
 
 every_op = cases(lambda e, c: () if c is e.cases[0] and e not in ELEMENTWISE[1:] else pytest.mark.exhaustive)
+
+# Elementwise; with values that are checked; with a key; with ids; a loop; a matrix product.
+FEW = {"sigmoid", "bernoulli_log_prob", "dropout", "softmax_cross_entropy", "rnn", "linear"}
+few_ops = cases(lambda e, c: () if c is e.cases[0] and e.op.name in FEW else pytest.mark.exhaustive)
 
 
 def is_float(a):
@@ -83,7 +84,7 @@ class Sweep:
         yield run(self.jvp, self.point, self.ones)
 
 
-@cases()
+@every_op
 def test_ops_promote_nothing(entry, case, no_promotion):
     sweep = Sweep(entry.op, case.make((2, 3), "float32"), case.static)
     list(sweep.paths(jax.eval_shape))
@@ -91,27 +92,20 @@ def test_ops_promote_nothing(entry, case, no_promotion):
 
 
 @quick
-@every_op
-def test_ops_transfer_nothing(entry, case):
-    """Eagerly, as compiled programs hold their constants."""
-    sweep = Sweep(entry.op, case.make((3,), "float32"), case.static)
-    with jax.transfer_guard("disallow"):
-        jax.block_until_ready(list(sweep.paths()))
-
-
-@quick
-@every_op
+@few_ops
 def test_ops_leak_no_tracers(entry, case):
-    sweep = Sweep(entry.op, case.make((3,), "float32"), case.static)
+    sweep = Sweep(entry.op, case.make((5,), "float32"), case.static)  # a shape that nothing has traced yet
     with jax.checking_leaks():
         list(sweep.paths(jax.eval_shape))
 
 
 @quick
-@every_op
-def test_ops_make_no_nan(entry, case):
-    with jax.debug_nans(True):
-        jax.block_until_ready(list(Sweep(entry.op, case.make((3,), "float32"), case.static).paths()))
+@few_ops
+def test_ops_transfer_nothing_and_make_no_nan(entry, case):
+    """Eagerly, as compiled programs hold their constants and show their results alone."""
+    sweep = Sweep(entry.op, case.make((3,), "float32"), case.static)
+    with jax.transfer_guard("disallow"), jax.debug_nans(True):
+        jax.block_until_ready(list(sweep.paths()))
 
 
 def is_finite(trap):
@@ -122,7 +116,12 @@ def is_finite(trap):
     )
 
 
-TRAPS = [pytest.param(e, trap, id=f"{e.op.name}-{trap.name}") for e in ENTRIES for trap in e.traps if is_finite(trap)]
+TRAPS = [
+    pytest.param(e, trap, id=f"{e.op.name}-{trap.name}", marks=() if e.op.name in FEW else pytest.mark.exhaustive)
+    for e in ENTRIES
+    for trap in e.traps
+    if is_finite(trap)
+]
 
 
 @quick
@@ -199,6 +198,20 @@ def test_functions_beside_the_ops_promote_nothing(no_promotion):
     jax.eval_shape(lambda: ops.sinusoidal_positions(5, 4))
     jax.eval_shape(ops.softmax_jacobian, w)
     jax.eval_shape(ops.spectral_norm, w, u)
+
+
+@pytest.mark.parametrize("gradient", train.GRADIENTS)
+def test_training_promotes_nothing(gradient, no_promotion):
+    """Steps of ``dlfn train``, of a model with running statistics and dropout, in bfloat16."""
+    model = nn.Serial(nn.Linear(4), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.8), nn.Linear(3))
+    x, labels, key = jnp.zeros((8, 2), "bfloat16"), jnp.zeros(8, int), jax.random.key(0)
+    params, state = jax.eval_shape(model.init, key, x)
+    for name in set(optimizers.__all__) - {"State"}:
+        optimizer = getattr(optimizers, name)(0.1)
+        carry = train.Carry(params, state, jax.eval_shape(optimizer.init, params))
+        jax.eval_shape(
+            train.make_dispatch(model, optimizer, gradient), carry, x, labels, key, 0, jnp.zeros((2, 4), int)
+        )
 
 
 def test_ops_of_users_are_their_code():

@@ -259,6 +259,10 @@ def _hinge_backward(residuals, dy, *, squared, reduction):
     logits, labels = residuals
     z, y = upcast_alike(logits, labels)
     margin = 1 - y * z
-    per_product = -weight_of_each(dy, reduction, z.shape, z.dtype) * (2 * margin if squared else 1.0)
-    dz, dlabels = (jnp.where(margin > 0, per_product * other, jnp.zeros_like(z)) for other in (y, z))
+    inside, zeros = margin > 0, jnp.zeros_like(z)
+    per_product = -weight_of_each(dy, reduction, z.shape, z.dtype) * (
+        2 * jnp.where(inside, margin, zeros) if squared else 1.0
+    )
+    # The factors are selected, not the products: forward mode would multiply a selected 0 by an infinite logit.
+    dz, dlabels = (per_product * jnp.where(inside, other, zeros) for other in (y, z))
     return like(dz, jax.typeof(logits)), like(dlabels, jax.typeof(labels))
