@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dlfn.ops._compiled import made_anew
+
 __all__ = [
     "direction", "finite", "fitting", "in_range", "inverse", "inverse_length", "inverse_root", "largest", "lengths",
-    "or_one", "root", "scale", "square",
+    "or_one", "product", "root", "scale", "square", "sum_of_products",
 ]  # fmt: skip
 
 _Linear = Callable[[jax.Array], jax.Array]
@@ -66,6 +68,35 @@ def _inverse_length_jvp(total: Any, spread: Any, primals: Any, tangents: Any) ->
     r = inverse_length(total, spread, x, square)
     each = spread(r)
     return r, -(r * total((x * each) * (each * tangents[0])))
+
+
+# Of z, whose size is 1/r: their derivatives are made of r z, whose size is 1. Those of r and of what is below, alone,
+# leave the range where z is far from 1.
+
+
+@jax.custom_jvp
+def product(z: jax.Array, r: jax.Array, x: jax.Array, more: Any = 0.0) -> jax.Array:
+    """z (r x + more), with a single product of the size of z where the others are smaller."""
+    (slope,) = made_anew(r * x + more)  # once, and not for every entry of z
+    return z * slope
+
+
+@product.defjvp
+def _product_jvp(primals: Any, tangents: Any) -> Any:
+    (z, r, x, more), (dz, dr, dx, dmore) = primals, tangents
+    return product(*primals), (dz * r + z * dr) * x + (z * r) * dx + (dz * more + z * dmore)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def sum_of_products(axes: Any, x: jax.Array, z: jax.Array, r: jax.Array) -> jax.Array:
+    """r times the sum of x z over axes, which stay, and along which r is constant."""
+    return r * jnp.sum(x * z, axes, keepdims=True)
+
+
+@sum_of_products.defjvp
+def _sum_of_products_jvp(axes: Any, primals: Any, tangents: Any) -> Any:
+    (x, z, r), (dx, dz, dr) = primals, tangents
+    return sum_of_products(axes, x, z, r), jnp.sum(dx * (z * r) + x * (dz * r + z * dr), axes, keepdims=True)
 
 
 @jax.custom_jvp

@@ -86,7 +86,7 @@ def _binary_cross_entropy_check(logits, labels, *, reduction):
 def _binary_cross_entropy_forward(logits, labels, *, reduction):
     dtype = jnp.result_type(logits, labels)
     z, y = upcast_alike(logits, labels)
-    return reduce(_cross_entropy(z, y, jnp.exp(-jnp.abs(z))), reduction).astype(dtype), (logits, labels)
+    return reduce(_cross_entropy(z, y, jnp.exp(-jnp.abs(z)), _selected), reduction).astype(dtype), (logits, labels)
 
 
 @binary_cross_entropy.def_backward
@@ -98,9 +98,9 @@ def _binary_cross_entropy_backward(residuals, dy, *, reduction):
     return like(dy * (((1 - y) * up - y * down) / (1 + e)), jax.typeof(logits)), like(-dy * z, jax.typeof(labels))
 
 
-def _cross_entropy(z, y, e):
+def _cross_entropy(z, y, e, times):
     # softplus(z) - max(z, 0) is log1p(exp(-|z|)), for z and -z alike.
-    return _times(jnp.where(z > 0, 1 - y, -y), z) + jnp.log1p(e)
+    return times(jnp.where(z > 0, 1 - y, -y), z) + jnp.log1p(e)
 
 
 def _shares(z):
@@ -173,7 +173,7 @@ def _binary_focal_loss_forward(logits, labels, *, gamma, alpha, reduction):
     z, y = upcast_alike(logits, labels)
     e, up, down = _shares(z)
     r = ((1 - y) * up + y * down) / (1 + e)
-    losses = _times(_class_weight(y, alpha) * power(r, gamma), _cross_entropy(z, y, e))
+    losses = _selected(_class_weight(y, alpha) * power(r, gamma), _cross_entropy(z, y, e, _selected))
     return reduce(losses, reduction).astype(dtype), (logits, labels)
 
 
@@ -185,7 +185,7 @@ def _binary_focal_loss_backward(residuals, dy, *, gamma, alpha, reduction):
     e, up, down = _shares(z)
     p, q = up / (1 + e), down / (1 + e)
     r = (1 - y) * p + y * q
-    focus, weight, losses = power(r, gamma), _class_weight(y, alpha), _cross_entropy(z, y, e)
+    focus, weight, losses = power(r, gamma), _class_weight(y, alpha), _cross_entropy(z, y, e, _times)
     # Where r is 0 so is the loss, faster than what it is divided by.
     per_r = jnp.where(r == 0, jnp.zeros_like(r), gamma / jnp.where(r == 0, jnp.ones_like(r), r))
     dz = weight * focus * ((1 - y) * p - y * q + (1 - 2 * y) * _times(per_r * p * q, losses))
@@ -198,8 +198,13 @@ def _class_weight(y, alpha):
     return jnp.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
 
 
+def _selected(factor, x):
+    """The product, which is 0 where the factor is, even of an infinite x; of values, which are not differentiated."""
+    return jnp.where(factor == 0, jnp.zeros_like(x), factor * x)
+
+
 def _times(factor, x):
-    """The product, which is 0 where the factor is, even of an infinite x."""
+    """The same for what is differentiated once more: a select of the product would be multiplied by the infinite x."""
     return factor * jnp.where((factor == 0) & jnp.isinf(x), jnp.zeros_like(x), x)
 
 
@@ -260,9 +265,8 @@ def _hinge_backward(residuals, dy, *, squared, reduction):
     z, y = upcast_alike(logits, labels)
     margin = 1 - y * z
     inside, zeros = margin > 0, jnp.zeros_like(z)
-    per_product = -weight_of_each(dy, reduction, z.shape, z.dtype) * (
-        2 * jnp.where(inside, margin, zeros) if squared else 1.0
-    )
+    per_margin = weight_of_each(dy, reduction, z.shape, z.dtype)
+    per_margin = per_margin * (2 * jnp.where(inside, margin, zeros)) if squared else per_margin
     # The factors are selected, not the products: forward mode would multiply a selected 0 by an infinite logit.
-    dz, dlabels = (per_product * jnp.where(inside, other, zeros) for other in (y, z))
+    dz, dlabels = (per_margin * jnp.where(inside, -other, zeros) for other in (y, z))
     return like(dz, jax.typeof(logits)), like(dlabels, jax.typeof(labels))

@@ -24,7 +24,7 @@ from dlfn.core import InputError
 from dlfn.ops._common import Static, describe, like, require_float, upcast_alike
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
 from dlfn.ops._op import Op
-from dlfn.ops._scaled import inverse_length
+from dlfn.ops._scaled import inverse_length, product, sum_of_products
 
 __all__ = ["group_norm", "instance_norm"]
 
@@ -49,14 +49,13 @@ def backward(residuals: Any, dy: jax.Array, cells: Cells, dmean: Any = None, dva
     slope = affine(r, scale, None)
     centred = (z - cells.spread(pivot, z)) - cells.spread(shift, z)
     s = jnp.sum(dy, cells.axes, keepdims=True)
-    normal = centred * r
-    t = jnp.sum(dy * normal, cells.axes, keepdims=True)
+    t = sum_of_products(cells.axes, dy, centred, r)
     offset, tilt = (cells.spread(cells.pool(slope * sums), z) / n for sums in (s, t))
+    more = jnp.zeros((), tilt.dtype)
     if dmean is not None:
         # Over the n entries, the mean has the slope 1/n in each, and the variance 2 (x - mean)/n.
-        offset = offset - dmean / n
-    dx = (slope * dy + -offset) + -(normal * tilt)
-    dx = dx if dvariance is None else dx + centred * (2 * dvariance / n)
+        offset, more = offset - dmean / n, -2 * dvariance / n
+    dx = (slope * dy + -offset) + -product(centred, r, tilt, more)
     rest = tuple(range(x.ndim - 1))
     dscale = None if scale is None else like(jnp.sum(t, rest), jax.typeof(scale))
     dbias = None if bias.value is None else like(jnp.sum(s, rest), bias.value)

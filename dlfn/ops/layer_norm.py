@@ -13,7 +13,7 @@ from dlfn.ops._common import Static, describe, is_explicit, like, require_float,
 from dlfn.ops._compiled import made_anew
 from dlfn.ops._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
 from dlfn.ops._op import Op
-from dlfn.ops._scaled import inverse_length
+from dlfn.ops._scaled import inverse_length, sum_of_products
 
 __all__ = ["layer_norm", "rms_norm"]
 
@@ -181,19 +181,18 @@ def _rms_norm_backward(residuals, dy):
     x, r, scale = residuals
     z, dy = (array.astype(r.dtype) for array in upcast_alike(x, dy))
     along, dscale = _weighted(dy, z, r, scale)
-    dx = r * (affine(dy, scale, None) + -((z * r) * (along / x.shape[-1])))
+    dx = r * (affine(dy, scale, None) + -(z * (r * (along / x.shape[-1]))))
     return like(dx, jax.typeof(x)), None if dscale is None else like(dscale, jax.typeof(scale))
 
 
 def _weighted(dy, z, r, scale):
     """The products of dy and r z, weighted by scale and summed over features, and summed over examples."""
     if scale is None:
-        return jnp.sum(dy * (z * r), -1, keepdims=True), None
+        return sum_of_products(-1, dy, z, r), None
     scale = scale.astype(r.dtype)
     if _is_long(z, 1) or is_explicit(z):  # a contraction over sharded axes would need to be told its sharding
-        (scale, r), (_, again) = made_anew((scale, r), (scale, r))
-        along = jnp.sum((dy * scale) * (z * r), -1, keepdims=True)
-        return along, jnp.sum(dy * (z * again), tuple(range(r.ndim - 1)))
+        scale, r = made_anew(scale, r)
+        return sum_of_products(-1, dy * scale, z, r), jnp.sum(dy * (z * r), tuple(range(r.ndim - 1)))
     products = dy * (z * r)  # once for both sums: as matrix products, which XLA on CPU makes faster than short sums
     along = jnp.matmul(products, scale, precision="highest")[..., None]
     return along, jnp.tensordot(jnp.ones_like(r[..., 0]), products, r.ndim - 1, precision="highest")

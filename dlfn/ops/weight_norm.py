@@ -8,7 +8,7 @@ from dlfn.core import InputError
 from dlfn.ops._common import describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops._moments import check_eps, dtypes
 from dlfn.ops._op import Op
-from dlfn.ops._scaled import inverse, inverse_length
+from dlfn.ops._scaled import inverse, inverse_length, product, sum_of_products
 
 __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 
@@ -86,8 +86,8 @@ def _weight_norm_backward(residuals, dw, *, axis):
     v, g, per = residuals
     over = _others(v, axis)
     z, dw = (array.astype(per.dtype) for array in upcast_alike(v, dw))
-    along = jnp.sum(dw * (z * per), over, keepdims=True)
-    dv = (jnp.expand_dims(g.astype(per.dtype), over) * per) * (dw - (z * per) * along)
+    along = sum_of_products(over, dw, z, per)
+    dv = (jnp.expand_dims(g.astype(per.dtype), over) * per) * (dw - product(z, per, along))
     return like(dv, jax.typeof(v)), like(jnp.squeeze(along, over), jax.typeof(g))
 
 
@@ -154,7 +154,7 @@ def _spectral_quotient_backward(residuals, dy):
     w, u, v, image, per = residuals
     z, dy = (array.astype(per.dtype) for array in upcast_alike(w, dy))
     right, left = u.astype(per.dtype), v.astype(per.dtype)
-    slope = -jnp.sum(dy * (z * per)) * per
+    slope = -jnp.squeeze(sum_of_products(None, dy, z, per)) * per
     return (
         like(dy * per + left[..., None] * (slope * right), jax.typeof(w)),
         like(slope * _transposed_times(z, left), jax.typeof(u)),
