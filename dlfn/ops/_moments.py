@@ -11,7 +11,7 @@ from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops._common import describe, require_float
-from dlfn.ops._compiled import made_anew
+from dlfn.ops._compiled import capped, made_anew
 
 __all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "moments"]
 
@@ -58,8 +58,9 @@ def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array
     the digits that :math:`x - p` alone has lost to the rounding of p. As d is no larger than that rounding, the
     difference of squares loses nothing, and the two sums of c take one pass.
     """
-    # Whatever p is, p + d is the mean: so p may count as a constant in derivatives.
-    pivot = lax.stop_gradient(cells.average(x))
+    # Whatever p is, p + d is the mean: so p may count as a constant in derivatives. The cap, which changes nothing, is
+    # between its division and x - p: in one instruction they would take a p that is not rounded, and d another p.
+    pivot = lax.stop_gradient(capped(cells.average(x)))
     c, again = (x - cells.spread(copy, x) for copy in made_anew(pivot, pivot))
     shift = cells.average(c)
     variance = cells.average(again * again) - shift * shift
