@@ -41,7 +41,7 @@ def test_gradients_are_left_out_where_only_the_value_is_wanted():
 def test_blocks_of_classes(monkeypatch, x64, reduction, classes_first, label_smoothing):
     """They only form in large heads: here of 128 classes, with some left over; with a bias that leaves out a class of
     each, and labels to ignore."""
-    monkeypatch.setattr(sys.modules["dlfn.ops._head"], "_BLOCK", 1)
+    monkeypatch.setattr(sys.modules["dlfn.ops.losses._head"], "_BLOCK", 1)
     x, w = jax.random.normal(KEY, (7, 3)), jax.random.normal(KEY, (300, 3) if classes_first else (3, 300))
     bias = jax.random.normal(KEY, (300,)).at[jnp.array([5, 200, 299])].set(-jnp.inf)
     labels = jnp.array([0, 40, -100, 127, 128, 255, 298])

@@ -12,7 +12,8 @@ from jax import lax
 
 from dlfn import ops
 from dlfn.check import registry, ulp
-from dlfn.ops import activations, exponential_units, piecewise
+from dlfn.ops.activations import exponential_units, piecewise
+from dlfn.ops.activations import smooth as activations
 
 CASES = {f"{e.op.name}-{c.name}": (e, c) for e in registry.entries() for c in e.cases if c.slope}
 over_cases = pytest.mark.parametrize("name", CASES)

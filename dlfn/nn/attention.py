@@ -16,7 +16,7 @@ from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
 from dlfn.ops._common import sum_dtype, within
-from dlfn.ops._recurrence import check_lengths
+from dlfn.ops.recurrent.recurrence import check_lengths
 
 __all__ = ["MultiHeadAttention"]
 

@@ -14,8 +14,8 @@ from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
 from dlfn.ops._common import within
-from dlfn.ops._recurrence import check_lengths
-from dlfn.ops.rnn import check_activation
+from dlfn.ops.recurrent.recurrence import check_lengths
+from dlfn.ops.recurrent.rnn import check_activation
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "RNNCell", "needed_key"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer, brief, spelled, title
-from dlfn.ops._windows import pads, per_axis, window_sizes
+from dlfn.ops.spatial.windows import pads, per_axis, window_sizes
 
 __all__ = ["held", "require_keywords", "require_layer", "require_sizes", "require_windows"]
 

@@ -13,7 +13,7 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes, require_windows
 from dlfn.nn.initializers import Initializer, he_normal, zeros
 from dlfn.nn.layer import Layer
-from dlfn.ops._windows import window_sizes
+from dlfn.ops.spatial.windows import window_sizes
 
 __all__ = ["Conv", "ConvTranspose", "DepthwiseConv"]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dlfn import ops
 from dlfn.nn.checks import require_sizes, require_windows
 from dlfn.nn.layer import Layer
-from dlfn.ops._windows import window_sizes
+from dlfn.ops.spatial.windows import window_sizes
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
 

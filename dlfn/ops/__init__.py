@@ -1,48 +1,59 @@
-"""Differentiable functions of arrays, each with a hand-derived backward pass."""
+"""Differentiable functions of arrays, each with a hand-derived backward pass: one room per family of ops."""
 
-from dlfn.ops.activations import gelu, log_sigmoid, mish, relu, sigmoid, silu, softplus, softsign, squareplus, tanh
-from dlfn.ops.attention import attention
-from dlfn.ops.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
-from dlfn.ops.batch_norm import batch_norm, batch_norm_inference
-from dlfn.ops.binary_losses import binary_cross_entropy, binary_focal_loss, hinge
-from dlfn.ops.channel_norm import group_norm, instance_norm
-from dlfn.ops.contrastive import info_nce
-from dlfn.ops.conv import conv, conv_output_size, flip_kernel
-from dlfn.ops.conv_transpose import conv_transpose
-from dlfn.ops.cross_entropy import softmax_cross_entropy
-from dlfn.ops.ctc import ctc_loss
-from dlfn.ops.descriptive import covariance, mean, std, variance
-from dlfn.ops.divergences import kl_divergence
-from dlfn.ops.dropout import dropout
-from dlfn.ops.eigen import eigh, matrix_function
-from dlfn.ops.elementary import atan2, hypot, sqrt, xlogy
-from dlfn.ops.embedding import embedding
-from dlfn.ops.exponential_units import celu, elu, selu
-from dlfn.ops.focal import softmax_focal_loss
-from dlfn.ops.gated import geglu, glu, swiglu
-from dlfn.ops.gru import gru, gru_step
-from dlfn.ops.information import cross_entropy, entropy, entropy_from_logits, relative_entropy
-from dlfn.ops.joint_tables import conditional_entropy, mutual_information
-from dlfn.ops.layer_norm import layer_norm, rms_norm
-from dlfn.ops.linear import linear
-from dlfn.ops.linear_cross_entropy import linear_cross_entropy
-from dlfn.ops.linear_systems import inverse, solve
-from dlfn.ops.log_densities import exponential_log_prob, normal_log_prob, uniform_log_prob
-from dlfn.ops.log_masses import bernoulli_log_prob, binomial_log_prob
-from dlfn.ops.losses import huber, log_cosh, mae, mse
-from dlfn.ops.lstm import lstm, lstm_step
-from dlfn.ops.max_pooling import adaptive_max_pool, max_pool
-from dlfn.ops.normal_kl import normal_kl
-from dlfn.ops.norms import cosine_similarity, global_norm, norm
-from dlfn.ops.penalties import l1_penalty, l2_penalty
-from dlfn.ops.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
-from dlfn.ops.poisson import poisson_log_prob
-from dlfn.ops.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
-from dlfn.ops.powers import power
-from dlfn.ops.products import dot, matmul
-from dlfn.ops.rnn import rnn, rnn_step
-from dlfn.ops.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
-from dlfn.ops.weight_norm import spectral_norm, spectral_quotient, weight_norm
+from dlfn.ops.activations.exponential_units import celu, elu, selu
+from dlfn.ops.activations.gated import geglu, glu, swiglu
+from dlfn.ops.activations.piecewise import hard_sigmoid, hard_swish, hard_tanh, leaky_relu, prelu, relu6
+from dlfn.ops.activations.smooth import (
+    gelu,
+    log_sigmoid,
+    mish,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    squareplus,
+    tanh,
+)
+from dlfn.ops.elementary.dropout import dropout
+from dlfn.ops.elementary.functions import atan2, hypot, sqrt, xlogy
+from dlfn.ops.elementary.powers import power
+from dlfn.ops.elementary.softmax import log_softmax, logsumexp, softmax, softmax_jacobian
+from dlfn.ops.linear_algebra.eigen import eigh, matrix_function
+from dlfn.ops.linear_algebra.embedding import embedding
+from dlfn.ops.linear_algebra.linear import linear
+from dlfn.ops.linear_algebra.linear_systems import inverse, solve
+from dlfn.ops.linear_algebra.norms import cosine_similarity, global_norm, norm
+from dlfn.ops.linear_algebra.products import dot, matmul
+from dlfn.ops.losses.binary import binary_cross_entropy, binary_focal_loss, hinge
+from dlfn.ops.losses.contrastive import info_nce
+from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
+from dlfn.ops.losses.ctc import ctc_loss
+from dlfn.ops.losses.divergences import kl_divergence
+from dlfn.ops.losses.focal import softmax_focal_loss
+from dlfn.ops.losses.linear_cross_entropy import linear_cross_entropy
+from dlfn.ops.losses.normal_kl import normal_kl
+from dlfn.ops.losses.penalties import l1_penalty, l2_penalty
+from dlfn.ops.losses.regression import huber, log_cosh, mae, mse
+from dlfn.ops.normalisation.batch_norm import batch_norm, batch_norm_inference
+from dlfn.ops.normalisation.channel_norm import group_norm, instance_norm
+from dlfn.ops.normalisation.layer_norm import layer_norm, rms_norm
+from dlfn.ops.normalisation.weight_norm import spectral_norm, spectral_quotient, weight_norm
+from dlfn.ops.probability.descriptive import covariance, mean, std, variance
+from dlfn.ops.probability.information import cross_entropy, entropy, entropy_from_logits, relative_entropy
+from dlfn.ops.probability.joint_tables import conditional_entropy, mutual_information
+from dlfn.ops.probability.log_densities import exponential_log_prob, normal_log_prob, uniform_log_prob
+from dlfn.ops.probability.log_masses import bernoulli_log_prob, binomial_log_prob
+from dlfn.ops.probability.poisson import poisson_log_prob
+from dlfn.ops.recurrent.gru import gru, gru_step
+from dlfn.ops.recurrent.lstm import lstm, lstm_step
+from dlfn.ops.recurrent.rnn import rnn, rnn_step
+from dlfn.ops.spatial.average_pooling import adaptive_avg_pool, avg_pool, global_avg_pool
+from dlfn.ops.spatial.conv import conv, conv_output_size, flip_kernel
+from dlfn.ops.spatial.conv_transpose import conv_transpose
+from dlfn.ops.spatial.max_pooling import adaptive_max_pool, max_pool
+from dlfn.ops.transformer.attention import attention
+from dlfn.ops.transformer.positions import alibi_bias, alibi_slopes, rope, sinusoidal_positions
 
 __all__ = [
     "adaptive_avg_pool",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.ops._common import require_float, upcast
-from dlfn.ops._densities import require_ends, require_positive
+from dlfn.ops.probability.densities import require_ends, require_positive
 from dlfn.probability.distribution import Distribution, as_real, pytree
 
 __all__ = ["Exponential", "Normal", "Uniform"]

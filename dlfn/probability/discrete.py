@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.ops._common import require_values, upcast
-from dlfn.ops._densities import require_chances, require_expected, require_trials
+from dlfn.ops.probability.densities import require_chances, require_expected, require_trials
 from dlfn.probability.distribution import Distribution, pytree
 
 __all__ = ["Bernoulli", "Binomial", "Poisson"]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError
 from dlfn.ops._common import describe, require_distribution, require_float, require_rank, upcast
-from dlfn.ops._information import ratio
+from dlfn.ops.probability._information import ratio
 
 __all__ = ["bayes", "conditional", "independent", "marginal"]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.ops._common import describe, upcast
-from dlfn.ops._scaled import or_one
+from dlfn.ops.support.scaled import or_one
 
 __all__ = ["check_alternative", "numbers", "welch"]
 

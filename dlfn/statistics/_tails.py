@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.ops._saddle_point import deviance, stirling_error
+from dlfn.ops.probability.saddle_point import deviance, stirling_error
 
 __all__ = ["chi_squared_tail", "normal_tail", "t_quantile", "t_tail"]
 

@@ -1,0 +1,1 @@
+"""Elementary functions, softmax and its logarithm, and dropout."""

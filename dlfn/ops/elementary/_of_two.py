@@ -1,0 +1,69 @@
+"""What makes an Op of a function of two arrays, which broadcast against each other, and its two derivatives."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype
+from dlfn.ops.support.op import Op
+
+__all__ = ["of_two"]
+
+
+def of_two(
+    value: Callable[..., Any], slopes: Callable[..., Any], *, integer: bool = False, of_value: bool = False
+) -> Callable[[Callable[..., Any]], Op]:
+    """Makes an Op of a definition f(a, b), by f and its two partial derivatives.
+
+    Args:
+        value: f of a and b in float32 or float64.
+        slopes: both derivatives, of the same a and b.
+        integer: whether b may be an integer array, which has no cotangent.
+        of_value: whether ``slopes`` takes f as well.
+    """
+    # Formulas may mix an integer b with floats whatever jax_numpy_dtype_promotion says. The dtypes of two arrays of
+    # floats are made one before, outside of them.
+    mixing = jax.numpy_dtype_promotion("standard") if integer else lambda formula: formula
+    value, slopes = mixing(value), mixing(slopes)
+
+    def decorate(definition: Callable[..., Any]) -> Op:
+        op = definition.__name__
+        names = tuple(inspect.signature(definition).parameters)
+
+        def check(a, b):
+            require_float(op, names[0], a)
+            if not (integer and jnp.issubdtype(b.dtype, jnp.integer)):
+                require_float(op, names[1], b)
+            require_broadcast(op, **dict(zip(names, (a, b))))
+
+        def widened(a, b):
+            dtype = sum_dtype(_common_dtype(a, b))
+            return a.astype(dtype), b if jnp.issubdtype(b.dtype, jnp.integer) else b.astype(dtype)
+
+        def forward(a, b):
+            y = value(*widened(a, b)).astype(_common_dtype(a, b))
+            # Rounded to a half type, it would add that rounding to the derivatives'.
+            kept = [y] * (of_value and y.dtype.itemsize >= 4)
+            return y, (a, b, kept, Static((jax.typeof(a), jax.typeof(b))))
+
+        def backward(residuals, dy):
+            a, b, kept, kinds = residuals
+            wide = widened(a, b)
+            dy = dy.astype(wide[0].dtype)
+            if of_value:
+                wide = *wide, kept[0] if kept else value(*wide)
+            parts = zip(slopes(*wide), kinds.value)
+            return tuple(
+                None if slope is None else like(in_shape_of(dy * slope, kind.shape), kind) for slope, kind in parts
+            )
+
+        return Op(mixing(definition), forward, backward, check=check)
+
+    return decorate
+
+
+def _common_dtype(a, b):
+    return a.dtype if jnp.issubdtype(b.dtype, jnp.integer) else jnp.result_type(a, b)

@@ -1,0 +1,178 @@
+r"""Elementary functions of one or two arrays, with gradients that are finite at their corners.
+
+Arguments broadcast against each other. Half types are computed in float32.
+"""
+
+import jax.numpy as jnp
+
+from dlfn.ops._common import require_float, upcast
+from dlfn.ops.elementary._of_two import of_two
+from dlfn.ops.probability._information import x_log_y
+from dlfn.ops.support.op import Op
+from dlfn.ops.support.scaled import finite, root, scale
+
+__all__ = ["atan2", "hypot", "sqrt", "xlogy"]
+
+
+@Op
+def sqrt(x):
+    r"""Square root, whose derivative at 0 is 0 by convention.
+
+    Derivative: :math:`1 / (2 \sqrt x)` for x > 0, and 0 at 0, so that ``where(x > 0, sqrt(x), 0)`` has a finite
+    gradient: that of :func:`jax.numpy.sqrt` is multiplied there by 0, and 0 times infinity is nan. For x < 0 value and
+    derivative are nan, but a cotangent of 0, of a value that was not used, stays 0. ``power(x, 0.5)`` has the slope
+    :math:`+\infty` at 0 instead, the limit.
+
+    Args:
+        x: floating point, any shape.
+
+    Returns:
+        Of the shape and dtype of x.
+
+    Raises:
+        InputError: on integers.
+
+    Source: 004 numerical stability.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x = jnp.array([0.0, 4.0])
+    >>> for root in (sqrt, jnp.sqrt):
+    ...     print(jax.grad(lambda x: jnp.where(x > 0, root(x), 0).sum())(x))
+    [0.   0.25]
+    [ nan 0.25]
+    """
+    return jnp.sqrt(x)
+
+
+@sqrt.def_check
+def _sqrt_check(x):
+    require_float("sqrt", "x", x)
+
+
+@sqrt.def_forward
+def _sqrt_forward(x):
+    y = jnp.sqrt(upcast(x)).astype(x.dtype)
+    # Rounded to a half type, the root would add that rounding to the derivative's.
+    return y, (y, None) if y.dtype.itemsize >= 4 else (None, x)
+
+
+@sqrt.def_backward
+def _sqrt_backward(residuals, dy):
+    y, x = residuals
+    y = jnp.sqrt(upcast(x)) if y is None else y
+    # What is not used, such as a nan that where leaves out, has no slope.
+    none = (y == 0) | ((y != y) & (dy == 0))
+    return ((upcast(dy) * (0.5 / jnp.where(none, jnp.full_like(y, jnp.inf), y))).astype(dy.dtype),)
+
+
+def _scaled(a, b):
+    """a and b in multiples of a power of two, for the larger to be from 1 to 4, and its inverse."""
+    a, b = finite(a), finite(b)
+    k = scale(jnp.maximum(jnp.abs(a), jnp.abs(b)))
+    return a * k, b * k, k
+
+
+def _or_infinite(square):
+    """The square where it is not 0: divided by infinity, what has no direction is 0, and so are its derivatives."""
+    return jnp.where(square == 0, jnp.full_like(square, jnp.inf), square)
+
+
+def _hypot_value(x, y):
+    u, v, k = _scaled(x, y)
+    return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * scale(k))
+
+
+def _hypot_slopes(x, y):
+    u, v, _ = _scaled(x, y)
+    r = root(_or_infinite(u * u + v * v))
+    return u / r, v / r
+
+
+@of_two(_hypot_value, _hypot_slopes)
+def hypot(x, y):
+    r"""Length of the hypotenuse, :math:`r = \sqrt{x^2 + y^2}`.
+
+    Derivatives: :math:`x / r` and :math:`y / r`; at (0, 0), where there are none, 0 by convention. x and y are divided
+    by a power of two first, so that no square over- or underflows.
+
+    Args:
+        x: floating point, any shape.
+        y: floating point; broadcasts against x.
+
+    Returns:
+        The shape that x and y broadcast to, in their common dtype.
+
+    Raises:
+        InputError: on integers, and shapes that do not broadcast.
+
+    Source: peers.
+
+    >>> import jax
+    >>> print(hypot(3e20, 4e20), *jax.grad(hypot, (0, 1))(3e20, 4e20), *jax.grad(hypot, (0, 1))(0.0, 0.0))
+    5e+20 0.6 0.8 0.0 0.0
+    """
+    return jnp.sqrt(x**2 + y**2)
+
+
+def _atan2_slopes(y, x):
+    v, u, k = _scaled(y, x)
+    square = _or_infinite(u * u + v * v)
+    return u / square * k, -v / square * k
+
+
+@of_two(jnp.arctan2, _atan2_slopes)
+def atan2(y, x):
+    r"""Angle of the point (x, y) from the x axis, in :math:`[-\pi, \pi]`.
+
+    Derivatives: :math:`x / r^2` in y and :math:`-y / r^2` in x, with :math:`r^2 = x^2 + y^2`; at (0, 0), where there
+    are none, 0 by convention. As in ``hypot``, no square over- or underflows.
+
+    Args:
+        y: floating point, any shape.
+        x: floating point; broadcasts against y.
+
+    Returns:
+        Radians, in the shape that y and x broadcast to and their common dtype.
+
+    Raises:
+        InputError: on integers, and shapes that do not broadcast.
+
+    Source: peers.
+
+    >>> import jax
+    >>> print(f"{atan2(1.0, 1.0):.4f}", jax.grad(atan2)(1.0, 1.0), jax.grad(atan2)(0.0, 0.0))
+    0.7854 0.5 0.0
+    """
+    return jnp.arctan2(y, x)
+
+
+def _xlogy_slopes(x, y):
+    corner = (x == 0) & (y == 0)
+    y = jnp.where(corner, jnp.ones_like(y), y)
+    return jnp.log(y), x / y
+
+
+@of_two(lambda x, y: x_log_y(x, y, y == y), _xlogy_slopes)
+def xlogy(x, y):
+    r"""The product :math:`x \log y`, which is 0 where x is, even at y = 0.
+
+    Derivatives: :math:`\log y` and :math:`x / y`; at (0, 0), where there are no limits, 0 by convention. Elsewhere at
+    y = 0 they are infinite, as is the value.
+
+    Args:
+        x: floating point, any shape.
+        y: floating point, 0 or more; broadcasts against x. Below 0 it gives nan, unless x is 0.
+
+    Returns:
+        The shape that x and y broadcast to, in their common dtype.
+
+    Raises:
+        InputError: on integers, and shapes that do not broadcast.
+
+    Source: 004 information theory; peers.
+
+    >>> import jax
+    >>> print(xlogy(0.0, 0.0), *jax.grad(xlogy, (0, 1))(0.0, 0.0), *jax.grad(xlogy, (0, 1))(2.0, 1.0))
+    0.0 0.0 0.0 0.0 2.0
+    """
+    return x * jnp.log(y)

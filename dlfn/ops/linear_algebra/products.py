@@ -1,0 +1,196 @@
+r"""Products of matrices and of vectors.
+
+Half types are multiplied and summed in float32, and so are the sums over what was broadcast.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dlfn.core import InputError
+from dlfn.ops._common import (
+    Static,
+    as_rows,
+    describe,
+    in_shape_of,
+    is_explicit,
+    like,
+    require_broadcast,
+    require_float,
+    require_rank,
+    sum_dtype,
+    upcast,
+)
+from dlfn.ops.support.op import Op
+
+__all__ = ["dot", "matmul"]
+
+
+@Op
+def matmul(a, b, *, precision=None):
+    r"""Matrix product of the last two axes, :math:`C = A B`.
+
+    With :math:`\bar C = \partial L / \partial C`,
+
+    .. math::
+        \bar A = \bar C B^\top, \qquad \bar B = A^\top \bar C,
+
+    because :math:`C_{mn} = \sum_k A_{mk} B_{kn}` depends on :math:`A_{mk}` through :math:`B_{kn}`, and on
+    :math:`B_{kn}` through :math:`A_{mk}`. Where a leading axis of A or B was broadcast, the sum over it is part of the
+    product: the cotangents of the repeated matrices are never made. Where b is one matrix, the leading axes of a are
+    flattened, so that forward and backward are one matrix product each.
+
+    Args:
+        a: (..., m, k), or (k,) for a row.
+        b: (..., k, n), or (k,) for a column. The leading axes of a and b broadcast.
+        precision: of the three products, as in :func:`jax.numpy.matmul`.
+
+    Returns:
+        (..., m, n) in the common dtype, without the axis of size 1 of a row or a column.
+
+    Raises:
+        InputError: on scalars, on arguments that are not floating point, and on shapes that do not fit.
+
+    Source: 004 linear algebra.
+
+    >>> import jax, jax.numpy as jnp
+    >>> a, b = jnp.array([[1.0, 2.0]]), jnp.array([[3.0], [4.0]])
+    >>> print(matmul(a, b), jax.grad(lambda a: matmul(a, b).sum())(a))
+    [[11.]] [[3. 4.]]
+    """
+    return jnp.matmul(a, b, precision=precision)
+
+
+@matmul.def_check
+def _matmul_check(a, b):
+    for name, value in (("a", a), ("b", b)):
+        require_float("matmul", name, value)
+        require_rank("matmul", name, value, "the axis that is summed over")
+    _require_equal("matmul", a, a.shape[-1], b, b.shape[-2] if b.ndim > 1 else b.shape[0], "the columns", "the rows")
+    require_broadcast("matmul", 2, a=a, b=b)
+
+
+def _require_equal(op, a, size, b, other, which, of_which):
+    if size != other:
+        hint = ""
+        if a.ndim > 1 and b.ndim > 1 and b.shape[-1] == a.shape[-1]:
+            hint = "; pass jnp.swapaxes(b, -1, -2) if its columns are meant"
+        raise InputError(
+            f"{op}: a is {describe(a)} and b is {describe(b)}: {which} of a, {size}, must be as many as {of_which} of "
+            f"b, {other}{hint}"
+        )
+
+
+@matmul.def_forward
+def _matmul_forward(a, b, *, precision):
+    dtype = jnp.result_type(a, b)
+    left, right = _as_matrices(a.astype(dtype), b.astype(dtype))
+    lead = left.shape[:-1]
+    flat = right.ndim == 2 and not is_explicit(left, right)
+    c = jnp.matmul(as_rows(left) if flat else left, right, precision=precision, preferred_element_type=sum_dtype(dtype))
+    c = c.reshape(*lead, right.shape[-1]) if flat else c
+    if a.ndim == 1:
+        c = jnp.squeeze(c, -2)
+    return (jnp.squeeze(c, -1) if b.ndim == 1 else c).astype(dtype), (a, b, Static(dtype))
+
+
+@matmul.def_backward
+def _matmul_backward(residuals, dc, *, precision):
+    a, b, static = residuals
+    left, right = _as_matrices(a.astype(static.value), b.astype(static.value))
+    if b.ndim == 1:
+        dc = jnp.expand_dims(dc, -1)
+    if a.ndim == 1:
+        dc = jnp.expand_dims(dc, -2)
+    if right.ndim == 2 and not is_explicit(a, b, dc):
+        left, dc = as_rows(left), as_rows(dc)
+    batch = dc.ndim - 2
+    m, k, n = batch, batch + 1, batch + 2
+    da = _summed(left, (m, k), right, (k, n), dc, (m, n), precision)
+    db = _summed(right, (k, n), left, (m, k), dc, (m, n), precision)
+    return da.astype(a.dtype).reshape(a.shape), db.astype(b.dtype).reshape(b.shape)
+
+
+def _as_matrices(a, b):
+    return a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+
+
+def _summed(target, target_axes, other, other_axes, dc, dc_axes, precision):
+    """The cotangent of ``target``, in its shape: the product of ``other`` and dc over the axes that it has not. Axes
+    have numbers; the leading ones of dc those of their places."""
+    batch = dc.ndim - 2
+    target_lead, other_lead = (_leading(x, dc) for x in (target, other))
+    narrow = jnp.squeeze(other, tuple(i for i in range(other.ndim - 2) if i + batch + 2 - other.ndim not in other_lead))
+    out_sharding = None
+    if is_explicit(target):
+        # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
+        kind = jax.typeof(target).sharding
+        spec = [kind.spec[i - batch - 2] for i in target_lead]
+        out_sharding = NamedSharding(kind.mesh, PartitionSpec(*spec, *kind.spec[-2:]))
+    return jnp.einsum(
+        narrow,
+        (*other_lead, *other_axes),
+        dc,
+        (*range(batch), *dc_axes),
+        (*target_lead, *target_axes),
+        precision=precision,
+        preferred_element_type=sum_dtype(target.dtype),
+        out_sharding=out_sharding,
+    ).reshape(target.shape)
+
+
+def _leading(x, dc):
+    """The numbers of those leading axes of dc that x has, and not broadcast."""
+    missing = dc.ndim - x.ndim
+    return [i + missing for i in range(x.ndim - 2) if x.shape[i] != 1 or dc.shape[i + missing] == 1]
+
+
+@Op
+def dot(a, b):
+    r"""Dot product of vectors along the last axis, :math:`a \cdot b = \sum_i a_i b_i`.
+
+    .. math::
+        \frac{\partial L}{\partial a_i} = \bar y\, b_i, \qquad \frac{\partial L}{\partial b_i} = \bar y\, a_i
+
+    Args:
+        a: (..., n).
+        b: (..., n). The leading axes of a and b broadcast.
+
+    Returns:
+        (...), in the common dtype.
+
+    Raises:
+        InputError: on scalars, on arguments that are not floating point, and on shapes that do not fit.
+
+    Source: 004 linear algebra.
+
+    >>> import jax, jax.numpy as jnp
+    >>> a, b = jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0])
+    >>> print(dot(a, b), jax.grad(dot)(a, b))
+    11.0 [3. 4.]
+    """
+    return jnp.sum(a * b, axis=-1)
+
+
+@dot.def_check
+def _dot_check(a, b):
+    for name, value in (("a", a), ("b", b)):
+        require_float("dot", name, value)
+        require_rank("dot", name, value, "an axis of components")
+    _require_equal("dot", a, a.shape[-1], b, b.shape[-1], "the components", "those")
+    require_broadcast("dot", 1, a=a, b=b)
+
+
+@dot.def_forward
+def _dot_forward(a, b):
+    wide_a, wide_b = upcast(a, b)
+    return jnp.sum(wide_a * wide_b, axis=-1).astype(jnp.result_type(a, b)), (a, b)
+
+
+@dot.def_backward
+def _dot_backward(residuals, dy):
+    a, b = residuals
+    wide_a, wide_b, dy = upcast(a, b, dy)
+    dy = dy[..., None]
+    da, db = in_shape_of(dy * wide_b, a.shape), in_shape_of(dy * wide_a, b.shape)
+    return like(da, jax.typeof(a)), like(db, jax.typeof(b))

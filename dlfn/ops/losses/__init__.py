@@ -1,0 +1,1 @@
+"""Losses: of predictions, of class ids and distributions, of sequences and of parameters."""

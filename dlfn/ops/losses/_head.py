@@ -1,0 +1,124 @@
+"""An affine map to many classes under a cross-entropy, forward and backward, with few of the logits at a time."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.ops._common import dot, is_explicit, like, sum_dtype
+from dlfn.ops.losses._class_ids import class_losses, logits_gradient, sum_of_others
+
+__all__ = ["Chunks", "Head"]
+
+# Logits of a chunk, at most, and rows of one, at least, where the caller leaves it to us.
+_LOGITS, _ROWS = 2**23, 256
+# Entries of the weights or the logits that a CPU takes at a time: they stay in its cache, and their exponentials, which
+# it does not compute in place, take no second array of a chunk's size.
+_BLOCK = 5 * 2**16
+
+
+class Head:
+    """The affine map, the losses of its logits, and their backward pass, for some of the rows."""
+
+    def __init__(self, w, b, dtype, classes_first, precision):
+        self.w, self.b, self.dtype = w.astype(dtype), b, dtype
+        self.classes_first, self.precision = classes_first, precision
+        self.classes = w.shape[0 if classes_first else 1]
+
+    def logits(self, x):
+        z = dot(x, self.w, ((x.ndim - 1,), (1 if self.classes_first else 0,)), self.precision)
+        return z if self.b is None else z + self.b.astype(z.dtype)
+
+    def totals(self):
+        """Zeros for the gradients of w and b; of the arguments' own, which under shard_map know their axes."""
+        return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=sum_dtype(self.dtype)), (self.w, self.b))
+
+    def losses(self, z, index, wrong, label_smoothing):
+        def by_blocks(z, index, m):
+            def add(total, first, size):
+                return total + sum_of_others(_part(z, first, size, -1), index, m, first)
+
+            return self._fold(add, jnp.zeros_like(m), z)
+
+        return class_losses(z, index, wrong, label_smoothing, by_blocks if self._block(z) else sum_of_others)
+
+    def backward(self, totals, x, z, index, statistics, dy, label_smoothing):
+        """The totals with the gradients of these rows added, and dx; dy is the cotangent of their losses."""
+        axis = 0 if self.classes_first else 1
+        rows = tuple(range(x.ndim - 1))
+        like_x, like_w = (jax.typeof(a).sharding if is_explicit(a) else None for a in (x, self.w))
+
+        def add(carry, first, size):
+            (dw, db), dx = carry
+            of_block = (None, None) if first is None else (first, self.classes)
+            g = logits_gradient(_part(z, first, size, -1), index, statistics, dy, label_smoothing, *of_block)
+            if db is not None:
+                db = _add(db, like(jnp.sum(g, axis=rows), jax.typeof(_part(db, first, size, 0))), first, 0)
+            g = g.astype(self.dtype)
+            w = _part(self.w, first, size, axis)
+            dx = dx + dot(g, w, ((g.ndim - 1,), (axis,)), self.precision, like_x)
+            pair = (g, x) if self.classes_first else (x, g)
+            dw = _add(dw, dot(*pair, (rows, rows), self.precision, like_w), first, axis)
+            return (dw, db), dx
+
+        return self._fold(add, (totals, jnp.zeros_like(x, dtype=sum_dtype(self.dtype))), z)
+
+    def _block(self, z):
+        """How many classes are taken at a time; 0 for all."""
+        if jax.default_backend() != "cpu" or is_explicit(z):
+            return 0
+        size = max(_BLOCK // max(self.w.size // self.classes, math.prod(z.shape[:-1])) // 128, 1) * 128
+        return size if 2 * size <= self.classes else 0
+
+    def _fold(self, add, carry, z):
+        """``add(carry, first class, how many)`` over blocks of classes; of all classes, ``add(carry, None, None)``."""
+        size = self._block(z)
+        if not size:
+            return add(carry, None, None)
+        firsts = jnp.arange(self.classes // size) * size
+        carry, _ = lax.scan(lambda carry, first: (add(carry, first, size), None), carry, firsts)
+        rest = self.classes % size
+        return add(carry, self.classes - rest, rest) if rest else carry
+
+
+def _part(array, first, size, axis):
+    return array if first is None else lax.dynamic_slice_in_dim(array, first, size, axis)
+
+
+def _add(total, part, first, axis):
+    if first is None:
+        return total + part
+    old = _part(total, first, part.shape[axis], axis)
+    return lax.dynamic_update_slice_in_dim(total, old + part, first, axis)
+
+
+class Chunks:
+    """Rows as n chunks of equally many. A chunk takes every n-th row, so that rows sharded over devices stay there."""
+
+    def __init__(self, x, classes, chunk):
+        self.lead, self.whole = x.shape[:-1], is_explicit(x)
+        self.rows = math.prod(self.lead)
+        size = chunk or max(_ROWS, _LOGITS // classes)
+        self.n = -(-self.rows // size)
+        if isinstance(self.rows, int):
+            self.n = max(self.n, 1)
+            size = -(-self.rows // self.n)
+        self.size = size
+
+    def split(self, array):
+        rest = array.shape[len(self.lead) :]
+        array = jnp.pad(array.reshape(self.rows, *rest), [(0, self.n * self.size - self.rows), *[(0, 0) for _ in rest]])
+        return jnp.swapaxes(array.reshape(self.size, self.n, *rest), 0, 1)
+
+    def join(self, array):
+        rest = array.shape[2:]
+        array = jnp.swapaxes(array, 0, 1).reshape(self.n * self.size, *rest)
+        return array[: self.rows].reshape(*self.lead, *rest)
+
+    def scan(self, step, carry, arrays):
+        """``step(carry, arrays) -> (carry, outputs)`` over the chunks of the arrays."""
+        if self.whole:
+            return step(carry, arrays)
+        carry, outputs = lax.scan(step, carry, jax.tree.map(self.split, arrays))
+        return carry, jax.tree.map(self.join, outputs)

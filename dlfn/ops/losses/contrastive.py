@@ -1,0 +1,155 @@
+r"""The contrastive loss of pairs of embeddings."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.core import InputError
+from dlfn.ops._common import (
+    check_reduction,
+    describe,
+    like,
+    reduce,
+    require_float,
+    require_same_shape,
+    sum_dtype,
+    weight_of_each,
+)
+from dlfn.ops.probability.densities import require_positive
+from dlfn.ops.support.compiled import peak
+from dlfn.ops.support.op import Op
+
+__all__ = ["info_nce"]
+
+
+@Op
+def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", precision=None):
+    r"""InfoNCE: each of N queries is to find its key among all of them, :math:`L_i = -\log
+    \operatorname{softmax}_j(S_{ij})_i` with the similarities :math:`S_{ij} = q_i \cdot k_j / \tau`.
+
+    With :math:`G = \partial L / \partial S`, which is softmax minus the identity in every row,
+
+    .. math::
+        \frac{\partial L}{\partial q} = \frac1\tau G k, \qquad
+        \frac{\partial L}{\partial k} = \frac1\tau G^\top q, \qquad
+        \frac{\partial L}{\partial \tau} = -\frac1\tau \sum_{ij} G_{ij} (S_{ij} - S_{ii}).
+
+    Since the rows of G sum to 0, the last may be taken of differences, and has no large terms that cancel. With
+    ``symmetric`` (CLIP) the keys look for their queries as well, and the loss is the mean of both directions. The
+    residuals are the arguments and S.
+
+    For cosine similarities pass vectors of unit length.
+
+    Args:
+        queries: (..., N, features).
+        keys: likewise; the i-th is the i-th query's.
+        temperature: :math:`\tau`, a positive scalar, which may be learned.
+        symmetric: whether the loss is of both directions.
+        reduction: "mean" over the pairs, "sum" or "none".
+        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+
+    Returns:
+        A scalar, or with "none" (..., N), in the common dtype of queries and keys.
+
+    Raises:
+        InputError: on different shapes, a temperature that is not a scalar or known not to be positive, integers, an
+            unknown reduction, and a mean over nothing.
+
+    Source: peers; van den Oord et al. 2018, *Representation Learning with Contrastive Predictive Coding*; Radford et
+    al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*.
+
+    >>> import jax, jax.numpy as jnp
+    >>> queries = keys = jnp.eye(3)
+    >>> print(f"{info_nce(queries, keys, 1.0):.4f} {info_nce(queries, keys, 0.1):.3e}")
+    0.5514 9.080e-05
+    >>> print(f"{jax.grad(info_nce, 2)(queries, keys, 0.1):.3e}")
+    9.079e-03
+    """
+    similarities = jnp.matmul(queries, jnp.swapaxes(keys, -1, -2), precision=precision) / temperature
+    losses = -jnp.diagonal(jax.nn.log_softmax(similarities, axis=-1), axis1=-2, axis2=-1)
+    if symmetric:
+        others = -jnp.diagonal(jax.nn.log_softmax(similarities, axis=-2), axis1=-2, axis2=-1)
+        losses = (losses + others) / 2
+    return reduce(losses, reduction)
+
+
+@info_nce.def_check
+def _check(queries, keys, temperature, *, symmetric, reduction):
+    for name, value in (("queries", queries), ("keys", keys), ("temperature", temperature)):
+        require_float("info_nce", name, value)
+    if queries.ndim < 2 or 0 in queries.shape[-2:]:
+        raise InputError(f"info_nce: queries is {describe(queries)}, and must be (..., N, features), neither of them 0")
+    require_same_shape("info_nce", "queries", queries, "keys", keys)
+    if temperature.ndim:
+        raise InputError(f"info_nce: temperature is {describe(temperature)}, and must be a scalar")
+    require_positive("info_nce", "temperature", temperature)
+    if not isinstance(symmetric, bool):
+        raise InputError(f"info_nce: symmetric is {symmetric!r}, and must be True or False")
+    check_reduction("info_nce", reduction, queries.shape[:-1])
+
+
+@info_nce.def_forward
+def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
+    dtype = jnp.result_type(queries, keys)
+    q, k, tau = _wide(queries, keys, temperature)
+    similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
+    similarities = lax.clamp(-_half(q.dtype), similarities, _half(q.dtype))
+    own = jnp.diagonal(similarities, axis1=-2, axis2=-1)
+    found = [_losses(similarities, own, axis) for axis in _axes(symmetric)]
+    losses = jnp.mean(jnp.stack([losses for losses, *_ in found]), axis=0)
+    rows = [(m, others, inverse) for _, m, others, inverse in found]
+    return reduce(losses, reduction).astype(dtype), (queries, keys, temperature, similarities, own, rows)
+
+
+@info_nce.def_backward
+def _backward(residuals, dy, *, symmetric, reduction, precision):
+    queries, keys, temperature, similarities, own, rows = residuals
+    q, k, tau = _wide(queries, keys, temperature)
+    dy = jnp.broadcast_to(weight_of_each(dy, reduction, own.shape, q.dtype), own.shape) / len(rows)
+    g, dtau = jnp.zeros_like(similarities), jnp.zeros_like(tau)
+    for axis, (m, others, inverse) in zip(_axes(symmetric), rows):
+        per_row = dy * inverse
+        e = _exp_of_others(similarities, m, axis) * jnp.expand_dims(per_row, axis)
+        part = jnp.where(_diagonal(similarities), jnp.expand_dims(-others * per_row, axis), e)
+        g, dtau = g + part, dtau - jnp.sum(part * (similarities - jnp.expand_dims(own, axis))) / tau
+    dq = jnp.matmul(g, k, precision=precision) / tau
+    dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision) / tau
+    kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
+    return like(dq, kinds[0]), like(dk, kinds[1]), like(dtau, kinds[2])
+
+
+def _wide(queries, keys, temperature):
+    dtype = sum_dtype(jnp.result_type(queries, keys))
+    return queries.astype(dtype), keys.astype(dtype), temperature.astype(dtype)
+
+
+def _axes(symmetric):
+    """Along keys, and along queries."""
+    return (-1, -2) if symmetric else (-1,)
+
+
+def _diagonal(similarities):
+    n = jnp.arange(similarities.shape[-1])
+    return n[:, None] == n
+
+
+def _half(dtype):
+    """Half the largest number. Similarities are kept within it, so that those that overflow have differences."""
+    return jnp.finfo(dtype).max / 2
+
+
+def _losses(similarities, own, axis):
+    """The losses of one direction; the largest similarity, and with e = exp of the difference to it the sum of the
+    others' e and 1 / that of all."""
+    m = peak(similarities, axis)
+    others = jnp.sum(_exp_of_others(similarities, m, axis), axis=axis)
+    total = others + jnp.exp(own - m)
+    behind = jnp.where(m - own < _half(m.dtype), m - own, jnp.inf)
+    losses = jnp.where(own == m, jnp.log1p(others), behind + jnp.log(total))
+    return losses, m, others, 1 / total
+
+
+def _exp_of_others(similarities, m, axis):
+    """exp of the difference to the largest similarity m, and 0 for the own ones."""
+    e = jnp.exp(similarities - jnp.expand_dims(m, axis))
+    return jnp.where(_diagonal(similarities), jnp.zeros_like(e), e)

@@ -1,0 +1,187 @@
+r"""The cross-entropy of an affine map's logits, which are never whole."""
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.core import InputError
+from dlfn.ops._common import (
+    Static,
+    describe,
+    like,
+    require_float,
+    require_rank,
+    sum_dtype,
+)
+from dlfn.ops.linear_algebra.linear import linear
+from dlfn.ops.losses._class_ids import (
+    check_ids,
+    check_smoothing,
+    class_ids,
+    counting,
+    reduce_valid,
+)
+from dlfn.ops.losses._head import Chunks, Head
+from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
+from dlfn.ops.support.op import Op
+
+__all__ = ["linear_cross_entropy"]
+
+_FOR_DISTRIBUTIONS = "; for distributions use softmax_cross_entropy(linear(x, w, b), labels)"
+
+
+@Op
+def linear_cross_entropy(
+    x,
+    w,
+    labels,
+    b=None,
+    *,
+    classes_first=False,
+    reduction="mean",
+    label_smoothing=0.0,
+    ignore_label=-100,
+    chunk=None,
+    precision=None,
+):
+    r"""``softmax_cross_entropy(linear(x, w, b), labels)`` without the logits: of N rows and K classes there are N K of
+    them, in language models far more than there are parameters.
+
+    The rows are taken a chunk at a time. With z the logits of a chunk and :math:`g = \partial \ell / \partial z` those
+    of its summed losses (see :func:`~dlfn.ops.softmax_cross_entropy`),
+
+    .. math::
+        \frac{\partial \ell}{\partial x} = g w^\top, \qquad
+        \frac{\partial \ell}{\partial w} = \sum_{\text{chunks}} x^\top g, \qquad
+        \frac{\partial \ell}{\partial b} = \sum_{\text{chunks}} \sum_{\text{rows}} g .
+
+    For a mean or a sum the cotangent of the loss is one number that only scales them. So the forward pass computes them
+    beside the losses, while it has z, and they are the residuals: three matrix products in all. With
+    ``reduction="none"`` it keeps three numbers per row and the backward pass computes z again: four. Where nothing is
+    differentiated, compilation leaves the gradients out: one.
+
+    Args:
+        x: (..., in).
+        w: (in, K), or (K, in) with ``classes_first``, as the table of an embedding is.
+        labels: class ids (...), integers from 0 to K - 1.
+        b: (K,), or None for no bias.
+        classes_first: the layout of w.
+        reduction: "mean" over the rows, "sum" or "none".
+        label_smoothing: as in :func:`~dlfn.ops.softmax_cross_entropy`.
+        ignore_label: likewise.
+        chunk: rows per chunk; by default as many as have 8 million logits, but 256 at least. Sharded arrays on a mesh
+            of explicit axes are one chunk.
+        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+
+    Returns:
+        A scalar, or with "none" one loss per row. Half types are summed in float32. A CPU multiplies them
+        in float32 too; elsewhere g is rounded to them first.
+
+    Raises:
+        InputError: on arguments that are not floating point, labels that are not class ids of x's leading dimensions,
+            shapes that do not fit, a chunk that is not a positive int, an unknown reduction, and a mean over nothing.
+
+    Source: 000 sections 8, 9 and 12, 001 sections 6 and 7.
+
+    >>> import jax, jax.numpy as jnp
+    >>> x, table = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> loss, dx = jax.value_and_grad(linear_cross_entropy)(x, table, jnp.array([2, 0]), classes_first=True)
+    >>> print(f"{loss:.4f} {dx[0, 0]:.4f} {dx[0, 1]:.4f}")
+    0.6348 -0.1224 -0.0450
+    """
+    z = linear.definition(x, w.T if classes_first else w, b, precision=precision)
+    return softmax_cross_entropy.definition(
+        z, labels, reduction=reduction, label_smoothing=label_smoothing, ignore_label=ignore_label
+    )
+
+
+@linear_cross_entropy.def_check
+def _check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk):
+    op = "linear_cross_entropy"
+    for name, value in (("x", x), ("w", w), ("b", b)):
+        if name != "b" or value is not None:
+            require_float(op, name, value)
+    require_rank(op, "x", x, "a feature axis")
+    if not isinstance(classes_first, bool):
+        raise InputError(f"{op}: classes_first is {classes_first!r}, and must be True or False")
+    layout = "(classes, in)" if classes_first else "(in, classes)"
+    if w.ndim != 2 or x.shape[-1] != w.shape[classes_first]:
+        hint = ""
+        if w.ndim == 2 and x.shape[-1] == w.shape[not classes_first]:
+            hint = f"; pass classes_first={not classes_first}"
+        raise InputError(
+            f"{op}: x is {describe(x)} and w is {describe(w)}, and w must be {layout} with in = {x.shape[-1]}{hint}"
+        )
+    classes = w.shape[not classes_first]
+    if classes == 0:
+        raise InputError(f"{op}: w is {describe(w)}, {layout}, and must have at least one class")
+    if b is not None and b.shape != (classes,):
+        raise InputError(f"{op}: b is {describe(b)}, and must have the shape {[classes]}, as w is {describe(w)}")
+    check_ids(op, labels, "x", x, reduction, ignore_label, _FOR_DISTRIBUTIONS)
+    check_smoothing(op, label_smoothing)
+    if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
+        raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
+
+
+def _common_dtype(*arrays):
+    return jnp.result_type(*(array for array in arrays if array is not None))
+
+
+def _setting(arguments, classes_first, ignore_label, chunk, precision):
+    x, w, labels, b = arguments
+    dtype = _common_dtype(x, w, b)
+    if jax.default_backend() == "cpu":
+        dtype = sum_dtype(dtype)  # it multiplies half types in float32 anyway, and so g need not be rounded to them
+    x = x.astype(dtype)
+    head = Head(w, b, dtype, classes_first, precision)
+    index, valid, wrong = class_ids(labels, x, head.classes, ignore_label)
+    x = counting(x, valid)
+    return x, head, Chunks(x, head.classes, chunk), (index, valid, wrong)
+
+
+@linear_cross_entropy.def_forward
+def _forward(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision):
+    arguments, kinds = (x, w, labels, b), jax.tree.map(jax.typeof, (x, w, b))
+    dtype = _common_dtype(x, w, b)
+    x, head, chunks, (index, valid, wrong) = _setting(arguments, classes_first, ignore_label, chunk, precision)
+
+    def of_losses(carry, rows):
+        x, index, _, wrong = rows
+        return carry, head.losses(head.logits(x), index, wrong, label_smoothing)
+
+    def with_gradients(totals, rows):
+        x, index, valid, wrong = rows
+        z = head.logits(x)
+        losses, statistics = head.losses(z, index, wrong, label_smoothing)
+        totals, dx = head.backward(totals, x, z, index, statistics, valid.astype(z.dtype), label_smoothing)
+        return totals, (losses, dx)
+
+    rows = x, index, valid, wrong
+    if reduction == "none":
+        _, (losses, statistics) = chunks.scan(of_losses, (), rows)
+        return reduce_valid(losses, valid, reduction)[0].astype(dtype), (arguments, statistics)
+    (dw, db), (losses, dx) = chunks.scan(with_gradients, head.totals(), rows)
+    y, n = reduce_valid(losses, valid, reduction)
+    return y.astype(dtype), (dx, dw, db, n, Static(kinds))
+
+
+@linear_cross_entropy.def_backward
+def _backward(residuals, dy, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision):
+    if reduction != "none":
+        *gradients, n, kinds = residuals
+        scale = dy.astype(n.dtype) / n
+        dx, dw, db = (None if g is None else like(g * scale, kind) for g, kind in zip(gradients, kinds.value))
+        return dx, dw, None, db
+
+    arguments, statistics = residuals
+    x, head, chunks, (index, valid, _) = _setting(arguments, classes_first, ignore_label, chunk, precision)
+    dy = jnp.where(valid, dy.astype(statistics.m.dtype), jnp.zeros_like(statistics.m))
+
+    def step(totals, rows):
+        x, index, statistics, dy = rows
+        # Rows that fill up the last chunk have zeros for statistics; the exponentials of their logits may be inf.
+        statistics = statistics._replace(m=jnp.where(statistics.inverse == 0, jnp.inf, statistics.m))
+        return head.backward(totals, x, head.logits(x), index, statistics, dy, label_smoothing)
+
+    (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
+    kinds = jax.tree.map(jax.typeof, arguments)
+    return like(dx, kinds[0]), like(dw, kinds[1]), None, None if db is None else like(db, kinds[3])

@@ -1,0 +1,134 @@
+r"""Penalties on the size of parameters, over a pytree of them.
+
+``where`` chooses the parameters by their path, their keys joined by slashes as in ``"hidden/0/w"``: a regular
+expression to be found in it (``r"w$"``), or a function of it. A function must be hashable, as all of an op's
+configuration, and a new one compiles anew: define it once, outside of the training step.
+"""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.core import InputError
+from dlfn.ops._common import describe, upcast
+from dlfn.ops.support.op import Op
+
+__all__ = ["l1_penalty", "l2_penalty"]
+
+
+@Op
+def l2_penalty(params, *, strength, where=None):
+    r"""Half the squared norm of the parameters, :math:`\tfrac\lambda2 \sum_i W_i^2`.
+
+    Its gradient, :math:`\lambda W`, in plain gradient descent is weight decay. In Adam it is not: there the gradient is
+    rescaled, and decoupled decay (AdamW) is another method. Half types are squared and summed in float32.
+
+    Args:
+        params: a pytree of arrays, or one array.
+        strength: :math:`\lambda`, 0 or more.
+        where: which parameters, by path: a regular expression or a function, None for all; see above.
+
+    Returns:
+        A scalar in the common dtype of the chosen parameters.
+
+    Raises:
+        InputError: when no path is chosen, on a chosen parameter that is not floating point, and a negative strength.
+
+    Source: 002 section 15.1.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params = {"w": jnp.array([3.0, -4.0]), "b": jnp.array([1.0])}
+    >>> print(l2_penalty(params, strength=0.5), l2_penalty(params, strength=0.5, where="w$"))
+    6.5 6.25
+    >>> jax.grad(l2_penalty)(params, strength=0.5, where="w$")
+    {'b': Array([0.], dtype=float32), 'w': Array([ 1.5, -2. ], dtype=float32)}
+    """
+    chosen = [leaf for leaf in _chosen("l2_penalty", params, where) if leaf is not None]
+    return sum(strength / 2 * jnp.sum(leaf**2) for leaf in chosen)
+
+
+@Op
+def l1_penalty(params, *, strength, where=None):
+    r"""The sum of the parameters' sizes, :math:`\lambda \sum_i |W_i|`.
+
+    Its gradient is :math:`\lambda \operatorname{sign} W`, and 0 where W is.
+
+    Args:
+        params: a pytree of arrays, or one array.
+        strength: :math:`\lambda`, 0 or more.
+        where: which parameters, by path: a regular expression or a function, None for all; see above.
+
+    Returns:
+        A scalar in the common dtype of the chosen parameters.
+
+    Raises:
+        InputError: when no path is chosen, on a chosen parameter that is not floating point, and a negative strength.
+
+    Source: 002 section 15.2.
+
+    >>> import jax, jax.numpy as jnp
+    >>> params = {"w": jnp.array([3.0, 0.0, -4.0])}
+    >>> print(l1_penalty(params, strength=0.5), jax.grad(l1_penalty)(params, strength=0.5)["w"])
+    3.5 [ 0.5  0.  -0.5]
+    """
+    chosen = [leaf for leaf in _chosen("l1_penalty", params, where) if leaf is not None]
+    return sum(strength * jnp.sum(jnp.abs(leaf)) for leaf in chosen)
+
+
+def _chosen(op, params, where):
+    """The leaves, with None for those that are not chosen."""
+    found = jax.tree_util.tree_flatten_with_path(params)[0]
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found]
+    if isinstance(where, str):
+        chosen = [re.search(where, path) is not None for path in paths]
+    else:
+        chosen = [where is None or bool(where(path)) for path in paths]
+    if not any(chosen):
+        what = "where chooses none of the paths" if paths else "params has no arrays"
+        shown = ", ".join(map(repr, paths[:5])) + (", …" if len(paths) > 5 else "")
+        raise InputError(f"{op}: {what}{': ' + shown if paths else ''}")
+    for (_, leaf), path, taken in zip(found, paths, chosen):
+        if taken and not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise InputError(
+                f"{op}: params{f' at {path!r}' if path else ''} is {describe(leaf)}, and must be floating point; "
+                "leave it out by where"
+            )
+    return [leaf if taken else None for (_, leaf), taken in zip(found, chosen)]
+
+
+def _register(op, factor, value, slope):
+    """The rules of the penalty ``factor`` times the sum of ``value(w)``, which has ``slope(w)``."""
+
+    def check(params, *, strength, where):
+        if not (isinstance(strength, int | float) and 0 <= strength < math.inf):
+            raise InputError(f"{op.name}: strength is {strength!r}, and must be a number that is 0 or more")
+        if not (where is None or isinstance(where, str) or callable(where)):
+            raise InputError(f"{op.name}: where is {where!r}, and must be a regular expression, a function, or None")
+        try:
+            _chosen(op.name, params, where)
+        except re.error as error:
+            raise InputError(f"{op.name}: where is {where!r}, and is no regular expression: {error}") from None
+
+    def forward(params, *, strength, where):
+        chosen = [leaf for leaf in _chosen(op.name, params, where) if leaf is not None]
+        wide = upcast(*chosen) if len(chosen) > 1 else (upcast(*chosen),)
+        total = factor * strength * sum(jnp.sum(value(leaf)) for leaf in wide)
+        return total.astype(jnp.result_type(*chosen)), params
+
+    def backward(params, dy, *, strength, where):
+        chosen = _chosen(op.name, params, where)
+        scale = upcast(dy) * strength
+        gradients = [
+            None if w is None else (scale.astype(upcast(w).dtype) * slope(upcast(w))).astype(w.dtype) for w in chosen
+        ]
+        return (jax.tree.unflatten(jax.tree.structure(params), gradients),)
+
+    op.def_check(check)
+    op.def_forward(forward)
+    op.def_backward(backward)
+
+
+_register(l2_penalty, 0.5, lambda w: w * w, lambda w: w)
+_register(l1_penalty, 1.0, jnp.abs, jnp.sign)

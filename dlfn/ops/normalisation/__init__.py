@@ -1,0 +1,1 @@
+"""Normalisation of activations (over a batch, channels or rows) and of weights."""

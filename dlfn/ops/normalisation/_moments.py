@@ -1,0 +1,95 @@
+"""Mean and variance over parts of an array, and what its normalisations share."""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.core import InputError
+from dlfn.ops._common import describe, require_float
+from dlfn.ops.support.compiled import capped, made_anew
+
+__all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "moments"]
+
+
+class Cells(NamedTuple):
+    """Which entries share a mean and a variance.
+
+    Attributes:
+        axes: the axes over which a cell extends.
+        groups: the number of parts of the last axis that are a cell each; None where axes says all.
+    """
+
+    axes: tuple[int, ...]
+    groups: int | None = None
+
+    def average(self, x: jax.Array) -> jax.Array:
+        """Means of the cells, with one entry along the axes, and one per group along the last axis."""
+        return self.pool(jnp.mean(x, self.axes, keepdims=True))
+
+    def pool(self, x: jax.Array) -> jax.Array:
+        """Means over the channels of each group."""
+        if self.groups is None:
+            return x
+        return jnp.mean(x.reshape(*x.shape[:-1], self.groups, x.shape[-1] // self.groups), -1)
+
+    def spread(self, means: jax.Array, x: jax.Array) -> jax.Array:
+        """Numbers of cells, in a shape that broadcasts to that of x."""
+        if self.groups is None:
+            return means
+        size = x.shape[-1] // self.groups
+        alike = jnp.broadcast_to(means[..., None], (*means.shape, size))
+        return alike.reshape(*means.shape[:-1], x.shape[-1])
+
+    def size(self, x: jax.Array, dtype: Any) -> jax.Array:
+        """The entries along the axes. Not a number: sizes may be symbolic."""
+        return jnp.asarray(math.prod(x.shape[axis] for axis in self.axes), dtype)
+
+
+def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""Each cell's mean as a sum of two numbers p + d, and its variance.
+
+    p is the mean as it is rounded. With c = x - p the rest is :math:`d = \mathrm E\,c`, and
+    :math:`\sigma^2 = \mathrm E\,c^2 - d^2`. Where :math:`|\mu| \gg \sigma`, x - p is exact, and :math:`(x - p) - d` has
+    the digits that :math:`x - p` alone has lost to the rounding of p. As d is no larger than that rounding, the
+    difference of squares loses nothing, and the two sums of c take one pass.
+    """
+    # Whatever p is, p + d is the mean: so p may count as a constant in derivatives. The cap, which changes nothing, is
+    # between its division and x - p: in one instruction they would take a p that is not rounded, and d another p.
+    pivot = lax.stop_gradient(capped(cells.average(x)))
+    c, again = (x - cells.spread(copy, x) for copy in made_anew(pivot, pivot))
+    shift = cells.average(c)
+    variance = cells.average(again * again) - shift * shift
+    # Selected: the derivative of a maximum is halved at a tie, and constant cells have one.
+    return pivot, shift, jnp.where(variance < 0, jnp.zeros_like(variance), variance)
+
+
+def dtypes(*arrays: jax.Array | None) -> tuple[Any, Any]:
+    """The common dtype, and the one to compute in."""
+    dtype = jnp.result_type(*[array for array in arrays if array is not None])
+    return dtype, jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+def affine(x: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    x = x if scale is None else x * scale.astype(x.dtype)
+    return x if bias is None else x + bias.astype(x.dtype)
+
+
+def check_eps(op: str, eps: Any) -> None:
+    if not isinstance(eps, Real) or not float(eps) >= 0:
+        raise InputError(f"{op}: eps is {eps!r}, and must be a number >= 0, such as 1e-5")
+
+
+def check_parameter(op: str, name: str, value: jax.Array | None, shape: Sequence[int], x: jax.Array) -> None:
+    if value is None:
+        return
+    require_float(op, name, value)
+    if value.shape != tuple(shape):
+        raise InputError(
+            f"{op}: {name} is {describe(value)}, and must have the shape {list(shape)}, as x is {describe(x)}; "
+            f"pass None for no {name}"
+        )

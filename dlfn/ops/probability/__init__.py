@@ -1,0 +1,1 @@
+"""Log-densities, information theory and descriptive statistics."""

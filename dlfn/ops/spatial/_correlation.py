@@ -1,0 +1,291 @@
+r"""The three linear maps of a convolution, each the adjoint of the others.
+
+A convolution is linear in the image x and in the kernel k. With a cotangent g of its output, all that it and its
+derivatives need is one sum, over batch n, positions p, window entries a, and the channels i, o of each group,
+
+.. math::
+    S = \sum_{n, p, a, i, o} x_{n,\, s p + d a - l,\, i} \; k_{a i o} \; g_{n p o},
+
+with stride s, dilation d, l entries of padding in front, and x = 0 outside the image. It is linear in all three, so its
+derivative in each is the sum over what the other two share:
+
+=================== =================== =======================================================================
+``correlate``       (x, k) to like g    the convolution; the image's cotangent of a transposed one
+``spread``          (g, k) to like x    the transposed convolution; the image's cotangent of a convolution
+``kernel_gradient`` (x, g) to like k    the kernel's cotangent of both
+=================== =================== =======================================================================
+
+In general each is one XLA convolution, which are the formulas of XLA's own transposes: they are as fast, and no faster.
+A window of one entry is a matrix product. Depthwise convolutions of few entries are sums of shifted products, several
+times faster than XLA's on CPUs.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from dlfn.ops._common import is_explicit
+from dlfn.ops.spatial.windows import span
+
+__all__ = ["Geometry", "Maps", "flatten", "maps", "sum_dtype", "unflatten"]
+
+# Window entries up to which a program written out for each stays small: 7×7 and 3×3×3 are.
+_WRITTEN_OUT = 64
+
+
+class Geometry(NamedTuple):
+    """Where the window is; every tuple has an int or a pair for each spatial axis."""
+
+    sizes: tuple[int, ...]  # of the image
+    positions: tuple[int, ...]  # of the window
+    window: tuple[int, ...]
+    strides: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+    precision: Any
+
+    @property
+    def reaches(self) -> tuple[int, ...]:
+        """From the window's first position to its last, both counted."""
+        return tuple(map(span, self.positions, self.strides))
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        return tuple(map(span, self.window, self.dilation))
+
+
+class Maps(NamedTuple):
+    """See above. Images are (N, *sizes, C_in), cotangents (N, *positions, C_out), kernels (*window, C_in/G, C_out), and
+    all of one dtype; sums are taken, and returned, in float32 or wider."""
+
+    correlate: Callable[..., jax.Array]
+    spread: Callable[..., jax.Array]
+    kernel_gradient: Callable[..., jax.Array]
+
+
+def maps(geometry: Geometry, image_channels: int, *arrays: jax.Array) -> Maps:
+    """The fastest for a geometry."""
+    entries = math.prod(geometry.window)
+    every = geometry.sizes == geometry.positions and geometry.strides == (1,) * len(geometry.strides)
+    if is_explicit(*arrays):
+        chosen = _GENERAL
+    elif entries == geometry.groups == 1 and every and not any(map(any, geometry.pads)):
+        chosen = _POINTWISE
+    elif 1 < geometry.groups == image_channels and entries <= _WRITTEN_OUT and jax.default_backend() == "cpu":
+        chosen = _DEPTHWISE
+    else:
+        chosen = _GENERAL
+    return Maps(*(functools.partial(function, geometry) for function in chosen))
+
+
+def sum_dtype(dtype: Any) -> Any:
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+# Leading dimensions. Where sharding is part of types, what a merged axis is sharded over has to be said.
+
+
+def flatten(x: jax.Array, rank: int) -> jax.Array:
+    """(..., *spatial, C) to (N, *spatial, C)."""
+    lead = x.ndim - rank - 1
+    sharding = None
+    if is_explicit(x):
+        spec = jax.typeof(x).sharding.spec
+        axes = [axis for part in spec[:lead] for axis in (part if isinstance(part, tuple) else (part,)) if axis]
+        sharding = _sharding(x, tuple(axes) or None, *spec[lead:])
+    return lax.reshape(x, (math.prod(x.shape[:lead]), *x.shape[lead:]), out_sharding=sharding)
+
+
+def unflatten(y: jax.Array, like: jax.Array) -> jax.Array:
+    """(N, *spatial, C) to (..., *spatial, C) with the leading dimensions of ``like``."""
+    lead = like.ndim - y.ndim + 1
+    sharding = None
+    if is_explicit(like, y):
+        spec = jax.typeof(y).sharding.spec
+        sharding = _sharding(y, *jax.typeof(like).sharding.spec[:lead], *spec[1:])
+    return lax.reshape(y, (*like.shape[:lead], *y.shape[1:]), out_sharding=sharding)
+
+
+def _sharding(x: jax.Array, *spec: Any) -> NamedSharding:
+    return NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec(*spec))
+
+
+def _of_batch(batch: jax.Array, features: Any) -> NamedSharding | None:
+    """The sharding of outputs: the batch's, and that of their features in the kernel where no axis serves twice."""
+    if not is_explicit(batch):
+        return None
+    first, *spatial, _ = jax.typeof(batch).sharding.spec
+    used = first if isinstance(first, tuple) else (first,)
+    free = features if not isinstance(features, tuple) and features not in used else None
+    return _sharding(batch, first, *[None] * len(spatial), free)
+
+
+# Every map as an XLA convolution. ``spread`` slides the flipped window over g, its entries s apart with zeros between;
+# ``kernel_gradient`` slides g, spread out likewise, over the image, and sums over the batch as over channels.
+
+
+def _correlate(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
+    layout = _layout("N?C", "?IO", "N?C", len(geometry.window))
+    features = jax.typeof(k).sharding.spec[-1] if is_explicit(k) else None
+    return _convolve(
+        geometry, x, k, layout, geometry.strides, geometry.pads, rhs_dilation=geometry.dilation,
+        feature_group_count=geometry.groups, out_sharding=_of_batch(x, features),
+    )  # fmt: skip
+
+
+def _spread(geometry: Geometry, g: jax.Array, k: jax.Array) -> jax.Array:
+    rank, groups = len(geometry.window), geometry.groups
+    inputs, outputs = k.shape[-2], k.shape[-1] // groups
+    flipped = lax.rev(k, range(rank))
+    if groups > 1:
+        flipped = flipped.reshape(*geometry.window, inputs, groups, outputs).swapaxes(-1, -3)
+        flipped = flipped.reshape(*geometry.window, outputs, groups * inputs)
+        layout = _layout("N?C", "?IO", "N?C", rank)
+    else:
+        layout = _layout("N?C", "?OI", "N?C", rank)
+    pads = [
+        (f - 1 - low, n + low - reach)
+        for n, f, reach, (low, _) in zip(geometry.sizes, geometry.spans, geometry.reaches, geometry.pads, strict=True)
+    ]
+    features = jax.typeof(k).sharding.spec[-2] if is_explicit(k) and groups == 1 else None
+    return _convolve(
+        geometry, g, flipped, layout, (1,) * rank, pads, lhs_dilation=geometry.strides,
+        rhs_dilation=geometry.dilation, feature_group_count=groups, out_sharding=_of_batch(g, features),
+    )  # fmt: skip
+
+
+def _kernel_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    pads = [
+        (low, reach + f - 1 - n - low)
+        for n, f, reach, (low, _) in zip(geometry.sizes, geometry.spans, geometry.reaches, geometry.pads, strict=True)
+    ]
+    rank = len(geometry.window)
+    return _convolve(
+        geometry, x, g, _layout("C?N", "I?O", "?NC", rank), geometry.dilation, pads, rhs_dilation=geometry.strides,
+        batch_group_count=geometry.groups, out_sharding=_sharding(x, *[None] * (rank + 2)) if is_explicit(x) else None,
+    )  # fmt: skip
+
+
+def _layout(x: str, k: str, y: str, rank: int) -> tuple[str, ...]:
+    return tuple(axes.replace("?", "DHW"[-rank:]) for axes in (x, k, y))
+
+
+def _convolve(geometry: Geometry, lhs: jax.Array, rhs: jax.Array, layout: Any, *args: Any, **options: Any) -> Any:
+    return lax.conv_general_dilated(
+        lhs, rhs, *args, dimension_numbers=layout, precision=geometry.precision,
+        preferred_element_type=sum_dtype(lhs.dtype), **options,
+    )  # fmt: skip
+
+
+_GENERAL = _correlate, _spread, _kernel_gradient
+
+
+# A window of one entry: products of the rows of x, k and g.
+
+
+def _product(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
+    y = _dot(geometry, _rows(x), _matrix(k), 1, 0)
+    return y.reshape(*x.shape[:-1], k.shape[-1])
+
+
+def _product_spread(geometry: Geometry, g: jax.Array, k: jax.Array) -> jax.Array:
+    return _dot(geometry, _rows(g), _matrix(k), 1, 1).reshape(*g.shape[:-1], k.shape[-2])
+
+
+def _product_kernel_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    return _dot(geometry, _rows(x), _rows(g), 0, 0).reshape(*geometry.window, x.shape[-1], g.shape[-1])
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _matrix(k: jax.Array) -> jax.Array:
+    return k.reshape(k.shape[-2:])
+
+
+def _dot(geometry: Geometry, a: jax.Array, b: jax.Array, i: int, j: int) -> jax.Array:
+    dims = (((i,), (j,)), ((), ()))
+    return lax.dot_general(
+        a, b, dims, precision=geometry.precision, preferred_element_type=sum_dtype(a.dtype)
+    )  # fmt: skip
+
+
+_POINTWISE = _product, _product_spread, _product_kernel_gradient
+
+
+# Depthwise: channel i makes the m outputs o = i m ... i m + m - 1, (C, m) below, and nothing is summed over channels.
+
+
+def _depthwise(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
+    x, outputs, k = _wide(x)[..., None], k.shape[-1], _by_channel(geometry, _wide(k)[..., 0, :])
+    products = ((x * k[at]).reshape(*x.shape[:-2], outputs) for at in _entries(geometry))
+    # XLA fuses a product that is padded, but computes one of padded factors apart.
+    return _total(_tap(geometry, product, at) for product, at in zip(products, _entries(geometry), strict=True))
+
+
+def _depthwise_spread(geometry: Geometry, g: jax.Array, k: jax.Array) -> jax.Array:
+    g, k = _by_channel(geometry, _wide(g)), _by_channel(geometry, _wide(k)[..., 0, :])
+    return _total(_untap(geometry, jnp.sum(g * k[at], axis=-1), at) for at in _entries(geometry))
+
+
+def _depthwise_kernel_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
+    """Image by image, or XLA holds every product of a shifted batch before it sums the first."""
+    axes = tuple(range(len(geometry.window)))
+
+    def of_image(image_and_cotangent: tuple[jax.Array, jax.Array]) -> jax.Array:
+        image, cotangent = map(_wide, image_and_cotangent)
+        cotangent = _by_channel(geometry, cotangent)
+        taps = (_tap(geometry, image[None], at)[0, ..., None] for at in _entries(geometry))
+        return jnp.stack([jnp.sum(tap * cotangent, axis=axes) for tap in taps])
+
+    return jnp.sum(lax.map(of_image, (x, g)), axis=0).reshape(*geometry.window, 1, g.shape[-1])
+
+
+def _by_channel(geometry: Geometry, a: jax.Array) -> jax.Array:
+    """(..., outputs) to (..., C, m)."""
+    return a.reshape(*a.shape[:-1], geometry.groups, a.shape[-1] // geometry.groups)
+
+
+def _entries(geometry: Geometry) -> Any:
+    return itertools.product(*map(range, geometry.window))
+
+
+def _tap(geometry: Geometry, x: jax.Array, at: tuple[int, ...]) -> jax.Array:
+    """What the window's entry ``at`` sees of the image, at every position."""
+    pads = []
+    for n, a, reach, d, (low, _) in zip(
+        geometry.sizes, at, geometry.reaches, geometry.dilation, geometry.pads, strict=True
+    ):
+        pads.append((low - d * a, reach - n - (low - d * a), 0))
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    return lax.slice(x, (0,) * x.ndim, x.shape, (1, *geometry.strides, 1))
+
+
+def _untap(geometry: Geometry, g: jax.Array, at: tuple[int, ...]) -> jax.Array:
+    """The adjoint: every position's number where the window's entry ``at`` is in the image, zeros elsewhere."""
+    pads = []
+    for n, a, reach, s, d, (low, _) in zip(
+        geometry.sizes, at, geometry.reaches, geometry.strides, geometry.dilation, geometry.pads, strict=True
+    ):
+        pads.append((d * a - low, n - reach - (d * a - low), s - 1))
+    return lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+def _wide(x: jax.Array) -> jax.Array:
+    return x.astype(sum_dtype(x.dtype))
+
+
+def _total(terms: Any) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
+
+
+_DEPTHWISE = _depthwise, _depthwise_spread, _depthwise_kernel_gradient

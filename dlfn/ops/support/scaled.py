@@ -1,0 +1,194 @@
+"""Sums of squares that neither over- nor underflow."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dlfn.ops.support.compiled import made_anew
+
+__all__ = [
+    "direction", "finite", "fitting", "in_range", "inverse", "inverse_length", "inverse_root", "largest", "lengths",
+    "or_one", "product", "root", "scale", "square", "sum_of_products",
+]  # fmt: skip
+
+_Linear = Callable[[jax.Array], jax.Array]
+
+
+def or_one(x: jax.Array) -> jax.Array:
+    """x where it is not 0, where another formula is taken."""
+    return jnp.where(x == 0, jnp.ones_like(x), x)
+
+
+# The derivatives of these, as jax.numpy has them, form cubes of what is in range when squared. In this order every
+# product is a part of the result. All are 0 at 0.
+
+
+@jax.custom_jvp
+def inverse(x: jax.Array) -> jax.Array:
+    """1/x, and 0 at 0."""
+    return jnp.where(x == 0, jnp.zeros_like(x), 1 / or_one(x))
+
+
+@inverse.defjvp
+def _inverse_jvp(primals: Any, tangents: Any) -> Any:
+    q = inverse(*primals)
+    return q, -(q * (q * tangents[0]))
+
+
+@jax.custom_jvp
+def inverse_root(x: jax.Array) -> jax.Array:
+    """1/√x, and 0 at 0: so that a constant cell is normalised to 0 even where eps is 0."""
+    return jnp.where(x == 0, jnp.zeros_like(x), lax.rsqrt(or_one(x)))
+
+
+@inverse_root.defjvp
+def _inverse_root_jvp(primals: Any, tangents: Any) -> Any:
+    r = inverse_root(*primals)
+    return r, -0.5 * (r * (r * (r * tangents[0])))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def inverse_length(total: _Linear, spread: _Linear, x: jax.Array, square: jax.Array) -> jax.Array:
+    """inverse_root(square), where the square is total(x * x), perhaps and a constant.
+
+    It moves by x: its derivative in the square is a cube. ``total`` is a sum or a mean over parts of an array, and
+    ``spread`` has what they give broadcast to the array.
+    """
+    return inverse_root(square)
+
+
+@inverse_length.defjvp
+def _inverse_length_jvp(total: Any, spread: Any, primals: Any, tangents: Any) -> Any:
+    x, square = primals
+    r = inverse_length(total, spread, x, square)
+    each = spread(r)
+    return r, -(r * total((x * each) * (each * tangents[0])))
+
+
+# Of z, whose size is 1/r: their derivatives are made of r z, whose size is 1. Those of r and of what is below, alone,
+# leave the range where z is far from 1.
+
+
+@jax.custom_jvp
+def product(z: jax.Array, r: jax.Array, x: jax.Array, more: Any = 0.0) -> jax.Array:
+    """z (r x + more), with a single product of the size of z where the others are smaller."""
+    (slope,) = made_anew(r * x + more)  # once, and not for every entry of z
+    return z * slope
+
+
+@product.defjvp
+def _product_jvp(primals: Any, tangents: Any) -> Any:
+    (z, r, x, more), (dz, dr, dx, dmore) = primals, tangents
+    return product(*primals), (dz * r + z * dr) * x + (z * r) * dx + (dz * more + z * dmore)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def sum_of_products(axes: Any, x: jax.Array, z: jax.Array, r: jax.Array) -> jax.Array:
+    """r times the sum of x z over axes, which stay, and along which r is constant."""
+    return r * jnp.sum(x * z, axes, keepdims=True)
+
+
+@sum_of_products.defjvp
+def _sum_of_products_jvp(axes: Any, primals: Any, tangents: Any) -> Any:
+    (x, z, r), (dx, dz, dr) = primals, tangents
+    return sum_of_products(axes, x, z, r), jnp.sum(dx * (z * r) + x * (dz * r + z * dr), axes, keepdims=True)
+
+
+@jax.custom_jvp
+def root(x: jax.Array) -> jax.Array:
+    """√x."""
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals: Any, tangents: Any) -> Any:
+    return root(*primals), 0.5 * (inverse_root(*primals) * tangents[0])
+
+
+def scale(top: jax.Array) -> jax.Array:
+    """The power of two by which a size becomes 1 to 2, or 1/4 to 4 at the ends of the range.
+
+    It counts as a constant in derivatives: what is multiplied by it is divided by it in the end. The scale of a scale
+    is its inverse.
+
+    From the bits: a quotient that is used twice XLA writes to memory, and of two in a row it makes one, by a product
+    that may overflow.
+    """
+    info = jnp.finfo(top.dtype)
+    bits = lax.bitcast_convert_type(lax.stop_gradient(top), jnp.int32 if info.bits == 32 else jnp.int64)
+    exponent = lax.shift_right_logical(bits, jnp.asarray(info.nmant, bits.dtype))
+    bias = info.maxexp - 1
+    opposite = jnp.clip(2 * bias - exponent, 1, 2 * bias - 1)
+    return lax.bitcast_convert_type(lax.shift_left(opposite, jnp.asarray(info.nmant, bits.dtype)), top.dtype)
+
+
+def largest(x: jax.Array, axes: Any, keepdims: bool = True) -> jax.Array:
+    return lax.stop_gradient(jnp.max(jnp.abs(x), axes, keepdims=keepdims, initial=0))
+
+
+def fitting(top: jax.Array) -> jax.Array:
+    """The power of two by which to multiply what has this size, before it is squared: as :func:`scale`, but not so
+    small that parts of it, the derivatives of means, underflow."""
+    info = jnp.finfo(top.dtype)
+    return jnp.maximum(scale(finite(top)), float(info.smallest_normal) / float(info.eps))
+
+
+def finite(x: jax.Array) -> jax.Array:
+    """x without infinities: a quotient of two would be nan."""
+    big = jnp.finfo(x.dtype).max
+    return jnp.clip(x, -big, big)
+
+
+def in_range(squares: jax.Array, terms: Any = 1) -> jax.Array:
+    """Where sums of so many squares have cubes of their roots, which second derivatives form, with all digits in
+    range, and squares that have underflowed are below the sum's rounding."""
+    info = jnp.finfo(squares.dtype)
+    most = (float(info.max) * float(info.eps)) ** (2 / 3)
+    return (squares >= jnp.asarray(terms, squares.dtype) * (1 / most)) & (squares <= most)
+
+
+@jax.custom_jvp
+def square(x: jax.Array) -> jax.Array:
+    """x², not moved by what is not finite: if it is not used its cotangent is 0, and 0 times infinity is nan."""
+    return x * x
+
+
+@square.defjvp
+def _square_jvp(primals: Any, tangents: Any) -> Any:
+    (x,), (dx,) = primals, tangents
+    return square(x), 2 * (jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x)) * dx)
+
+
+def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The norms over axes, which are kept, or of all arrays together for None: y, a scale k, and the norms r of k x.
+
+    k is 1 if all norms can do without. That is the usual case, and costs one pass; else there are two more.
+    """
+    keep = axes is not None
+
+    def total(squares):
+        return functools.reduce(jnp.add, [jnp.sum(part, axes, keepdims=keep) for part in squares])
+
+    def usual():
+        r = root(squares)
+        return r, jnp.ones_like(r), r
+
+    def scaled():
+        top = functools.reduce(jnp.maximum, [largest(x, axes, keep) for x in arrays])
+        k = fitting(top)
+        r = root(total([jnp.square(finite(x) * k) for x in arrays]))
+        return jnp.where(top == jnp.inf, top, r * scale(k)), k, r
+
+    squares = total([square(x) for x in arrays])
+    terms = sum(math.prod(x.shape[a] for a in (range(x.ndim) if axes is None else axes)) for x in arrays)
+    return lax.cond(jnp.all(in_range(squares, terms)), usual, scaled)
+
+
+def direction(x: jax.Array, k: jax.Array, r: jax.Array) -> jax.Array:
+    """x divided by its norm r / k, and 0 where that is 0."""
+    return finite(x) * k * inverse(r)

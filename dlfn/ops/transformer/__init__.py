@@ -1,0 +1,1 @@
+"""Attention, and how positions enter it."""

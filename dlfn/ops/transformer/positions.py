@@ -1,0 +1,193 @@
+r"""Positions for attention, which by itself sees a set: sinusoidal tables, rotary embeddings, linear biases."""
+
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dlfn.core import InputError
+from dlfn.ops._common import describe, require_float, upcast
+from dlfn.ops.support.op import Op
+
+__all__ = ["alibi_bias", "alibi_slopes", "rope", "sinusoidal_positions"]
+
+
+def sinusoidal_positions(length: int, dim: int, *, base: float = 10000.0, dtype=jnp.float32) -> jax.Array:
+    r"""The table :math:`PE_{p, 2i} = \sin(p / b^{2i/d})`, :math:`PE_{p, 2i+1} = \cos(p / b^{2i/d})`.
+
+    It is computed in float64 and rounded once: a float32 angle of 10,000 has an error of 5e-4.
+
+    Args:
+        length: positions 0 to length - 1.
+        dim: d, an even number.
+
+    Returns:
+        (length, dim).
+
+    Raises:
+        InputError: on an odd dim.
+
+    Source: 002 section 11.1.
+
+    >>> print(sinusoidal_positions(2, 4).round(3))
+    [[0.    1.    0.    1.   ]
+     [0.841 0.54  0.01  1.   ]]
+    """
+    angles = np.arange(length)[:, None] * _frequencies("sinusoidal_positions", dim, base)
+    return jnp.asarray(np.stack([np.sin(angles), np.cos(angles)], -1).reshape(length, dim), dtype)
+
+
+@Op
+def rope(x, positions=None, *, base=10000.0, interleaved=False):
+    r"""Rotary embedding: the pair i of features at position p is turned by the angle :math:`\theta = p / b^{2i/d}`.
+
+    .. math::
+        y = R_\theta x = \begin{bmatrix} \cos\theta & -\sin\theta \\ \sin\theta & \cos\theta \end{bmatrix}
+        \begin{bmatrix} x_1 \\ x_2 \end{bmatrix}, \qquad \frac{\partial L}{\partial x} = R_{-\theta}\, \bar y,
+
+    as the transpose of a rotation is the rotation back. The product of a query and a key depends on their positions
+    through the difference alone.
+
+    Args:
+        x: (..., time, heads, dim), dim even.
+        positions: integers that broadcast to (..., time); None for 0, 1, …. Angles are exact to a rounding of a turn,
+            however large the position: in float32 that of position 4095 would be off by 3e-4.
+        base: b.
+        interleaved: whether pairs are neighbours, (0, 1), (2, 3), …, as in the paper; by default they are
+            (0, d/2), (1, d/2 + 1), …, as most models have it.
+
+    Returns:
+        Of the shape and dtype of x.
+
+    Raises:
+        InputError: on an integer x, fewer than three axes, an odd dim, and positions that are not integers or do not
+            broadcast.
+
+    Source: peers; Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([1.0, 0.0]).reshape(1, 1, 2)
+    >>> print(rope(x, jnp.array([1])).ravel().round(4))  # cos 1, sin 1
+    [0.5403 0.8415]
+    """
+    time, dim = x.shape[-3], x.shape[-1]
+    p = jnp.arange(time) if positions is None else positions
+    angles = p[..., None, None].astype(x.dtype) * (base ** (-2.0 * jnp.arange(dim // 2, dtype=float) / dim)).astype(
+        x.dtype
+    )
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    if interleaved:
+        a, b = x[..., 0::2], x[..., 1::2]
+        return jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
+    a, b = x[..., : dim // 2], x[..., dim // 2 :]
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+@rope.def_check
+def _rope_check(x, positions, *, base, interleaved):
+    require_float("rope", "x", x)
+    if x.ndim < 3:
+        raise InputError(f"rope: x is {describe(x)}, and must have three axes at least, (time, heads, dim)")
+    _frequencies("rope", x.shape[-1], base)
+    if positions is None:
+        return
+    if not jnp.issubdtype(positions.dtype, jnp.integer):
+        raise InputError(f"rope: positions is {describe(positions)}, and must be integers, one for each time")
+    try:
+        fits = jnp.broadcast_shapes(positions.shape, x.shape[:-2]) == x.shape[:-2]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(
+            f"rope: positions is {describe(positions)}, and must broadcast to {list(x.shape[:-2])}, as x is "
+            f"{describe(x)}"
+        )
+
+
+@rope.def_forward
+def _rope_forward(x, positions, *, base, interleaved):
+    return _rotated(x, positions, base, interleaved, 1), positions
+
+
+@rope.def_backward
+def _rope_backward(positions, dy, *, base, interleaved):
+    return _rotated(dy, positions, base, interleaved, -1), None
+
+
+def _rotated(x, positions, base, interleaved, direction):
+    dtype, dim = x.dtype, x.shape[-1]
+    x = upcast(x)
+    frequencies = _frequencies("rope", dim, base)
+    if positions is None:
+        angles = np.arange(x.shape[-3])[:, None, None] * frequencies
+        cos, sin = (jnp.asarray(f(angles), x.dtype) for f in (np.cos, np.sin))
+    else:
+        angles = _angles(positions[..., None, None], frequencies, x.dtype)
+        cos, sin = jnp.cos(angles), jnp.sin(angles)
+    pairs = x.reshape(*x.shape[:-1], dim // 2, 2) if interleaved else x.reshape(*x.shape[:-1], 2, dim // 2)
+    axis = -1 if interleaved else -2
+    a, b = jnp.split(pairs, 2, axis=axis)
+    cos, sin = jnp.expand_dims(cos, axis), direction * jnp.expand_dims(sin, axis)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(dtype)
+
+
+def _angles(positions, frequencies, dtype):
+    """positions * frequencies up to whole turns. The leading 32 bits of a frequency, in turns, multiply in integers,
+    whose overflow drops just the whole turns."""
+    turns = frequencies / (2 * np.pi)
+    turns -= np.round(turns)
+    leading = np.round(turns * 2**32)
+    rest = jnp.asarray(turns - leading / 2**32, dtype)
+    product = positions.astype(jnp.uint32) * jnp.asarray(leading.astype(np.int64) % 2**32, jnp.uint32)
+    part = jnp.asarray(lax.bitcast_convert_type(product, jnp.int32)).astype(dtype) * 2.0**-32
+    return (part + positions.astype(dtype) * rest) * (2 * np.pi)
+
+
+def alibi_slopes(heads: int) -> np.ndarray:
+    r"""The slope m of each head: :math:`2^{-8/n}, 2^{-16/n}, \dots, 2^{-8}` for n heads, a power of two.
+
+    For other n, those of the power of two below, and every second one of the power of two above.
+
+    Source: peers; Press et al. 2022, *Train Short, Test Long*.
+
+    >>> print(alibi_slopes(4))
+    [0.25       0.0625     0.015625   0.00390625]
+    """
+    if not isinstance(heads, numbers.Integral) or heads < 1:
+        raise InputError(f"alibi_slopes: heads is {heads!r}, and must be a positive integer")
+    below = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8 * (i + 1) / below) for i in range(below)]
+    between = [2.0 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]
+    return np.array((slopes + between)[:heads])
+
+
+def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Array:
+    r"""A bias for :func:`attention`: :math:`B_{hij} = -m_h |i - j|`, of slopes :func:`alibi_slopes`.
+
+    Args:
+        queries: how many, of which the last is at the place of the last key; or the queries' positions, integers.
+        keys: how many, at the positions 0, 1, ….
+
+    Returns:
+        (heads, queries, keys).
+
+    Source: peers; Press et al. 2022, *Train Short, Test Long*.
+
+    >>> print(alibi_bias(1, 2, 3)[0] * 256)
+    [[-1. -0. -1.]
+     [-2. -1. -0.]]
+    """
+    i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else queries
+    distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
+    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
+
+
+def _frequencies(op, dim, base):
+    if dim % 2:
+        raise InputError(f"{op}: dim is {dim}, and must be even: features are turned in pairs")
+    if not base > 0:
+        raise InputError(f"{op}: base is {base!r}, and must be a positive number")
+    return base ** (-np.arange(0, dim, 2) / dim)
