@@ -13,7 +13,8 @@ from jax import lax
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.linalg import require_homogeneous, rotation, scaling, translation
-from dlfn.ops._common import describe, require_float, require_values, sum_dtype
+from dlfn.ops.support.arguments import describe, require_float, require_values
+from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = ["affine", "crop", "flip", "noise", "random_affine"]
 

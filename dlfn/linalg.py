@@ -14,9 +14,10 @@ from jax.core import Tracer
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_float, sum_dtype
 from dlfn.ops.linear_algebra.eigen import signs
 from dlfn.ops.linear_algebra.linear_systems import require_square
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.scaled import or_one
 
 __all__ = ["PCA", "eig", "rotation", "scaling", "transform_points", "translation"]

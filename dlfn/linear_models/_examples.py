@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_float, sum_dtype
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = ["as_examples"]
 

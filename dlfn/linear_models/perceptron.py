@@ -10,7 +10,7 @@ from jax import lax
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.linear_models._examples import as_examples
-from dlfn.ops._common import require_values
+from dlfn.ops.support.arguments import require_values
 
 __all__ = ["Perceptron", "Steps", "perceptron"]
 

@@ -38,7 +38,7 @@ from jax import lax
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.linear_models._examples import as_examples
-from dlfn.ops._common import describe, require_float, require_values
+from dlfn.ops.support.arguments import describe, require_float, require_values
 
 __all__ = ["Fit", "Regression", "linear_regression", "logistic_regression", "softmax_regression"]
 

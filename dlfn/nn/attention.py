@@ -15,8 +15,9 @@ from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
-from dlfn.ops._common import sum_dtype, within
 from dlfn.ops.recurrent.recurrence import check_lengths
+from dlfn.ops.support.dtypes import sum_dtype
+from dlfn.ops.support.lengths import within
 
 __all__ = ["MultiHeadAttention"]
 

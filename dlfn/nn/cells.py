@@ -13,9 +13,9 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
-from dlfn.ops._common import within
 from dlfn.ops.recurrent.recurrence import check_lengths
 from dlfn.ops.recurrent.rnn import check_activation
+from dlfn.ops.support.lengths import within
 
 __all__ = ["Cell", "GRUCell", "LSTMCell", "RNNCell", "needed_key"]
 

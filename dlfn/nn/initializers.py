@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import sum_dtype
+from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = [
     "Initializer", "constant", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "ones", "orthogonal",

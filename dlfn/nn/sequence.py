@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, sharded_along, within
+from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.lengths import within
+from dlfn.ops.support.sharding import sharded_along
 
 __all__ = ["Sequence", "on_values", "values_of"]
 

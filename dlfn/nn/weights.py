@@ -12,7 +12,7 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer, Params, inside
 from dlfn.nn.summary import count_parameters
-from dlfn.ops._common import sum_dtype
+from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = ["SpectralNorm", "WeightNorm"]
 

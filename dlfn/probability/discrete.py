@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from dlfn import ops
-from dlfn.ops._common import require_values, upcast
 from dlfn.ops.probability.densities import require_chances, require_expected, require_trials
+from dlfn.ops.support.arguments import require_values
+from dlfn.ops.support.dtypes import upcast
 from dlfn.probability.distribution import Distribution, pytree
 
 __all__ = ["Bernoulli", "Binomial", "Poisson"]

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from dlfn.ops._common import require_broadcast
+from dlfn.ops.support.arguments import require_broadcast
 
 __all__ = ["Distribution", "as_real", "pytree"]
 

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_distribution, require_float, require_rank, upcast
 from dlfn.ops.probability._information import ratio
+from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_rank
+from dlfn.ops.support.dtypes import upcast
 
 __all__ = ["bayes", "conditional", "independent", "marginal"]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.ops._common import describe, upcast
+from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.scaled import or_one
 
 __all__ = ["check_alternative", "numbers", "welch"]

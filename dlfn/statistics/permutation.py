@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe
+from dlfn.ops.support.arguments import describe
 from dlfn.statistics._samples import check_alternative, numbers
 from dlfn.statistics.hypothesis import Result
 

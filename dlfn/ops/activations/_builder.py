@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from dlfn.core import InputError
-from dlfn.ops._common import require_float, upcast
+from dlfn.ops.support.arguments import require_float
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["elementwise"]

@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.ops._common import like, require_float, require_same_shape, upcast_alike
 from dlfn.ops.activations import kernels
+from dlfn.ops.support.arguments import require_float, require_same_shape
 from dlfn.ops.support.exponential import bound, by_dtype, magnitude, scale
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["geglu", "glu", "swiglu"]
 

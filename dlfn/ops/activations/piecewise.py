@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, in_shape_of, like, require_float, upcast
 from dlfn.ops.activations._builder import elementwise
+from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.compiled import below_zero
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = ["hard_sigmoid", "hard_swish", "hard_tanh", "leaky_relu", "prelu", "relu6"]
 

@@ -8,9 +8,9 @@ lost the digits of its derivative. The formulas for the values and for :math:`f'
 import jax
 import jax.numpy as jnp
 
-from dlfn.ops._common import require_float
 from dlfn.ops.activations import kernels
 from dlfn.ops.activations._builder import elementwise
+from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.op import Op
 
 __all__ = ["gelu", "log_sigmoid", "mish", "relu", "sigmoid", "silu", "softplus", "softsign", "squareplus", "tanh"]

@@ -7,8 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dlfn.ops._common import Static, in_shape_of, like, require_broadcast, require_float, sum_dtype
+from dlfn.ops.support.arguments import require_broadcast, require_float
+from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = ["of_two"]
 

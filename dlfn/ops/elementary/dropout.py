@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, is_explicit, require_float, upcast
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import is_explicit
 
 __all__ = ["dropout"]
 

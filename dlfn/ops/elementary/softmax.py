@@ -10,8 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, in_shape_of, like, require_float, require_rank, upcast
+from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian"]
 

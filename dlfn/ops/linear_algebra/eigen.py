@@ -19,8 +19,9 @@ import numpy as np
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, upcast
 from dlfn.ops.linear_algebra.linear_systems import require_square
+from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["eigh", "matrix_function", "signs"]

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, sum_dtype
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = ["embedding"]
 

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, as_rows, describe, dot, is_explicit, like, require_float, require_rank, sum_dtype
+from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.dtypes import Static, dot, sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import as_rows
+from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = ["linear"]
 

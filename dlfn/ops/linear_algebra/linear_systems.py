@@ -16,8 +16,11 @@ from jax.core import Tracer
 from jax.scipy.linalg import lu_factor, lu_solve
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, in_shape_of, like, require_broadcast, require_float, sum_dtype, upcast
+from dlfn.ops.support.arguments import describe, require_broadcast, require_float
+from dlfn.ops.support.dtypes import Static, sum_dtype, upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = ["inverse", "require_square", "solve"]
 

@@ -9,19 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    axes_of,
-    describe,
-    like,
-    require_axes,
-    require_float,
-    require_rank,
-    require_same_shape,
-    upcast,
-    upcast_alike,
-)
+from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_rank, require_same_shape
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import direction, finite, fitting, in_range, largest, lengths, or_one, root
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["cosine_similarity", "global_norm", "norm"]
 

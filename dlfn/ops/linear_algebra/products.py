@@ -8,20 +8,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    Static,
-    as_rows,
-    describe,
-    in_shape_of,
-    is_explicit,
-    like,
-    require_broadcast,
-    require_float,
-    require_rank,
-    sum_dtype,
-    upcast,
-)
+from dlfn.ops.support.arguments import describe, require_broadcast, require_float, require_rank
+from dlfn.ops.support.dtypes import Static, sum_dtype, upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import as_rows, in_shape_of
+from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = ["dot", "matmul"]
 

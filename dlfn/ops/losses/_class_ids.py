@@ -12,8 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import check_reduction, describe, is_explicit, reduce, sharded_along
+from dlfn.ops.losses._reductions import check_reduction, reduce
+from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.compiled import capped, peak
+from dlfn.ops.support.sharding import is_explicit, sharded_along
 
 __all__ = [
     "Statistics",

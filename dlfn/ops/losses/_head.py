@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.ops._common import dot, is_explicit, like, sum_dtype
 from dlfn.ops.losses._class_ids import class_losses, logits_gradient, sum_of_others
+from dlfn.ops.support.dtypes import dot, sum_dtype
+from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = ["Chunks", "Head"]
 

@@ -8,19 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    check_reduction,
-    like,
-    power,
-    reduce,
-    require_float,
-    require_focus,
-    require_same_shape,
-    require_values,
-    upcast_alike,
-    weight_of_each,
-)
+from dlfn.ops.losses._focus import power, require_focus
+from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.support.arguments import require_float, require_same_shape, require_values
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["binary_cross_entropy", "binary_focal_loss", "hinge"]
 

@@ -4,18 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    check_reduction,
-    describe,
-    like,
-    reduce,
-    require_distribution,
-    require_float,
-    require_rank,
-    upcast,
-    upcast_alike,
-    weight_of_each,
-)
 from dlfn.ops.losses._class_ids import (
     are_ids,
     check_smoothing,
@@ -26,8 +14,12 @@ from dlfn.ops.losses._class_ids import (
     logits_gradient,
     reduce_valid,
 )
+from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_rank
 from dlfn.ops.support.compiled import apart
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["softmax_cross_entropy"]
 

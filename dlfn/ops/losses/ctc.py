@@ -7,23 +7,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    Static,
-    check_reduction,
-    describe,
-    is_explicit,
-    like,
-    reduce,
-    require_float,
-    sharded_along,
-    upcast,
-    weight_of_each,
-    wide,
-    within,
-)
 from dlfn.ops.losses._class_ids import cut
+from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.compiled import capped, peak
+from dlfn.ops.support.dtypes import Static, upcast
+from dlfn.ops.support.lengths import wide, within
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import is_explicit, like, sharded_along
 
 __all__ = ["ctc_loss"]
 

@@ -4,18 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.ops._common import (
-    check_reduction,
-    like,
-    reduce,
-    require_float,
-    require_rank,
-    require_same_shape,
-    upcast_alike,
-    weight_of_each,
-)
+from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.support.arguments import require_float, require_rank, require_same_shape
 from dlfn.ops.support.exponential import exp_remainder
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["kl_divergence"]
 

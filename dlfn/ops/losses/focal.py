@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, power, require_float, require_focus, require_rank, upcast
 from dlfn.ops.losses._class_ids import check_ids, class_ids, counting, counting_losses, logits_gradient, reduce_valid
+from dlfn.ops.losses._focus import power, require_focus
+from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["softmax_focal_loss"]

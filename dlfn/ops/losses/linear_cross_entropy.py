@@ -4,14 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    Static,
-    describe,
-    like,
-    require_float,
-    require_rank,
-    sum_dtype,
-)
 from dlfn.ops.linear_algebra.linear import linear
 from dlfn.ops.losses._class_ids import (
     check_ids,
@@ -22,7 +14,10 @@ from dlfn.ops.losses._class_ids import (
 )
 from dlfn.ops.losses._head import Chunks, Head
 from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
+from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like
 
 __all__ = ["linear_cross_entropy"]
 

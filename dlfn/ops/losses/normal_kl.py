@@ -5,22 +5,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    check_reduction,
-    describe,
-    in_shape_of,
-    like,
-    reduce,
-    require_float,
-    require_rank,
-    require_same_shape,
-    sum_dtype,
-    weight_of_each,
-)
+from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.support.arguments import describe, require_float, require_rank, require_same_shape
 from dlfn.ops.support.compiled import below_zero
+from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.exponential import exp_remainder
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import finite
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = ["normal_kl"]
 

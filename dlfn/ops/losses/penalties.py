@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, upcast
+from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["l1_penalty", "l2_penalty"]

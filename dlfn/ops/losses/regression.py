@@ -13,17 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    Static,
-    check_reduction,
-    like,
-    reduce,
-    require_float,
-    require_same_shape,
-    upcast_alike,
-    weight_of_each,
-)
+from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.support.arguments import require_float, require_same_shape
+from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["huber", "log_cosh", "mae", "mse"]
 

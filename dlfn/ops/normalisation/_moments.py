@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.compiled import capped, made_anew
 
 __all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "moments"]

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, like, require_float, require_rank, upcast_alike
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes
 from dlfn.ops.normalisation.channel_norm import backward, normalise
+from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import inverse_root
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["batch_norm", "batch_norm_inference"]
 

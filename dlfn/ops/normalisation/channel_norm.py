@@ -21,10 +21,12 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, like, require_float, upcast_alike
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import inverse_length, product, sum_of_products
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["group_norm", "instance_norm"]
 

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
+from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.compiled import made_anew
+from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import inverse_length, sum_of_products
+from dlfn.ops.support.sharding import is_explicit, like, upcast_alike
 
 __all__ = ["layer_norm", "rms_norm"]
 

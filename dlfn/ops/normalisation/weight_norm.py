@@ -5,10 +5,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, is_explicit, like, require_float, require_rank, upcast_alike
 from dlfn.ops.normalisation._moments import check_eps, dtypes
+from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import inverse, inverse_length, product, sum_of_products
+from dlfn.ops.support.sharding import is_explicit, like, upcast_alike
 
 __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
+from dlfn.ops.support.arguments import (
     axes_of,
     describe,
     require_axes,

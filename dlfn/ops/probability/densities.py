@@ -6,15 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    describe,
-    in_shape_of,
-    like,
-    require_broadcast,
-    require_float,
-    require_values,
-    upcast,
-)
+from dlfn.ops.support.arguments import describe, require_broadcast, require_float, require_values
+from dlfn.ops.support.dtypes import upcast
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = [
     "HALF_LOG_2_PI",

@@ -15,22 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    Static,
-    axes_of,
-    describe,
-    is_explicit,
-    like,
-    require_axes,
-    require_float,
-    require_same_shape,
-    sum_dtype,
-    upcast,
-    upcast_alike,
-)
+from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_same_shape
 from dlfn.ops.support.compiled import made_anew
+from dlfn.ops.support.dtypes import Static, sum_dtype, upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import fitting, in_range, inverse_root, largest, root, scale, square
+from dlfn.ops.support.sharding import is_explicit, like, upcast_alike
 
 __all__ = ["covariance", "mean", "std", "variance"]
 

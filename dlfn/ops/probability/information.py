@@ -26,11 +26,13 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import axes_of, like, upcast, upcast_alike
 from dlfn.ops.probability._information import check_arguments, check_distributions, log_ratio, per_nat, ratio, x_log_y
+from dlfn.ops.support.arguments import axes_of
 from dlfn.ops.support.compiled import apart, peak
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import finite
+from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["cross_entropy", "entropy", "entropy_from_logits", "relative_entropy"]
 

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops.activations.kernels import log_sigmoid_value, sigmoid_value
 from dlfn.ops.probability.densities import (
     HALF_LOG_2_PI,
@@ -28,6 +27,8 @@ from dlfn.ops.probability.densities import (
     require_trials,
 )
 from dlfn.ops.probability.saddle_point import deviance, stirling_error
+from dlfn.ops.support.arguments import require_broadcast
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.exponential import pick
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import or_one

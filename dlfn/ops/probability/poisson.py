@@ -5,7 +5,6 @@ import math
 import jax
 import jax.numpy as jnp
 
-from dlfn.ops._common import require_broadcast, upcast
 from dlfn.ops.probability.densities import (
     HALF_LOG_2_PI,
     cotangent,
@@ -15,6 +14,8 @@ from dlfn.ops.probability.densities import (
     require_expected,
 )
 from dlfn.ops.probability.saddle_point import deviance, stirling_error
+from dlfn.ops.support.arguments import require_broadcast
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import or_one
 

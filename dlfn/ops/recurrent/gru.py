@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe
 from dlfn.ops.recurrent.recurrence import (
     Cell,
     check,
@@ -18,6 +17,7 @@ from dlfn.ops.recurrent.recurrence import (
     textbook,
     zero_state,
 )
+from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.op import Op
 
 __all__ = ["gru", "gru_step"]

@@ -18,17 +18,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import (
-    Static,
-    describe,
-    is_explicit,
-    like,
-    require_float,
-    require_rank,
-    require_values,
-    upcast,
-    within,
-)
+from dlfn.ops.support.arguments import describe, require_float, require_rank, require_values
+from dlfn.ops.support.dtypes import Static, upcast
+from dlfn.ops.support.lengths import within
+from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = [
     "Cell", "check", "check_lengths", "sequence_backward", "sequence_forward", "step_backward", "step_forward",

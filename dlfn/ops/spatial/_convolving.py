@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, describe, like, require_float
 from dlfn.ops.spatial._correlation import sum_dtype, unflatten
 from dlfn.ops.spatial.windows import per_axis
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import Static
+from dlfn.ops.support.sharding import like
 
 __all__ = ["KERNEL_AXES", "bias_gradient", "check_arrays", "check_bias", "saved", "windows_of", "with_bias"]
 

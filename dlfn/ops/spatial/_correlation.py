@@ -31,8 +31,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dlfn.ops._common import is_explicit
 from dlfn.ops.spatial.windows import span
+from dlfn.ops.support.sharding import is_explicit
 
 __all__ = ["Geometry", "Maps", "flatten", "maps", "sum_dtype", "unflatten"]
 

@@ -7,9 +7,10 @@ import numpy as np
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import Static, require_float, upcast
 from dlfn.ops.spatial._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
 from dlfn.ops.spatial.windows import spatial_sizes
+from dlfn.ops.support.arguments import require_float
+from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool"]

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, like
 from dlfn.ops.spatial._convolving import (
     KERNEL_AXES,
     bias_gradient,
@@ -20,7 +19,9 @@ from dlfn.ops.spatial._convolving import (
 )
 from dlfn.ops.spatial._correlation import Geometry, flatten, maps, unflatten
 from dlfn.ops.spatial.windows import output_sizes, pads, per_axis, spatial_sizes
+from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like
 
 __all__ = ["conv", "conv_output_size", "flip_kernel"]
 

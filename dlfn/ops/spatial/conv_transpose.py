@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, like
 from dlfn.ops.spatial._convolving import bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops.spatial._correlation import Geometry, flatten, maps, unflatten
 from dlfn.ops.spatial.windows import pads, span, spatial_sizes
+from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.sharding import like
 
 __all__ = ["conv_transpose"]
 

@@ -9,8 +9,9 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.ops._common import Static, require_float, upcast
 from dlfn.ops.spatial._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
+from dlfn.ops.support.arguments import require_float
+from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["adaptive_max_pool", "max_pool"]

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe
+from dlfn.ops.support.arguments import describe
 
 __all__ = ["output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
 

@@ -15,9 +15,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, in_shape_of, like, require_float, sum_dtype
+from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.compiled import capped
+from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.shapes import in_shape_of
+from dlfn.ops.support.sharding import like
 
 __all__ = ["attention"]
 

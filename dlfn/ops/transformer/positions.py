@@ -9,7 +9,8 @@ import numpy as np
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops._common import describe, require_float, upcast
+from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 
 __all__ = ["alibi_bias", "alibi_slopes", "rope", "sinusoidal_positions"]

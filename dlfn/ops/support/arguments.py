@@ -1,0 +1,115 @@
+"""Checks of arguments, each of which raises an :class:`~dlfn.InputError` of one line."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dlfn.core import InputError
+from dlfn.ops.support.dtypes import upcast
+
+__all__ = [
+    "axes_of",
+    "describe",
+    "require_axes",
+    "require_broadcast",
+    "require_distribution",
+    "require_float",
+    "require_rank",
+    "require_same_shape",
+    "require_values",
+]
+
+
+def describe(x: Any) -> str:
+    if isinstance(x, jax.Array):
+        return f"{x.dtype}{list(x.shape)}"
+    text = " ".join(repr(x).split())
+    return f"{type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def require_float(op: str, name: str, x: Any) -> None:
+    if not isinstance(x, jax.Array):
+        raise InputError(f"{op}: {name} is {describe(x)}, and must be a floating-point array")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        hint = "write a number as 1.0, not 1" if jax.typeof(x).weak_type else f"pass {name}.astype(jnp.float32)"
+        raise InputError(f"{op}: {name} is {describe(x)}, and must be floating point; {hint} if that is what you mean")
+
+
+def require_rank(op: str, name: str, x: jax.Array, axis: str) -> None:
+    if x.ndim == 0:
+        raise InputError(
+            f"{op}: {name} is the scalar {describe(x)}, and must have {axis}; pass {name}[None] for a row of one"
+        )
+
+
+def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+    """What ``axis`` means: an int, a tuple of them, or None for all axes."""
+    if axis is None:
+        return tuple(range(ndim))
+    return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+
+
+def require_axes(op: str, x: jax.Array, axis: Any) -> None:
+    for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
+        if not isinstance(a, int) or not -x.ndim <= a < x.ndim:
+            raise InputError(
+                f"{op}: axis is {a!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
+            )
+    if len(set(axes_of(axis, x.ndim))) != len(axes_of(axis, x.ndim)):
+        raise InputError(f"{op}: axis is {axis!r}, and must not name an axis twice, as x is {describe(x)}")
+
+
+def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other: jax.Array) -> None:
+    if x.shape != other.shape:
+        raise InputError(
+            f"{op}: {name} is {describe(x)} and {other_name} is {describe(other)}, and they must have the same shape, "
+            "since broadcasting here would hide mistakes; reshape or jnp.broadcast_to one of them"
+        )
+
+
+def require_values(op: str, name: str, x: Any, condition: jax.Array, must_be: str) -> None:
+    """``condition``, of the shape of x, must hold for every entry, or not be known: under jit and vmap there are no
+    values yet."""
+    try:
+        if jnp.all(condition):
+            return
+    except jax.errors.ConcretizationTypeError:
+        return
+    bad = np.ravel(np.asarray(lax.stop_gradient(x)))[jnp.argmin(condition)]
+    found = "is" if jnp.ndim(x) == 0 else "has the entry"
+    raise InputError(f"{op}: {name} {found} {str(bad).removesuffix('.0')}, and must be {must_be}")
+
+
+def require_broadcast(op: str, but: int = 0, /, **arrays: jax.Array) -> None:
+    """The shapes must broadcast, without the last ``but`` axes."""
+    shapes = [array.shape[: -but or None] for array in arrays.values()]
+    try:
+        jnp.broadcast_shapes(*shapes)
+    except ValueError:
+        shown = [f"{name} is {describe(array)}" for name, array in arrays.items()]
+        raise InputError(
+            f"{op}: {_listed(shown)}: their {'leading axes' if but else 'shapes'} {_listed(map(list, shapes))} do not "
+            "broadcast; pairs of sizes must be equal, or one of them 1: give what has fewer axes the missing ones by "
+            "x[..., None]"
+        ) from None
+
+
+def _listed(parts: Iterable[Any]) -> str:
+    *most, last = map(str, parts)
+    return f"{', '.join(most)} and {last}"
+
+
+def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...] | None) -> None:
+    """Where the values are known, they must not be negative, and sum to 1 along the axes, if they are given, up to the
+    root of their dtype's precision."""
+    require_values(op, name, p, p >= 0, f"0 or more, as probabilities are; of logits they are ops.softmax({name})")
+    if axes is None:
+        return
+    total = jnp.sum(upcast(p), axes)
+    close = jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5
+    along = f"along axis {axes[0] if len(axes) == 1 else axes}"
+    require_values(op, f"the sum of {name} {along}", total, close, f"1, as of probabilities; divide {name} by it")
