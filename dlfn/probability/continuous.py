@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dlfn import ops
-from dlfn.ops.probability.densities import require_ends, require_positive
-from dlfn.ops.support.arguments import require_float
+from dlfn.ops.probability.densities import require_ends
+from dlfn.ops.support.arguments import require_float, require_positive
 from dlfn.ops.support.dtypes import upcast
 from dlfn.probability.distribution import Distribution, as_real, pytree
 

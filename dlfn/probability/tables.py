@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops.probability._information import ratio
 from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_rank
 from dlfn.ops.support.dtypes import upcast
+from dlfn.ops.support.limits import ratio
 
 __all__ = ["bayes", "conditional", "independent", "marginal"]
 

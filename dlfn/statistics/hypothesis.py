@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops.probability.densities import require_counts, require_positive
-from dlfn.ops.support.arguments import describe, require_values
+from dlfn.ops.probability.densities import require_counts
+from dlfn.ops.support.arguments import describe, require_positive, require_values
 from dlfn.ops.support.scaled import finite, largest, scale
 from dlfn.statistics._samples import check_alternative, numbers, welch
 from dlfn.statistics._tails import chi_squared_tail, normal_tail, t_tail

@@ -6,9 +6,9 @@ Arguments broadcast against each other. Half types are computed in float32.
 import jax.numpy as jnp
 
 from dlfn.ops.elementary._of_two import of_two
-from dlfn.ops.probability._information import x_log_y
 from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.dtypes import upcast
+from dlfn.ops.support.limits import x_log_y
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import finite, root, scale
 

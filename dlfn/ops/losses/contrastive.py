@@ -6,8 +6,7 @@ from jax import lax
 
 from dlfn.core import InputError
 from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
-from dlfn.ops.probability.densities import require_positive
-from dlfn.ops.support.arguments import describe, require_float, require_same_shape
+from dlfn.ops.support.arguments import describe, require_float, require_positive, require_same_shape
 from dlfn.ops.support.compiled import peak
 from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.op import Op

@@ -20,7 +20,6 @@ __all__ = [
     "require_counts",
     "require_ends",
     "require_expected",
-    "require_positive",
     "require_trials",
 ]
 
@@ -53,11 +52,6 @@ def require_chances(op, probs, logits):
 def require_expected(op, rate):
     require_float(op, "rate", rate)
     require_values(op, "rate", rate, (rate >= 0) & (rate < jnp.inf), "finite and 0 or more")
-
-
-def require_positive(op, name, x):
-    require_float(op, name, x)
-    require_values(op, name, x, (x > 0) & (x < jnp.inf), "positive and finite")
 
 
 def require_ends(op, low, high):

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops.probability._information import check_distributions, log_ratio, per_nat, ratio, x_log_y
+from dlfn.ops.probability._information import check_distributions, per_nat
 from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.dtypes import upcast
+from dlfn.ops.support.limits import log_ratio, ratio, x_log_y
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like
 

@@ -8,8 +8,8 @@ values are known; under jit value and gradients are nan.
 
 import jax.numpy as jnp
 
-from dlfn.ops.probability.densities import HALF_LOG_2_PI, cotangent, or_nan, require_ends, require_positive
-from dlfn.ops.support.arguments import require_broadcast, require_float
+from dlfn.ops.probability.densities import HALF_LOG_2_PI, cotangent, or_nan, require_ends
+from dlfn.ops.support.arguments import require_broadcast, require_float, require_positive
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 

@@ -18,6 +18,7 @@ __all__ = [
     "require_broadcast",
     "require_distribution",
     "require_float",
+    "require_positive",
     "require_rank",
     "require_same_shape",
     "require_values",
@@ -113,3 +114,8 @@ def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...]
     close = jnp.abs(total - 1) <= float(jnp.finfo(p.dtype).eps) ** 0.5
     along = f"along axis {axes[0] if len(axes) == 1 else axes}"
     require_values(op, f"the sum of {name} {along}", total, close, f"1, as of probabilities; divide {name} by it")
+
+
+def require_positive(op, name, x):
+    require_float(op, name, x)
+    require_values(op, name, x, (x > 0) & (x < jnp.inf), "positive and finite")
