@@ -15,7 +15,7 @@ import numpy as np
 
 import dlfn
 from dlfn.check import registry
-from dlfn.check.compare import format_table
+from dlfn.check.comparison import format_table
 
 
 def gradients(op, trap):

@@ -15,7 +15,7 @@ from jax import lax
 
 from dlfn import ops
 from dlfn.check import registry, ulp
-from dlfn.check.compare import format_table
+from dlfn.check.comparison import format_table
 
 REGIONS = [("float32", 5), ("float32", 20), ("float32", np.inf), ("bfloat16", 5), ("bfloat16", np.inf)]
 HIGHEST = lax.AccuracyMode.HIGHEST

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dlfn import nn, ops
-from dlfn.bench.measure import residual_bytes
+from dlfn.bench.measurement import residual_bytes
 from dlfn.check.registry import entries
 from dlfn.ops.activations import exponential_units, gated, piecewise
 from dlfn.ops.activations import smooth as activations

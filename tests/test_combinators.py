@@ -12,7 +12,7 @@ import pytest
 
 import dlfn
 from dlfn import nn
-from dlfn.bench.measure import residual_bytes
+from dlfn.bench.measurement import residual_bytes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

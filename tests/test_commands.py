@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import dlfn
-from dlfn.bench.measure import Measurement, measure, residual_bytes
+from dlfn.bench.measurement import Measurement, measure, residual_bytes
 from dlfn.check import registry
 from dlfn.cli import main
 
@@ -90,7 +90,7 @@ def test_unknown_op(command, capsys, tmp_path):
 
 
 def test_bench_writes_rows(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys.modules["dlfn.bench.measure"], "PAIRS", 2)
+    monkeypatch.setattr(sys.modules["dlfn.bench.measurement"], "PAIRS", 2)
     path = tmp_path / "bench.json"
     assert main(["bench", "relu", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
@@ -129,7 +129,7 @@ def test_bench_fails_below_a_ratio_or_a_lower_floor(
         slow = "checkpoint" in repr(rival)  # which does not count, however slow we are beside it
         return Measurement(0.01 if slow else speedup, 0.0, 9.0, 0, 0, 0, 0)
 
-    monkeypatch.setattr(sys.modules["dlfn.bench.measure"], "measure", measured)
+    monkeypatch.setattr(sys.modules["dlfn.bench.measurement"], "measure", measured)
     path = tmp_path / "bench.json"
     given = [] if ratio is None else ["--fail-below", str(ratio)]
     assert main(["bench", "crooked", "--json", str(path), *given]) == code
@@ -156,7 +156,7 @@ def test_measure_tells_faster_from_slower():
 
 def test_measure_treats_both_alike(monkeypatch):
     """As many calls in every measurement, and each as often first as second: an op against itself must give 1."""
-    timed, module = [], sys.modules["dlfn.bench.measure"]
+    timed, module = [], sys.modules["dlfn.bench.measurement"]
 
     def seconds(call, repeats):
         timed.append((call, repeats))

@@ -9,7 +9,7 @@ import pytest
 
 import dlfn
 from dlfn import nn, ops
-from dlfn.bench.measure import residual_bytes
+from dlfn.bench.measurement import residual_bytes
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 import dlfn
 from dlfn import nn, ops
-from dlfn.bench.measure import residual_bytes
+from dlfn.bench.measurement import residual_bytes
 from dlfn.check import jacobian_norms
 
 pytestmark = pytest.mark.usefixtures("older_emitters")

@@ -1,5 +1,5 @@
 """Measuring ops against the best plain JAX."""
 
-from dlfn.bench.measure import Measurement, measure
+from dlfn.bench.measurement import Measurement, measure
 
 __all__ = ["Measurement", "measure"]

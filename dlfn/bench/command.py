@@ -78,7 +78,7 @@ def _rows(entry: Any, bench: Any) -> Iterator[dict[str, Any]]:
     import jax.numpy as jnp
     import numpy as np
 
-    from dlfn.bench.measure import measure
+    from dlfn.bench.measurement import measure
     from dlfn.check.registry import as_argument
 
     rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@ installed, NumPy, SciPy, scikit-learn, optax), and gradients against autodiff of
 
 import dataclasses
 import functools
-import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +13,7 @@ from dlfn import nn, ops
 from dlfn.catalogue.oracles import ORACLES
 from dlfn.catalogue.oracles._table import require
 from dlfn.catalogue.row import Row
-from dlfn.check.compare import compare
+from dlfn.check.comparison import compare
 from dlfn.check.gradients import check_case
 from dlfn.check.oracles import check_values, has_pytorch
 from dlfn.check.registry import Entry, entries
@@ -43,15 +43,8 @@ def _registered() -> dict[str, Entry]:
 
 
 def resolve(name: str) -> Any:
-    """The object of a dotted name; ImportError or AttributeError where there is none. Where a function has the name of
-    the module that it is in, as ``dlfn.ops.linear``, it is the function."""
-    package, *parts = name.split(".")
-    found = importlib.import_module(package)
-    for i, part in enumerate(parts):
-        if not hasattr(found, part) and hasattr(found, "__path__"):
-            importlib.import_module(".".join([package, *parts[: i + 1]]))
-        found = getattr(found, part)
-    return found
+    """The object of a dotted name; ImportError or AttributeError where there is none."""
+    return pkgutil.resolve_name(name)
 
 
 def checks(row: Row) -> Iterator[Check]:

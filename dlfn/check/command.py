@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dlfn.check.compare import format_table
+    from dlfn.check.comparison import format_table
     from dlfn.check.gradients import DTYPES, check_case
     from dlfn.check.registry import entries
     from dlfn.files import write_text

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.compare import format_table
+from dlfn.check.comparison import format_table
 from dlfn.check.registry import Case, Entry
 from dlfn.core import InputError, autodiff
 

@@ -2,11 +2,11 @@ from pathlib import Path
 
 from jax.extend import source_info_util
 
-from dlfn.core.autodiff import autodiff
-from dlfn.core.backprop import backprop, backprop_value_and_grad, backprop_vjp
+from dlfn.core.backpropagation import backprop, backprop_value_and_grad, backprop_vjp
 from dlfn.core.errors import InputError
 from dlfn.core.op import Op
 from dlfn.core.rules import register_rule
+from dlfn.core.stripping import autodiff
 
 __all__ = ["InputError", "Op", "autodiff", "backprop", "backprop_value_and_grad", "backprop_vjp", "register_rule"]
 

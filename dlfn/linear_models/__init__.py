@@ -1,6 +1,6 @@
 """Linear models: the perceptron, and linear, logistic and softmax regression by gradient descent."""
 
-from dlfn.linear_models.perceptron import Perceptron, Steps, perceptron
+from dlfn.linear_models.perceptron_rule import Perceptron, Steps, perceptron
 from dlfn.linear_models.regression import (
     Fit,
     Regression,

@@ -38,12 +38,12 @@ from dlfn.nn.gated import GEGLU, GLU, Gated, PReLU, SwiGLU
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
+from dlfn.nn.overview import count_parameters, summary
 from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlfn.nn.positions import LearnedPositions, SinusoidalPositions
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.sequence import Sequence
-from dlfn.nn.summary import count_parameters, summary
 from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
 from dlfn.nn.zoneout import Zoneout

@@ -11,7 +11,7 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer, Params, inside
-from dlfn.nn.summary import count_parameters
+from dlfn.nn.overview import count_parameters
 from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = ["SpectralNorm", "WeightNorm"]

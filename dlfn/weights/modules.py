@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from dlfn import nn
 from dlfn.core import InputError
 from dlfn.nn.layer import inside
-from dlfn.nn.summary import visits
+from dlfn.nn.overview import visits
 from dlfn.weights.names import Names, To, under
 from dlfn.weights.pytorch import LAYERS
 from dlfn.weights.rules import Flattened
