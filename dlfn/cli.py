@@ -18,8 +18,8 @@ __all__ = ["main"]
 # asked for is imported.
 _COMMANDS = {
     "train": ("dlfn.train.command", "train a model from a TOML file"),
-    "check": ("dlfn.check.command", "check gradients against autodiff and finite differences"),
-    "bench": ("dlfn.bench.command", "time ops against plain JAX"),
+    "check": ("dlfn.registry.commands.check", "check gradients against autodiff and finite differences"),
+    "bench": ("dlfn.registry.commands.bench", "time ops against plain JAX"),
     "formulas": ("dlfn.catalogue.command", "print and check the formulas of the documents"),
 }
 

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dlfn
-from dlfn.check import registry
+from dlfn import registry
 from dlfn.check.comparison import format_table
+from dlfn.registry.all import entries
 
 
 def gradients(op, trap):
@@ -53,7 +54,7 @@ def main(argv=None):
     parser.add_argument("ops", nargs="*", metavar="OP", help="names of ops (default: all)")
     arguments = parser.parse_args(argv)
     try:
-        chosen = list(registry.entries(arguments.ops))
+        chosen = list(entries(arguments.ops))
     except dlfn.InputError as error:
         parser.error(str(error))
     rows = [row(entry, trap) for entry in chosen for trap in entry.traps]

@@ -9,8 +9,9 @@ from pathlib import Path
 # A checkout does without installing it.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dlfn.check import registry, ulp
 from dlfn.core import InputError
+from dlfn.registry import ulp
+from dlfn.registry.all import entries
 
 EXHAUSTIVE = """all 2^32 float32 inputs, not a dense sample: 20 to 45 minutes for each configuration of an op, some four
 hours for all (extrapolated from 16 million inputs each on a busy machine of two cores)"""
@@ -34,7 +35,7 @@ def main(argv=None):
     parser.add_argument("--exhaustive", action="store_true", help=EXHAUSTIVE)
     arguments = parser.parse_args(argv)
     try:
-        chosen = list(registry.entries(arguments.ops))
+        chosen = list(entries(arguments.ops))
     except InputError as error:
         parser.error(str(error))
     cases = [(entry, case) for entry in chosen for case in entry.cases if case.slope]

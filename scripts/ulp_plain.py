@@ -14,8 +14,9 @@ import numpy as np
 from jax import lax
 
 from dlfn import ops
-from dlfn.check import registry, ulp
 from dlfn.check.comparison import format_table
+from dlfn.registry import ulp
+from dlfn.registry.all import entries
 
 REGIONS = [("float32", 5), ("float32", 20), ("float32", np.inf), ("bfloat16", 5), ("bfloat16", np.inf)]
 HIGHEST = lax.AccuracyMode.HIGHEST
@@ -44,7 +45,7 @@ def figures(f, slope):
 def main(argv=None):
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     rows = []
-    for entry in registry.entries(list(RIVALS)):
+    for entry in entries(list(RIVALS)):
         rows += [
             [f"{entry.op.name}′", name, *figures(f, entry.cases[0].slope)] for name, f in RIVALS[entry.op.name].items()
         ]

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dlfn.catalogue import ROWS, implemented_by
-from dlfn.check.registry import entries
+from dlfn.registry.all import entries
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "sources.md"
 

@@ -9,9 +9,9 @@ import pytest
 
 from dlfn import nn, ops
 from dlfn.bench.measurement import residual_bytes
-from dlfn.check.registry import entries
 from dlfn.ops.activations import exponential_units, gated, piecewise
 from dlfn.ops.activations import smooth as activations
+from dlfn.registry.all import entries
 
 KEY = jax.random.key(0)
 NAMES = sorted({*activations.__all__, *exponential_units.__all__, *gated.__all__, *piecewise.__all__})

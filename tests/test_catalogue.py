@@ -14,9 +14,9 @@ from dlfn import catalogue
 from dlfn.catalogue.coverage import LAYERS
 from dlfn.catalogue.oracles import ORACLES
 from dlfn.catalogue.papers import PAPERS
-from dlfn.check.registry import entries
 from dlfn.cli import main
 from dlfn.linear_models import Regression
+from dlfn.registry.all import entries
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

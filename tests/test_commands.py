@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import pytest
 
 import dlfn
+from dlfn import registry
 from dlfn.bench.measurement import Measurement, measure, residual_bytes
-from dlfn.check import registry
 from dlfn.cli import main
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
@@ -45,7 +45,7 @@ def wrong_op():
         registry.register(registry.Entry(op, ("network.affine",), (case,)))
 
     yield use
-    registry._ENTRIES.pop("crooked", None)
+    registry.ENTRIES.pop("crooked", None)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_bench_fails_below_a_ratio_or_a_lower_floor(
     wrong_op, tmp_path, capsys, monkeypatch, speedup, floor, ratio, code, mark
 ):
     wrong_op(lambda dw: dw)
-    entry = registry._ENTRIES["crooked"]
+    entry = registry.ENTRIES["crooked"]
     bench = registry.Bench("(3,)", (registry.normal(3),) * 2, {"plain": jnp.multiply}, floor=floor)
     registry.register(dataclasses.replace(entry, benches=(bench,)))
 

@@ -8,7 +8,7 @@ import scipy.stats
 
 import dlfn
 from dlfn import ops
-from dlfn.check import ulp
+from dlfn.registry import ulp
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
 

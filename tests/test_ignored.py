@@ -11,8 +11,9 @@ import pytest
 
 import dlfn
 from dlfn import nn, ops
-from dlfn.check.cases.attention import unseen
-from dlfn.check.registry import Case, absent, entries, normal
+from dlfn.registry.all import entries
+from dlfn.registry.cases.attention import unseen
+from dlfn.registry.entry import Case, absent, normal
 
 FLOATS = (np.nan, np.inf, -np.inf, 1e38)
 INTEGERS = (-1, 10**6, 2**31 - 1, -(2**31))

@@ -12,7 +12,7 @@ import pytest
 
 import dlfn
 from dlfn import ops
-from dlfn.check.registry import entries
+from dlfn.registry.all import entries
 
 FAR, FARTHER = 300.0, 600.0
 

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import dlfn
 from dlfn import nn, ops
-from dlfn.check.registry import entries
+from dlfn.registry.all import entries
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -14,7 +14,8 @@ from jax.flatten_util import ravel_pytree
 
 import dlfn
 from dlfn import ops
-from dlfn.check.registry import as_argument, entries
+from dlfn.registry.all import entries
+from dlfn.registry.entry import as_argument
 
 # Not the quicker compilation in float32: it rounds as no program does that is in use.
 quick = pytest.mark.usefixtures("quick_compilation")

@@ -13,7 +13,8 @@ from test_rules import CASES as RULES
 
 import dlfn
 from dlfn import nn, ops, optimizers
-from dlfn.check.registry import as_argument, entries
+from dlfn.registry.all import entries
+from dlfn.registry.entry import as_argument
 from dlfn.train import step as train
 
 quick = pytest.mark.usefixtures("quick_compilation")

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 import dlfn
 from dlfn import ops
-from dlfn.check.gradients import PATHS, check_case
-from dlfn.check.oracles import check_values
-from dlfn.check.registry import Entry, as_argument, entries
+from dlfn.registry.all import entries
+from dlfn.registry.entry import Entry, as_argument
+from dlfn.registry.gradients import PATHS, check_case
+from dlfn.registry.oracles import check_values
 
 ENTRIES = list(entries())
 

@@ -15,7 +15,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dlfn.check.registry import entries
+from dlfn.registry.all import entries
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

@@ -11,11 +11,12 @@ import pytest
 from jax import lax
 
 from dlfn import ops
-from dlfn.check import registry, ulp
 from dlfn.ops.activations import exponential_units, piecewise
 from dlfn.ops.activations import smooth as activations
+from dlfn.registry import ulp
+from dlfn.registry.all import entries
 
-CASES = {f"{e.op.name}-{c.name}": (e, c) for e in registry.entries() for c in e.cases if c.slope}
+CASES = {f"{e.op.name}-{c.name}": (e, c) for e in entries() for c in e.cases if c.slope}
 over_cases = pytest.mark.parametrize("name", CASES)
 
 
@@ -28,7 +29,7 @@ def measured(name):
     "name", sorted({*activations.__all__, *exponential_units.__all__, *piecewise.__all__} - {"prelu"})
 )
 def test_every_activation_has_a_closed_form(name):
-    (entry,) = registry.entries([name])
+    (entry,) = entries([name])
     assert all(case.slope for case in entry.cases)
 
 

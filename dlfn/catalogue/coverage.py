@@ -14,10 +14,11 @@ from dlfn.catalogue.oracles import ORACLES
 from dlfn.catalogue.oracles._table import require
 from dlfn.catalogue.row import Row
 from dlfn.check.comparison import compare
-from dlfn.check.gradients import check_case
-from dlfn.check.oracles import check_values, has_pytorch
-from dlfn.check.registry import Entry, entries
 from dlfn.nn.layer import Layer
+from dlfn.registry.all import entries
+from dlfn.registry.entry import Entry
+from dlfn.registry.gradients import check_case
+from dlfn.registry.oracles import check_values, has_pytorch
 
 __all__ = ["Check", "checks", "implemented_by", "resolve"]
 

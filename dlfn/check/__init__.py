@@ -1,4 +1,4 @@
-"""Checking: comparing gradients of any function, and the registry of cases."""
+"""Checking gradients of any function: by hand rules, backprop, autodiff and finite differences."""
 
 from dlfn.check.comparison import Comparison, compare
 from dlfn.check.recurrence import jacobian_norms

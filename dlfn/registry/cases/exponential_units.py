@@ -1,0 +1,62 @@
+"""ELU, SELU and CELU, against PyTorch."""
+
+import jax
+import numpy as np
+
+from dlfn import ops
+from dlfn.registry.cases._elementwise import INF, entry, single
+from dlfn.registry.entry import Trap, register
+
+
+def _exp(x):
+    return np.exp(np.minimum(x, 0))
+
+
+register(
+    entry(
+        ops.elu,
+        ("activation.peers",),
+        lambda torch, x, alpha: torch.nn.functional.elu(x, alpha),
+        jax.nn.elu,
+        lambda x, *, alpha: single(np.where(x > 0, 1, alpha * _exp(x))),
+        [
+            Trap("tail", ([-20.0, -100.0],), {0: [2.0611536e-9, 0.0]}, value=[-1.0, -1.0]),
+            Trap("alpha keeps the tail normal", ([-88.0],), {0: [6.0546018e-33]}, value=[-1e6], static={"alpha": 1e6}),
+            Trap("slope alpha at 0", ([0.0, -0.0],), {0: [3.0, 3.0]}, value=[0.0, 0.0], static={"alpha": 3.0}),
+            Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, -1.0]),
+        ],
+        settings={"default": {"alpha": 1.0}, "alpha = 1.5": {"alpha": 1.5}},
+    )
+)
+register(
+    entry(
+        ops.selu,
+        ("activation.peers",),
+        lambda torch, x: torch.nn.functional.selu(x),
+        jax.nn.selu,
+        lambda x: single(
+            np.longdouble("1.0507009873554804934193349852946")
+            * np.where(x > 0, 1, np.longdouble("1.6732632423543772848170429916717") * _exp(x))
+        ),
+        [
+            Trap("tail", ([-20.0],), {0: [3.6237126e-9]}, value=[-1.7580993]),
+            Trap("at infinity", ([INF, -INF],), {0: [1.0507010, 0.0]}, value=[INF, -1.7580993]),
+        ],
+    )
+)
+register(
+    entry(
+        ops.celu,
+        ("activation.peers",),
+        # Its own celu rounds 1 / alpha to float32.
+        lambda torch, x, alpha: alpha * torch.nn.functional.elu(x / alpha),
+        jax.nn.celu,
+        lambda x, *, alpha: single(np.where(x > 0, 1, _exp(x / np.longdouble(alpha)))),
+        [
+            Trap("tail", ([-20.0],), {0: [2.0611536e-9]}, value=[-1.0]),
+            Trap("a large quotient", ([-56.0],), {0: [np.exp(-80.0)]}, value=[-0.7], static={"alpha": 0.7}),
+            Trap("at infinity", ([INF, -INF],), {0: [1.0, 0.0]}, value=[INF, -1.0]),
+        ],
+        settings={"default": {"alpha": 1.0}, "alpha = 0.7": {"alpha": 0.7}},
+    )
+)

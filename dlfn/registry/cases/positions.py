@@ -1,0 +1,45 @@
+"""Rotary position embedding, in both layouts of its pairs."""
+
+import jax.numpy as jnp
+
+from dlfn import ops
+from dlfn.registry.entry import Bench, Case, Entry, absent, integers, normal, register
+
+_DIM = 6
+
+
+def _torch_rope(torch, x, positions=None, *, interleaved=False, base=10000.0):
+    """By complex multiplication."""
+    time = x.shape[-3]
+    p = torch.arange(time) if positions is None else positions
+    angles = p[..., None, None] * base ** (-torch.arange(0, _DIM, 2, dtype=torch.float64) / _DIM)
+    turn = torch.polar(torch.ones_like(angles), angles)
+    a, b = (x[..., 0::2], x[..., 1::2]) if interleaved else (x[..., : _DIM // 2], x[..., _DIM // 2 :])
+    turned = torch.complex(a, b) * turn
+    if interleaved:
+        return torch.view_as_real(turned).flatten(-2)
+    return torch.cat([turned.real, turned.imag], -1)
+
+
+def _plain(x, _):
+    half = x.shape[-1] // 2
+    angles = jnp.arange(x.shape[-3])[:, None, None] * 10000.0 ** (-jnp.arange(half) / half)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = x[..., :half], x[..., half:]
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+
+
+register(
+    Entry(
+        ops.rope,
+        ("transformer.positions",),
+        (
+            Case(lambda lead: (normal(*lead, 4, 2, _DIM), absent), name="positions in order", oracle=_torch_rope),
+            Case(lambda lead: (normal(*lead, 4, 2, _DIM), integers(0, 20, *lead, 4)), name="positions of each",
+                 oracle=_torch_rope),
+            Case(lambda lead: (normal(*lead, 4, 2, _DIM), integers(0, 20, 4)),
+                 {"interleaved": True, "base": 100.0}, "interleaved", _torch_rope),
+        ),
+        benches=(Bench("(4, 512, 8, 64)", (normal(4, 512, 8, 64), absent), {"plain": _plain}),),
+    )
+)  # fmt: skip

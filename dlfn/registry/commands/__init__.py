@@ -1,0 +1,1 @@
+"""The commands over the registry: ``dlfn check`` and ``dlfn bench``."""

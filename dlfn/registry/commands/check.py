@@ -1,0 +1,53 @@
+"""``dlfn check``: the gradients of every op, by every path, as a table."""
+
+import argparse
+import json
+from pathlib import Path
+
+HELP = "check the gradients of ops by hand rule, backprop and finite differences"
+EXAMPLE = "dlfn check sigmoid linear --json check.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ops", nargs="*", metavar="OP", help="names of ops (default: all)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from dlfn.check.comparison import format_table
+    from dlfn.files import write_text
+    from dlfn.registry.all import entries
+    from dlfn.registry.gradients import DTYPES, check_case
+
+    header = ("op", "case", "dtype", "path", "argument", "error", "tolerance", "worst coordinate")
+    results = []
+    for entry in entries(arguments.ops):
+        of_op = [r for case in entry.cases for dtype in DTYPES for r in check_case(entry, case, dtype)]
+        results += of_op
+        failed = sum(not r.ok for r in of_op)
+        print(f"{entry.op.name}: {len(of_op)} gradients, {f'{failed} FAILED' if failed else 'all agree'}", flush=True)
+
+    def cells(r):
+        error = "not finite" if r.max_relative_error is None else f"{r.max_relative_error:.1e}"
+        return (r.op, r.case, r.dtype, r.path, r.argument, error, f"{r.tolerance:.1e}", r.worst)
+
+    # The worst of each op, dtype and path says it all, unless something failed.
+    worst = {}
+    for r in results:
+        key = (r.op, r.dtype, r.path)
+        share = float("inf") if r.max_relative_error is None else r.max_relative_error / r.tolerance
+        if key not in worst or share > worst[key][0]:
+            worst[key] = (share, r)
+    print("\nthe worst of each op, dtype and path:\n" + format_table(header, [cells(r) for _, r in worst.values()]))
+    failures = [r for r in results if not r.ok]
+    if failures:
+        print("\nFAILED\n" + format_table(header, [cells(r) for r in failures]))
+    print(f"\n{len(results)} gradients, ops: {len({r.op for r in results})}, failed: {len(failures)}")
+    if arguments.json:
+        rows = [
+            {"op": r.op, "case": r.case, "dtype": r.dtype, "path": r.path, "argument": r.argument,
+             "max_relative_error": r.max_relative_error, "tolerance": r.tolerance, "ok": r.ok}
+            for r in results
+        ]  # fmt: skip
+        write_text(arguments.json, json.dumps({"ok": not failures, "cases": rows}, indent=1) + "\n")
+    return 1 if failures else 0
