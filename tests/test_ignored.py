@@ -12,7 +12,7 @@ import pytest
 import dlfn
 from dlfn import nn, ops
 from dlfn.registry.all import entries
-from dlfn.registry.cases.attention import unseen
+from dlfn.registry.cases.transformer.attention import unseen
 from dlfn.registry.entry import Case, absent, normal
 
 FLOATS = (np.nan, np.inf, -np.inf, 1e38)

@@ -1,10 +1,11 @@
-"""Entropies and mutual information, with zeros in the tables and in the rows."""
+"""Entries of the ops in :mod:`dlfn.ops.probability.information`."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dlfn import ops
+from dlfn.registry.cases.probability._shared_information import joint_table, per_nat
 from dlfn.registry.entry import Bench, Case, Entry, Trap, normal, probabilities, register
 
 INF = np.inf
@@ -23,30 +24,13 @@ def _two(lead):
     return probabilities(*lead, 5), probabilities(*lead, 5)
 
 
-def _joint(lead):
-    return (lambda rng: rng.dirichlet(np.ones(12), size=lead).reshape(*lead, 3, 4),)
-
-
-def _per_nat(base):
-    return 1.0 if base is None else 1 / np.log(base)
-
-
 def _torch_cross(torch, p, q, base=None):
-    return -torch.xlogy(p, q).sum(-1) * _per_nat(base)
+    return -torch.xlogy(p, q).sum(-1) * per_nat(base)
 
 
 def _torch_kl(torch, p, q, reduction="sum", base=None):
-    terms = torch.nn.functional.kl_div(torch.log(q), p, reduction="none") * _per_nat(base)
+    terms = torch.nn.functional.kl_div(torch.log(q), p, reduction="none") * per_nat(base)
     return terms.sum(-1) if reduction == "sum" else terms
-
-
-def _torch_information(torch, joint, base=None):
-    product = joint.sum(-1, keepdim=True) * joint.sum(-2, keepdim=True)
-    return torch.nn.functional.kl_div(torch.log(product), joint, reduction="none").sum((-2, -1)) * _per_nat(base)
-
-
-def _torch_conditional(torch, joint, base=None):
-    return (torch.special.entr(joint).sum((-2, -1)) - torch.special.entr(joint.sum(-2)).sum(-1)) * _per_nat(base)
 
 
 register(
@@ -55,7 +39,7 @@ register(
         ENTROPY,
         (
             Case(_one, oracle=lambda torch, p: torch.special.entr(p).sum(-1), terms=_size),
-            Case(_joint, {"axis": (-2, -1), "base": 2}, "bits of a table",
+            Case(joint_table, {"axis": (-2, -1), "base": 2}, "bits of a table",
                  lambda torch, p, axis, base: torch.special.entr(p).sum(axis) / np.log(base), terms=lambda p: 12),
         ),
         (Trap("a probability of 0", ([1.0, 0.0],), {0: [-1.0, INF]}, value=0.0,
@@ -69,7 +53,7 @@ register(
 
 
 def _torch_from_logits(torch, z, base=None):
-    return torch.special.entr(torch.softmax(z, -1)).sum(-1) * _per_nat(base)
+    return torch.special.entr(torch.softmax(z, -1)).sum(-1) * per_nat(base)
 
 
 def _plain_from_logits(z):
@@ -137,49 +121,3 @@ register(
         ),
     )
 )  # fmt: skip
-
-
-def _plain_information(joint):
-    p_x, p_y = joint.sum(-1, keepdims=True), joint.sum(-2, keepdims=True)
-    return jnp.sum(jax.scipy.special.rel_entr(joint, p_x * p_y), (-2, -1))
-
-
-def _plain_conditional(joint):
-    return -jnp.sum(jax.scipy.special.rel_entr(joint, joint.sum(-2, keepdims=True)), (-2, -1))
-
-
-def _tables(rng):
-    return rng.dirichlet(np.ones(1024), size=1024).reshape(1024, 32, 32)
-
-
-for op, oracle, plain, trap in (
-    (
-        ops.mutual_information,
-        _torch_information,
-        _plain_information,
-        Trap(
-            "probabilities of 0",
-            ([[0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]],),
-            {0: [[-0.30685282, -INF, -0.30685282], [-INF, -0.30685282, -0.30685282], [-0.30685282, -0.30685282, INF]]},
-            value=np.log(2),
-            no_bend="p log p has an infinite slope at 0",
-        ),
-    ),
-    (
-        ops.conditional_entropy,
-        _torch_conditional,
-        _plain_conditional,
-        Trap(
-            "probabilities of 0",
-            ([[0.25, 0.5, 0.0], [0.25, 0.0, 0.0]],),
-            {0: [[np.log(2), 0.0, 0.0], [np.log(2), INF, 0.0]]},
-            value=np.log(2) / 2,
-            no_bend="p log p has an infinite slope at 0",
-        ),
-    ),
-):
-    cases = tuple(
-        Case(_joint, static, name, oracle, lambda p: 12) for name, static in (("nats", {}), ("bits", {"base": 2}))
-    )
-    bench = Bench("1024 tables (32, 32)", (_tables,), {"jax": plain})
-    register(Entry(op, MUTUAL, cases, (trap,), (bench,)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn import ops
-from dlfn.registry.cases._transformer import BENCHES as TRANSFORMERS
+from dlfn.registry.cases.transformer._blocks import BENCHES as TRANSFORMERS
 from dlfn.registry.entry import Bench, Case, Entry, Trap, absent, normal, register
 
 INF = np.inf

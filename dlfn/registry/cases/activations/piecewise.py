@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn import ops
-from dlfn.registry.cases._elementwise import INF, entry, largest_of, single
+from dlfn.registry.cases.activations._elementwise import INF, entry, largest_of, single
 from dlfn.registry.entry import Bench, Case, Entry, Trap, normal, register
 
 PEERS = ("activation.peers",)

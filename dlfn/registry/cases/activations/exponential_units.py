@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from dlfn import ops
-from dlfn.registry.cases._elementwise import INF, entry, single
+from dlfn.registry.cases.activations._elementwise import INF, entry, single
 from dlfn.registry.entry import Trap, register
 
 

@@ -1,0 +1,1 @@
+"""Entries of the ops in :mod:`dlfn.ops.probability`."""
