@@ -1,8 +1,25 @@
 """Neural-network functions for JAX whose backward passes are derived by hand and checked against autodiff."""
 
-from dlfn import nn, ops
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from dlfn.check.comparison import compare
 from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
+
+if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
+    from dlfn import augmentation as augmentation
+    from dlfn import bench as bench
+    from dlfn import calculus as calculus
+    from dlfn import catalogue as catalogue
+    from dlfn import linalg as linalg
+    from dlfn import linear_models as linear_models
+    from dlfn import nn, ops
+    from dlfn import optimizers as optimizers
+    from dlfn import probability as probability
+    from dlfn import registry as registry
+    from dlfn import statistics as statistics
+    from dlfn import train as train
+    from dlfn import weights as weights
 
 __all__ = [
     "InputError",
@@ -16,3 +33,33 @@ __all__ = [
     "ops",
     "register_rule",
 ]
+
+# The rooms that are loaded when they are first asked for: the command line and ``compare`` need no op.
+_ROOMS = frozenset(
+    {
+        "augmentation",
+        "bench",
+        "calculus",
+        "catalogue",
+        "linalg",
+        "linear_models",
+        "nn",
+        "ops",
+        "optimizers",
+        "probability",
+        "registry",
+        "statistics",
+        "train",
+        "weights",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})
