@@ -1,7 +1,6 @@
 """What a comparison of gradients says beside its table: rules that it did not try, and what the cause may be."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,24 +16,9 @@ __all__ = ["advice", "kept_rules"]
 
 def kept_rules(loss: Callable[..., Any], point: Sequence[jax.Array]) -> Iterator[str]:
     """A note on the rules of ``jax.custom_jvp`` that are not JAX's own, if there are any."""
-    names = dict.fromkeys(_rules(jax.make_jaxpr(loss)(point)))
+    names = dict.fromkeys(jaxprs.own_custom_jvp(jax.make_jaxpr(loss)(point)))
     if names:
         yield f"taken as they are: the custom_jvp rules of {', '.join(names)}; custom_jvp=True compares them too"
-
-
-def _rules(jaxpr: Any) -> Iterator[str]:
-    for eqn in jaxprs.parts(jaxpr)[0].eqns:
-        if eqn.primitive.name == "custom_jvp_call":
-            function = eqn.params["call_jaxpr"].jaxpr
-            if not all(map(_is_of_jax, (function, eqn.params["jvp_jaxpr_fun"]))):
-                yield function.debug_info.func_name
-        for sub in jaxprs.subjaxprs(eqn):
-            yield from _rules(sub)
-
-
-def _is_of_jax(traced: Any) -> bool:
-    # "name at file:line"
-    return os.path.dirname(jax.__file__) + os.sep in str(traced.debug_info.func_src_info)
 
 
 def advice(result: Any, value: Any, loss: Callable[..., Any], point: dict[str, jax.Array]) -> Iterator[str]:

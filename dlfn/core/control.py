@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.interpreters import ad
 
-from dlfn.core import jaxprs
+from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import is_float, strong
 from dlfn.core.walk import Result, Walk, structural, zeros
@@ -54,8 +53,7 @@ def _custom_jvp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> R
         dots = [jnp.zeros_like(v) if is_float(v.dtype) else _float0(v) for v in map(jnp.asarray, values)]
         for i, dot in zip(moving, given, strict=True):
             dots[i] = dot
-        _, rule = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
-        moved = rule.call_wrapped(*values, *dots)[len(outs) :]
+        moved = _jax.custom_jvp_rule(eqn)(*values, *dots)[len(outs) :]
         return [dot for dot, out in zip(moved, outs, strict=True) if is_float(out.dtype)]
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
@@ -78,21 +76,15 @@ def _float0(value: Any) -> Any:
 def _custom_vjp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     if not walk.use_custom_rules:
         return walk.pullback(eqn.params["call_jaxpr"], values, needs)
-    params = eqn.primitive.get_bind_params(eqn.params)
-    _, forward, backward = params["subfuns"]
-    outs = forward.call_wrapped(*[x for value, needed in zip(values, needs, strict=True) for x in (value, needed)])
-    _, rest_tree, forwarded = params["out_trees"]()
-    saved = iter(outs[: rest_tree.num_leaves - sum(i is not None for i in forwarded)])
-    outs = list(outs[len(outs) - len(eqn.outvars) :])
-    # A residual that is an argument is not returned but named by its position.
-    rest = [next(saved) if i is None else values[i] for i in forwarded]
+    forward, backward = _jax.custom_vjp_rules(eqn)
+    outs, rest = forward(values, needs)
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
-        cotangents = backward.call_wrapped(*rest, *zeros(bars, outs))
-        if len(cotangents) == 2 and isinstance(cotangents[0], list | tuple):
-            cotangents = cotangents[0]  # from jax 0.12 on, logs come beside them
-        return [None if isinstance(bar, ad.Zero) or not needed else jnp.asarray(bar)
-                for bar, needed in zip(cotangents, needs, strict=True)]  # fmt: skip
+        cotangents = backward(rest, zeros(bars, outs))
+        return [
+            None if bar is None or not needed else jnp.asarray(bar)
+            for bar, needed in zip(cotangents, needs, strict=True)
+        ]
 
     return outs, back
 

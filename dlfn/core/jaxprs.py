@@ -1,22 +1,18 @@
-"""Reading, running and rebuilding jaxprs, over the differences between jax versions (0.12 merged closed and open ones
-and gave scan other parameters)."""
+"""Reading, running and rebuilding jaxprs. Where jax versions differ :mod:`dlfn.core._jax` knows it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend import source_info_util
 from jax.extend.core import Literal
 
-__all__ = ["bind", "dependencies", "parts", "run", "scan_counts", "source_line", "subjaxprs", "trace"]
+from dlfn.core import _jax
+from dlfn.core._jax import parts, scan_counts, source_line
+
+__all__ = ["bind", "dependencies", "own_custom_jvp", "parts", "run", "scan_counts", "source_line", "subjaxprs", "trace"]
 
 Visit = Callable[[Any, list[Any]], Sequence[Any]]
-
-
-def parts(jaxpr: Any) -> tuple[Any, list[Any]]:
-    """An open jaxpr and its constants, of a closed one or of an open one."""
-    return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
 
 
 def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Any], list[int], Any]:
@@ -44,7 +40,7 @@ def trace(f: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, list[Any]
 
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     """Evaluates one equation."""
-    outs = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    outs = eqn.primitive.bind(*values, **_jax.bound_parameters(eqn))
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
@@ -58,17 +54,10 @@ def run(jaxpr: Any, args: Sequence[Any], visit: Visit = bind, consts: Sequence[A
         return atom.val if isinstance(atom, Literal) else env[atom]
 
     for eqn in jaxpr.eqns:
-        with _written_at(eqn), eqn.ctx.manager:
+        with _jax.written_at(eqn), _jax.context(eqn):
             outs = visit(eqn, [read(atom) for atom in eqn.invars])
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
-
-
-def _written_at(eqn: Any) -> Any:
-    """What is traced within has the equation's line and its place among the layers."""
-    info = eqn.source_info
-    stack = source_info_util.current_name_stack() + info.name_stack
-    return source_info_util.user_context(info.traceback, name_stack=stack)
 
 
 def subjaxprs(eqn: Any) -> Iterator[Any]:
@@ -77,14 +66,6 @@ def subjaxprs(eqn: Any) -> Iterator[Any]:
         for value in param if isinstance(param, tuple | list) else (param,):
             if hasattr(value, "eqns"):
                 yield value
-
-
-def scan_counts(eqn: Any) -> tuple[int, int]:
-    """How many operands of a scan are constants, and how many are its carry."""
-    if "num_consts" in eqn.params:
-        return eqn.params["num_consts"], eqn.params["num_carry"]
-    consts, carry, _ = eqn.params["ft_in"].unpack()
-    return len(consts), len(carry)
 
 
 def dependencies(jaxpr: Any) -> list[frozenset[int]]:
@@ -101,6 +82,12 @@ def dependencies(jaxpr: Any) -> list[frozenset[int]]:
     return [of(var) for var in jaxpr.outvars]
 
 
-def source_line(eqn: Any) -> str:
-    """Where the user wrote it: ``model.py:12:8 (loss)``."""
-    return source_info_util.summarize(eqn.source_info)
+def own_custom_jvp(jaxpr: Any) -> Iterator[str]:
+    """The names of the ``jax.custom_jvp`` functions in a jaxpr that are not JAX's own."""
+    for eqn in parts(jaxpr)[0].eqns:
+        if eqn.primitive.name == "custom_jvp_call":
+            name, of_jax = _jax.custom_jvp_source(eqn)
+            if not of_jax:
+                yield name
+        for sub in subjaxprs(eqn):
+            yield from own_custom_jvp(sub)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlfn.core import _jax
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import Call, bind, is_float, strong
 
@@ -232,7 +233,7 @@ def _brief(value: Any) -> str:
 def _cast_to_common_varying(leaves: list[jax.Array]) -> list[jax.Array]:
     """Under ``shard_map`` with ``check_vma``, arguments must vary over the same mesh axes before the op is bound, so
     that the transpose of this cast sums the cotangents of the replicated ones."""
-    varying = [jax.typeof(leaf).mat.varying for leaf in leaves]
+    varying = [_jax.varying_axes(leaf) for leaf in leaves]
     union = frozenset().union(*varying)
     if not union:
         return leaves

@@ -9,7 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 from jax.ref import set as write
 
-from dlfn.core import jaxprs, references
+from dlfn.core import _jax, jaxprs, references
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import (
     Linear,
@@ -133,7 +133,7 @@ class Walk:
         for eqn in open_jaxpr.eqns:
             values = [read(atom) for atom in eqn.invars]
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
-            with eqn.ctx.manager:
+            with _jax.context(eqn):
                 if any(needs) and not _is_flat(eqn):
                     self._refuse_what_is_not_real(eqn)
                     outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
@@ -159,7 +159,7 @@ class Walk:
                 bars_out = [bars.pop(var, None) for var in eqn.outvars]
                 if all(bar is None for bar in bars_out):
                     continue
-                with eqn.ctx.manager:
+                with _jax.context(eqn):
                     bars_in = eqn_back(bars_out)
                 for atom, needed, bar in zip(eqn.invars, needs, bars_in, strict=True):
                     if needed and bar is not None:
@@ -245,7 +245,7 @@ def _names_of(eqn: Any, use_custom_rules: bool) -> Iterator[str]:
 
 def _path(eqn: Any) -> str:
     """A layer names its output after its place in its parent; the name stack knows the parents."""
-    name, stack = eqn.params["name"], str(eqn.source_info.name_stack)
+    name, stack = eqn.params["name"], _jax.name_stack(eqn)
     return stack if stack.endswith(f"/{name}") else name
 
 

@@ -1,0 +1,117 @@
+"""JAX's less public corners: what may change with any of its versions, in one file.
+
+Nothing else in dlfn touches the varying axes of a type, the context, source and bound parameters of an equation, or the
+parts of a custom rule; a test holds it to that. Where jax 0.10 and 0.12 differ it says so.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend import source_info_util
+from jax.interpreters import ad
+
+__all__ = [
+    "bound_parameters",
+    "context",
+    "custom_jvp_rule",
+    "custom_jvp_source",
+    "custom_vjp_rules",
+    "name_stack",
+    "parts",
+    "scan_counts",
+    "source_line",
+    "varying_axes",
+    "written_at",
+]
+
+
+def varying_axes(x: Any) -> frozenset[Any]:
+    """The mesh axes over which an array varies under ``shard_map``."""
+    return jax.typeof(x).mat.varying
+
+
+# Equations
+
+
+def context(eqn: Any) -> Any:
+    """The settings under which an equation was traced, such as its mesh, to be entered again."""
+    return eqn.ctx.manager
+
+
+def bound_parameters(eqn: Any) -> dict[str, Any]:
+    """An equation's parameters as its primitive's ``bind`` takes them."""
+    return eqn.primitive.get_bind_params(eqn.params)
+
+
+def name_stack(eqn: Any) -> str:
+    """The names of the layers around an equation, ``model/block/linear``."""
+    return str(eqn.source_info.name_stack)
+
+
+def written_at(eqn: Any) -> Any:
+    """What is traced within has the equation's line and its place among the layers."""
+    info = eqn.source_info
+    stack = source_info_util.current_name_stack() + info.name_stack
+    return source_info_util.user_context(info.traceback, name_stack=stack)
+
+
+def parts(jaxpr: Any) -> tuple[Any, list[Any]]:
+    """An open jaxpr and its constants, of a closed one or of an open one."""
+    return getattr(jaxpr, "jaxpr", jaxpr), list(getattr(jaxpr, "consts", ()))
+
+
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """How many operands of a scan are constants, and how many are its carry."""
+    if "num_consts" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()
+    return len(consts), len(carry)
+
+
+def source_line(eqn: Any) -> str:
+    """Where the user wrote it: ``model.py:12:8 (loss)``."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+# Custom rules
+
+
+def custom_jvp_rule(eqn: Any) -> Callable[..., Sequence[Any]]:
+    """``rule(*values, *tangents) -> (*outputs, *tangents of the outputs)`` of a ``custom_jvp`` function's equation."""
+    return bound_parameters(eqn)["subfuns"][1].call_wrapped
+
+
+def custom_jvp_source(eqn: Any) -> tuple[str, bool]:
+    """The name of the ``custom_jvp`` function of an equation, and whether it and its rule are JAX's own."""
+    function = eqn.params["call_jaxpr"].jaxpr
+    folder = os.path.dirname(jax.__file__) + os.sep  # the source is "name at file:line"
+    traced = (function, eqn.params["jvp_jaxpr_fun"])
+    return function.debug_info.func_name, all(folder in str(part.debug_info.func_src_info) for part in traced)
+
+
+def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:
+    """``(forward, backward)`` of a ``custom_vjp`` function's equation.
+
+    ``forward(values, needs)`` gives ``(outputs, residuals)``, and ``backward(residuals, cotangents)`` a cotangent for
+    each value, or None for zero.
+    """
+    params = bound_parameters(eqn)
+    _, forward, backward = params["subfuns"]
+
+    def run_forward(values: Sequence[Any], needs: Sequence[bool]) -> tuple[list[Any], list[Any]]:
+        outs = forward.call_wrapped(*[x for value, needed in zip(values, needs, strict=True) for x in (value, needed)])
+        _, rest_tree, forwarded = params["out_trees"]()
+        saved = iter(outs[: rest_tree.num_leaves - sum(i is not None for i in forwarded)])
+        # A residual that is an argument is not returned but named by its position.
+        rest = [next(saved) if i is None else values[i] for i in forwarded]
+        return list(outs[len(outs) - len(eqn.outvars) :]), rest
+
+    def run_backward(rest: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        found = backward.call_wrapped(*rest, *cotangents)
+        if len(found) == 2 and isinstance(found[0], list | tuple):
+            found = found[0]  # from jax 0.12 on, logs come beside them
+        return [None if isinstance(bar, ad.Zero) else bar for bar in found]
+
+    return run_forward, run_backward
