@@ -138,7 +138,7 @@ def test_near_a_root_an_ulp_is_that_of_the_largest_term():
 
 
 def test_script_says_which_bound_is_missed(capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location("ulp_script", Path(__file__).parents[1] / "scripts" / "ulp.py")
+    spec = importlib.util.spec_from_file_location("ulp_script", Path(__file__).parents[2] / "scripts" / "ulp.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.main(["relu"]) == 0

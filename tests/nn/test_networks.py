@@ -1,6 +1,6 @@
 """Random networks of all layers and combinators: three gradients agree on every leaf.
 
-The ordinary suite builds 20 of them, and ``pytest -m exhaustive tests/test_networks.py`` 200.
+The ordinary suite builds 20 of them, and ``pytest -m exhaustive tests/nn/test_networks.py`` 200.
 """
 
 import functools

@@ -20,7 +20,7 @@ from dlfn.registry.all import entries
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IDS = [row.id for row in catalogue.ROWS]
 
 
@@ -56,7 +56,7 @@ def test_everything_that_implements_a_row_is_checked(row):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_of_the_rows(name):
-    """``dlfn formulas --check`` runs these too; tests/test_networks.py compares all layers in networks."""
+    """``dlfn formulas --check`` runs these too; tests/nn/test_networks.py compares all layers in networks."""
     row = catalogue.Row("any", "002", "x", (name,))
     assert [check.run() for check in catalogue.checks(row)] == [None]
 

@@ -166,8 +166,8 @@ CASES = {
     "reduce_window_min": [(window(np.inf, lax.min, (1, 3, 3, 1), (1, 1, 2, 1), "VALID"), IMAGE)],
 }  # fmt: skip
 
-# No case of their own: what they do shows in others, they concern meshes (tests/test_transformations.py), or not
-# every jax has a rule for them (tests/test_primitives.py).
+# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), or not
+# every jax has a rule for them (tests/core/test_primitives.py).
 COVERED_ELSEWHERE = {
     "add_any", "copy_p", "name", "expand_dims", "scatter_add", "scatter-sub", "scatter_sub", "sharding_constraint",
     "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter",
