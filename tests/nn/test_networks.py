@@ -6,7 +6,6 @@ The ordinary suite builds 20 of them, and ``pytest -m exhaustive tests/nn/test_n
 import functools
 
 import jax
-import jax.numpy as jnp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 import dlfn
 from dlfn import nn
 from dlfn.check.measures import cotangents, norm, projected
+from helpers import cotangent
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
 
@@ -138,7 +138,7 @@ def check(network, seed):
         x = jax.random.randint(x_key, shape[:-1], 0, IDS) if of_ids else x
         params, state = model.init(params_key, x)
         # Off the points at which a bias of 0 or a scale of 1 hides a term.
-        params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)
+        params = jax.tree.map(lambda p: p + 0.1 * cotangent(p), params)
 
         def outputs(params, x):
             return model.apply(params, state, x, key=key, train=True)[0]

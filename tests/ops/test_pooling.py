@@ -10,6 +10,7 @@ import pytest
 import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measurement import residual_bytes
+from helpers import cotangent
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -27,17 +28,13 @@ def _pull_back(f, x, dy):
     return y, back(dy(y))[0]
 
 
-def _cotangent(y):
-    return jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
-
-
 def _against_torch(f, functional, x):
     """Value and gradient, which at ties tell one convention from another."""
     torch = pytest.importorskip("torch")
-    y, dx = _pull_back(f, jnp.asarray(x), _cotangent)
+    y, dx = _pull_back(f, jnp.asarray(x), cotangent)
     tensor = torch.tensor(x, requires_grad=True)
     expected = functional(torch.nn.functional, tensor.movedim(-1, 1)).movedim(1, -1)
-    expected.backward(torch.tensor(np.asarray(_cotangent(y))))
+    expected.backward(torch.tensor(np.asarray(cotangent(y))))
     np.testing.assert_array_equal(y, expected.detach().numpy())
     np.testing.assert_allclose(dx, tensor.grad.numpy(), rtol=1e-12, atol=1e-12)
 
@@ -69,7 +66,7 @@ def test_ties_of_adaptive_windows(output_size, x64):
 def test_autodiff_of_the_definition_breaks_ties_alike(x64):
     x = jnp.maximum(jax.random.normal(jax.random.key(0), (2, 8, 8, 3)), 0)  # as after a ReLU
     f = functools.partial(ops.max_pool, window=3, strides=2)
-    np.testing.assert_array_equal(_pull_back(f, x, _cotangent)[1], _pull_back(dlfn.autodiff(f), x, _cotangent)[1])
+    np.testing.assert_array_equal(_pull_back(f, x, cotangent)[1], _pull_back(dlfn.autodiff(f), x, cotangent)[1])
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 31])
@@ -79,10 +76,10 @@ def test_adaptive_windows_of_many_sizes(n, m, x64):
     x = np.random.default_rng(0).normal(size=(2, n, 3))
     for kind in ("avg", "max"):
         f = functools.partial(getattr(ops, f"adaptive_{kind}_pool"), output_size=(m,))
-        y, dx = _pull_back(f, jnp.asarray(x), _cotangent)
+        y, dx = _pull_back(f, jnp.asarray(x), cotangent)
         tensor = torch.tensor(x, requires_grad=True)
         expected = getattr(torch.nn.functional, f"adaptive_{kind}_pool1d")(tensor.movedim(-1, 1), m).movedim(1, -1)
-        expected.backward(torch.tensor(np.asarray(_cotangent(y))))
+        expected.backward(torch.tensor(np.asarray(cotangent(y))))
         np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-12)
         np.testing.assert_allclose(dx, tensor.grad.numpy(), rtol=1e-10, atol=1e-12)
 
