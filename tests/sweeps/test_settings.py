@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_networks import ANYWHERE, BY_KIND, ENDS, SHAPES
-from test_rules import CASES as RULES
 
 import dlfn
 from dlfn import nn, ops, optimizers
 from dlfn.registry.all import entries
 from dlfn.registry.entry import as_argument
 from dlfn.train import step as train
+from every_layer import ANYWHERE, BY_KIND, ENDS, SHAPES
+from rule_cases import CASES as RULES
 
 quick = pytest.mark.usefixtures("quick_compilation")
 
