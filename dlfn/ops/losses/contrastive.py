@@ -67,7 +67,7 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
 
 
 @info_nce.def_check
-def _check(queries, keys, temperature, *, symmetric, reduction):
+def _info_nce_check(queries, keys, temperature, *, symmetric, reduction):
     for name, value in (("queries", queries), ("keys", keys), ("temperature", temperature)):
         require_float("info_nce", name, value)
     if queries.ndim < 2 or 0 in queries.shape[-2:]:
@@ -82,7 +82,7 @@ def _check(queries, keys, temperature, *, symmetric, reduction):
 
 
 @info_nce.def_forward
-def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
+def _info_nce_forward(queries, keys, temperature, *, symmetric, reduction, precision):
     dtype = jnp.result_type(queries, keys)
     q, k, tau = _wide(queries, keys, temperature)
     similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
@@ -95,7 +95,7 @@ def _forward(queries, keys, temperature, *, symmetric, reduction, precision):
 
 
 @info_nce.def_backward
-def _backward(residuals, dy, *, symmetric, reduction, precision):
+def _info_nce_backward(residuals, dy, *, symmetric, reduction, precision):
     queries, keys, temperature, similarities, own, rows = residuals
     q, k, tau = _wide(queries, keys, temperature)
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, own.shape, q.dtype), own.shape) / len(rows)

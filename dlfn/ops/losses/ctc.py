@@ -94,7 +94,7 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
 
 
 @ctc_loss.def_check
-def _check(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
+def _ctc_loss_check(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     require_float("ctc_loss", "logits", logits)
     if logits.ndim < 2 or logits.shape[-2] == 0:
         raise InputError(f"ctc_loss: logits is {describe(logits)}, and must be (..., frames, classes), with a frame")
@@ -188,7 +188,7 @@ def _normalised(new, old, counts):
 
 
 @ctc_loss.def_forward
-def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
+def _ctc_loss_forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     z = upcast(logits)
     logit_lengths, labels, label_lengths = (
         sharded_along(a, z, z.ndim - 2) for a in (wide(logit_lengths), labels, wide(label_lengths))
@@ -250,7 +250,7 @@ def _forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
 
 
 @ctc_loss.def_backward
-def _backward(residuals, dy, *, reduction):
+def _ctc_loss_backward(residuals, dy, *, reduction):
     dz, kind = residuals
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, dz.shape[:-2], dz.dtype), dz.shape[:-2])
     return like(dz * dy[..., None, None], kind.value), None, None, None

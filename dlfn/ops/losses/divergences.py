@@ -60,7 +60,7 @@ def kl_divergence(logits, target_logits, *, reduction="mean"):
 
 
 @kl_divergence.def_check
-def _check(logits, target_logits, *, reduction):
+def _kl_divergence_check(logits, target_logits, *, reduction):
     require_float("kl_divergence", "logits", logits)
     require_float("kl_divergence", "target_logits", target_logits)
     require_rank("kl_divergence", "logits", logits, "an axis of classes")
@@ -69,7 +69,7 @@ def _check(logits, target_logits, *, reduction):
 
 
 @kl_divergence.def_forward
-def _forward(logits, target_logits, *, reduction):
+def _kl_divergence_forward(logits, target_logits, *, reduction):
     z, target = upcast_alike(logits, target_logits)
     tops = _largest(z), _largest(target)
     (z, m_q), (target, m_p) = map(_settled, (z, target), tops)
@@ -90,7 +90,7 @@ def _forward(logits, target_logits, *, reduction):
 
 
 @kl_divergence.def_backward
-def _backward(residuals, dy, *, reduction):
+def _kl_divergence_backward(residuals, dy, *, reduction):
     logits, target_logits, (tops, per_q, per_p, offset, losses) = residuals
     (z, m_q), (target, m_p) = map(_settled, upcast_alike(logits, target_logits), tops)
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, losses.shape, z.dtype), losses.shape)[..., None]

@@ -55,7 +55,7 @@ def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_la
 
 
 @softmax_focal_loss.def_check
-def _check(logits, labels, *, gamma, reduction, ignore_label):
+def _softmax_focal_loss_check(logits, labels, *, gamma, reduction, ignore_label):
     require_float("softmax_focal_loss", "logits", logits)
     require_rank("softmax_focal_loss", "logits", logits, "an axis of classes")
     if logits.shape[-1] == 0:
@@ -65,7 +65,7 @@ def _check(logits, labels, *, gamma, reduction, ignore_label):
 
 
 @softmax_focal_loss.def_forward
-def _forward(logits, labels, *, gamma, reduction, ignore_label):
+def _softmax_focal_loss_forward(logits, labels, *, gamma, reduction, ignore_label):
     z = upcast(logits)
     index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
     losses, statistics = counting_losses(z, index, valid, wrong, 0.0)
@@ -79,7 +79,7 @@ def _forward(logits, labels, *, gamma, reduction, ignore_label):
 
 
 @softmax_focal_loss.def_backward
-def _backward(residuals, dy, *, ignore_label):
+def _softmax_focal_loss_backward(residuals, dy, *, ignore_label):
     logits, labels, statistics, weights = residuals
     z = upcast(logits)
     index, valid, _ = class_ids(labels, z, z.shape[-1], ignore_label)

@@ -90,7 +90,7 @@ def linear_cross_entropy(
 
 
 @linear_cross_entropy.def_check
-def _check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk):
+def _linear_cross_entropy_check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk):
     op = "linear_cross_entropy"
     for name, value in (("x", x), ("w", w), ("b", b)):
         if name != "b" or value is not None:
@@ -134,7 +134,9 @@ def _setting(arguments, classes_first, ignore_label, chunk, precision):
 
 
 @linear_cross_entropy.def_forward
-def _forward(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision):
+def _linear_cross_entropy_forward(
+    x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision
+):
     arguments, kinds = (x, w, labels, b), jax.tree.map(jax.typeof, (x, w, b))
     dtype = _common_dtype(x, w, b)
     x, head, chunks, (index, valid, wrong) = _setting(arguments, classes_first, ignore_label, chunk, precision)
@@ -160,7 +162,9 @@ def _forward(x, w, labels, b, *, classes_first, reduction, label_smoothing, igno
 
 
 @linear_cross_entropy.def_backward
-def _backward(residuals, dy, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision):
+def _linear_cross_entropy_backward(
+    residuals, dy, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision
+):
     if reduction != "none":
         *gradients, n, kinds = residuals
         scale = dy.astype(n.dtype) / n

@@ -69,7 +69,7 @@ def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, r
 
 
 @normal_kl.def_check
-def _check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
+def _normal_kl_check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
     require_float("normal_kl", "mean", mean)
     require_float("normal_kl", "log_variance", log_variance)
     require_rank("normal_kl", "mean", mean, "an axis of coordinates")
@@ -89,7 +89,7 @@ def _check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
 
 
 @normal_kl.def_forward
-def _forward(*args, reduction):
+def _normal_kl_forward(*args, reduction):
     u, _, t = _compared(*args)
     rest, _ = _beyond(t)
     y = reduce(jnp.sum(u * u + (rest - below_zero(1 + t)), axis=-1) / 2, reduction)
@@ -97,7 +97,7 @@ def _forward(*args, reduction):
 
 
 @normal_kl.def_backward
-def _backward(args, dy, *, reduction):
+def _normal_kl_backward(args, dy, *, reduction):
     u, precision_root, t = _compared(*args)
     dy = weight_of_each(dy, reduction, t.shape[:-1], t.dtype)
     dy = dy[..., None] if reduction == "none" else dy

@@ -52,7 +52,7 @@ def normal_log_prob(x, loc, scale):
 
 
 @normal_log_prob.def_check
-def _normal_check(x, loc, scale):
+def _normal_log_prob_check(x, loc, scale):
     require_float("normal_log_prob", "x", x)
     require_float("normal_log_prob", "loc", loc)
     require_positive("normal_log_prob", "scale", scale)
@@ -60,7 +60,7 @@ def _normal_check(x, loc, scale):
 
 
 @normal_log_prob.def_forward
-def _normal_forward(x, loc, scale):
+def _normal_log_prob_forward(x, loc, scale):
     v, mu, sigma = upcast(x, loc, scale)
     z = (v - mu) / or_nan(sigma, (sigma > 0) & (sigma < jnp.inf))
     y = -0.5 * (z * z) - (jnp.log(sigma) + HALF_LOG_2_PI)
@@ -68,7 +68,7 @@ def _normal_forward(x, loc, scale):
 
 
 @normal_log_prob.def_backward
-def _normal_backward(residuals, dy):
+def _normal_log_prob_backward(residuals, dy):
     x, loc, scale = residuals
     v, mu, sigma = upcast(*residuals)
     dy, sigma, off = dy.astype(v.dtype), or_nan(sigma, (sigma > 0) & (sigma < jnp.inf)), v - mu
@@ -113,14 +113,14 @@ def uniform_log_prob(x, low, high):
 
 
 @uniform_log_prob.def_check
-def _uniform_check(x, low, high):
+def _uniform_log_prob_check(x, low, high):
     require_float("uniform_log_prob", "x", x)
     require_ends("uniform_log_prob", low, high)
     require_broadcast("uniform_log_prob", x=x, low=low, high=high)
 
 
 @uniform_log_prob.def_forward
-def _uniform_forward(x, low, high):
+def _uniform_log_prob_forward(x, low, high):
     v, a, b = upcast(x, low, high)
     width = b - a
     y = jnp.where((v < a) | (v > b), jnp.full_like(width, -jnp.inf), -jnp.log(width))
@@ -129,7 +129,7 @@ def _uniform_forward(x, low, high):
 
 
 @uniform_log_prob.def_backward
-def _uniform_backward(residuals, dy):
+def _uniform_log_prob_backward(residuals, dy):
     x, low, high = residuals
     v, a, b = upcast(*residuals)
     width = or_nan(b - a, (b > a) & (v == v))
@@ -171,14 +171,14 @@ def exponential_log_prob(x, rate):
 
 
 @exponential_log_prob.def_check
-def _exponential_check(x, rate):
+def _exponential_log_prob_check(x, rate):
     require_float("exponential_log_prob", "x", x)
     require_positive("exponential_log_prob", "rate", rate)
     require_broadcast("exponential_log_prob", x=x, rate=rate)
 
 
 @exponential_log_prob.def_forward
-def _exponential_forward(x, rate):
+def _exponential_log_prob_forward(x, rate):
     v, r = upcast(x, rate)
     # Of an infinite rate it is inf - inf.
     y = jnp.log(or_nan(r, r > 0)) - r * jnp.where(v < 0, jnp.full_like(v, jnp.inf), v)
@@ -186,7 +186,7 @@ def _exponential_forward(x, rate):
 
 
 @exponential_log_prob.def_backward
-def _exponential_backward(residuals, dy):
+def _exponential_log_prob_backward(residuals, dy):
     x, rate = residuals
     v, r = upcast(*residuals)
     r = or_nan(r, (r > 0) & (r < jnp.inf))

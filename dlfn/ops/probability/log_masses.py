@@ -84,7 +84,7 @@ def bernoulli_log_prob(x, probs=None, logits=None):
 
 
 @bernoulli_log_prob.def_check
-def _bernoulli_check(x, probs, logits):
+def _bernoulli_log_prob_check(x, probs, logits):
     require_counts("bernoulli_log_prob", "x", x)
     require_chances("bernoulli_log_prob", probs, logits)
     require_broadcast("bernoulli_log_prob", x=x, **_given(probs, logits))
@@ -105,7 +105,7 @@ def _given(probs, logits):
 
 
 @bernoulli_log_prob.def_forward
-def _bernoulli_forward(x, probs, logits):
+def _bernoulli_log_prob_forward(x, probs, logits):
     given = upcast(logits) if probs is None else _probability(probs)
     happened = x == 1
     y = log_sigmoid_value(jnp.where(happened, given, -given)) if probs is None else _log_chance(happened, given)
@@ -115,7 +115,7 @@ def _bernoulli_forward(x, probs, logits):
 
 
 @bernoulli_log_prob.def_backward
-def _bernoulli_backward(residuals, dy):
+def _bernoulli_log_prob_backward(residuals, dy):
     x, probs, logits = residuals
     happened, possible = x == 1, (x == 0) | (x == 1)
     given = upcast(logits) if probs is None else _probability(probs)
@@ -174,7 +174,7 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
 
 
 @binomial_log_prob.def_check
-def _binomial_check(counts, trials, probs, logits):
+def _binomial_log_prob_check(counts, trials, probs, logits):
     require_counts("binomial_log_prob", "counts", counts)
     require_trials("binomial_log_prob", trials)
     require_chances("binomial_log_prob", probs, logits)
@@ -196,7 +196,7 @@ def _outcomes(counts, trials, dtype):
 
 
 @binomial_log_prob.def_forward
-def _binomial_forward(counts, trials, probs, logits):
+def _binomial_log_prob_forward(counts, trials, probs, logits):
     given = upcast(logits) if probs is None else _probability(probs)
     k, rest, n, possible, valid = _outcomes(counts, trials, given.dtype)
     if probs is None:
@@ -227,7 +227,7 @@ def _part(k, n, p, z=None):
 
 
 @binomial_log_prob.def_backward
-def _binomial_backward(residuals, dy):
+def _binomial_log_prob_backward(residuals, dy):
     counts, trials, probs, logits = residuals
     given = upcast(logits) if probs is None else _probability(probs)
     k, rest, _, possible, valid = _outcomes(counts, trials, given.dtype)

@@ -58,7 +58,7 @@ def poisson_log_prob(counts, rate):
 
 
 @poisson_log_prob.def_check
-def _poisson_check(counts, rate):
+def _poisson_log_prob_check(counts, rate):
     require_counts("poisson_log_prob", "counts", counts)
     require_expected("poisson_log_prob", rate)
     require_broadcast("poisson_log_prob", counts=counts, rate=rate)
@@ -71,7 +71,7 @@ def _events(counts, rate):
 
 
 @poisson_log_prob.def_forward
-def _poisson_forward(counts, rate):
+def _poisson_log_prob_forward(counts, rate):
     k, r, possible = _events(counts, rate)
     some = or_one(k)
     # k / r must not overflow.
@@ -85,7 +85,7 @@ def _poisson_forward(counts, rate):
 
 
 @poisson_log_prob.def_backward
-def _poisson_backward(residuals, dy):
+def _poisson_log_prob_backward(residuals, dy):
     counts, rate = residuals
     k, r, possible = _events(counts, rate)
     valid = r == r

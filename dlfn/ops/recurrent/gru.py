@@ -129,7 +129,7 @@ def gru(x, h0, w_x, w_h, b=None, b_h=None, lengths=None, *, reset_after=False, r
     return textbook(lambda x, h: (step(x, h, w_x, w_h, b, b_h),), x, state, lengths, reverse)
 
 
-def _cell_forward(weights, dot):
+def _gru_cell_forward(weights, dot):
     u_zr, u_n = _blocks(weights[0])
 
     def step(a, before):
@@ -143,7 +143,7 @@ def _cell_forward(weights, dot):
     return step
 
 
-def _cell_backward(weights, dot):
+def _gru_cell_backward(weights, dot):
     u_zr, u_n = (u.T for u in _blocks(weights[0]))
 
     def step(before, after, saved, d_after):
@@ -157,7 +157,7 @@ def _cell_backward(weights, dot):
     return step
 
 
-def _cell_gradients(h, saved, delta, product):
+def _gru_cell_gradients(h, saved, delta, product):
     d_zr, d_n = _blocks(delta)
     _, r = jnp.split(saved[0], 2, axis=-1)
     return jnp.concatenate([product(h, d_zr), product(r * h, d_n)], axis=1), None
@@ -169,7 +169,7 @@ def _blocks(gates):
     return gates[..., :at], gates[..., at:]
 
 
-def _after_forward(weights, dot):
+def _gru_after_forward(weights, dot):
     w_h, b_h = weights
 
     def step(a, before):
@@ -185,7 +185,7 @@ def _after_forward(weights, dot):
     return step
 
 
-def _after_backward(weights, dot):
+def _gru_after_backward(weights, dot):
     w_t = weights[0].T
 
     def step(before, after, saved, d_after):
@@ -199,7 +199,7 @@ def _after_backward(weights, dot):
     return step
 
 
-def _after_gradients(h, saved, delta, product):
+def _gru_after_gradients(h, saved, delta, product):
     d_zr, d_n = _blocks(delta)
     _, r = jnp.split(saved[0], 2, axis=-1)
     d_q = d_n * r
@@ -207,44 +207,44 @@ def _after_gradients(h, saved, delta, product):
 
 
 _CELLS = {
-    False: Cell(_cell_forward, _cell_backward, _cell_gradients),
-    True: Cell(_after_forward, _after_backward, _after_gradients),
+    False: Cell(_gru_cell_forward, _gru_cell_backward, _gru_cell_gradients),
+    True: Cell(_gru_after_forward, _gru_after_backward, _gru_after_gradients),
 }
 
 
 @gru_step.def_forward
-def _step_forward(x, h, w_x, w_h, b, b_h, *, reset_after, precision):
+def _gru_step_forward(x, h, w_x, w_h, b, b_h, *, reset_after, precision):
     (h,), residuals = step_forward(_CELLS[reset_after], x, (h,), w_x, (w_h, b_h), b, precision=precision)
     return h, residuals
 
 
 @gru_step.def_backward
-def _step_backward(residuals, dh, *, reset_after, precision):
+def _gru_step_backward(residuals, dh, *, reset_after, precision):
     d_x, (d_h,), d_w_x, d_w_h, d_b_h, d_b = step_backward(_CELLS[reset_after], residuals, (dh,), precision=precision)
     return d_x, d_h, d_w_x, d_w_h, d_b, d_b_h
 
 
 @gru.def_forward
-def _forward(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after, reverse, precision):
+def _gru_forward(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after, reverse, precision):
     cell = _CELLS[reset_after]
     return sequence_forward(cell, x, (h0,), w_x, (w_h, b_h), b, lengths, reverse=reverse, precision=precision)
 
 
 @gru.def_backward
-def _backward(residuals, dy, *, reset_after, reverse, precision):
+def _gru_backward(residuals, dy, *, reset_after, reverse, precision):
     cotangents = sequence_backward(_CELLS[reset_after], residuals, dy, reverse=reverse, precision=precision)
     d_x, (d_h0,), d_w_x, d_w_h, d_b_h, d_b = cotangents
     return d_x, d_h0, d_w_x, d_w_h, d_b, d_b_h, None
 
 
 @gru_step.def_check
-def _step_check(x, h, w_x, w_h, b, b_h, *, reset_after):
+def _gru_step_check(x, h, w_x, w_h, b, b_h, *, reset_after):
     _check_reset("gru_step", b_h, reset_after)
     check("gru_step", 3, x, {"h": h}, w_x, w_h, b, steps=False, b_h=b_h)
 
 
 @gru.def_check
-def _check(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after):
+def _gru_check(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after):
     _check_reset("gru", b_h, reset_after)
     check("gru", 3, x, {"h0": h0}, w_x, w_h, b, lengths, steps=True, b_h=b_h)
 

@@ -112,7 +112,7 @@ def lstm(x, h0, c0, w_x, w_h, b=None, lengths=None, *, reverse=False, precision=
     return textbook(lambda x, h, c: step(x, h, c, w_x, w_h, b), x, state, lengths, reverse)
 
 
-def _cell_forward(weights, dot):
+def _lstm_cell_forward(weights, dot):
     (w_h,) = weights
 
     def step(a, before):
@@ -125,7 +125,7 @@ def _cell_forward(weights, dot):
     return step
 
 
-def _cell_backward(weights, dot):
+def _lstm_cell_backward(weights, dot):
     w_t = weights[0].T
 
     def step(before, after, gates, d_after):
@@ -141,40 +141,40 @@ def _cell_backward(weights, dot):
     return step
 
 
-def _cell_gradients(h_before, gates, delta, product):
+def _lstm_cell_gradients(h_before, gates, delta, product):
     return (product(h_before, delta),)
 
 
-_CELL = Cell(_cell_forward, _cell_backward, _cell_gradients)
+_CELL = Cell(_lstm_cell_forward, _lstm_cell_backward, _lstm_cell_gradients)
 
 
 @lstm_step.def_forward
-def _step_forward(x, h, c, w_x, w_h, b, *, precision):
+def _lstm_step_forward(x, h, c, w_x, w_h, b, *, precision):
     return step_forward(_CELL, x, (h, c), w_x, (w_h,), b, precision=precision)
 
 
 @lstm_step.def_backward
-def _step_backward(residuals, dy, *, precision):
+def _lstm_step_backward(residuals, dy, *, precision):
     d_x, d_state, *d_weights = step_backward(_CELL, residuals, dy, precision=precision)
     return d_x, *d_state, *d_weights
 
 
 @lstm.def_forward
-def _forward(x, h0, c0, w_x, w_h, b, lengths, *, reverse, precision):
+def _lstm_forward(x, h0, c0, w_x, w_h, b, lengths, *, reverse, precision):
     return sequence_forward(_CELL, x, (h0, c0), w_x, (w_h,), b, lengths, reverse=reverse, precision=precision)
 
 
 @lstm.def_backward
-def _backward(residuals, dy, *, reverse, precision):
+def _lstm_backward(residuals, dy, *, reverse, precision):
     d_x, d_state, *d_weights = sequence_backward(_CELL, residuals, dy, reverse=reverse, precision=precision)
     return d_x, *d_state, *d_weights, None
 
 
 @lstm_step.def_check
-def _step_check(x, h, c, w_x, w_h, b):
+def _lstm_step_check(x, h, c, w_x, w_h, b):
     check("lstm_step", 4, x, {"h": h, "c": c}, w_x, w_h, b, steps=False)
 
 
 @lstm.def_check
-def _check(x, h0, c0, w_x, w_h, b, lengths):
+def _lstm_check(x, h0, c0, w_x, w_h, b, lengths):
     check("lstm", 4, x, {"h0": h0, "c0": c0}, w_x, w_h, b, lengths, steps=True)

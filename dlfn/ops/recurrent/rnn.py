@@ -140,38 +140,38 @@ _CELLS = {
 
 
 @rnn_step.def_forward
-def _step_forward(x, h, w_x, w_h, b, *, activation, precision):
+def _rnn_step_forward(x, h, w_x, w_h, b, *, activation, precision):
     (h,), residuals = step_forward(_CELLS[activation], x, (h,), w_x, (w_h,), b, precision=precision)
     return h, residuals
 
 
 @rnn_step.def_backward
-def _step_backward(residuals, dh, *, activation, precision):
+def _rnn_step_backward(residuals, dh, *, activation, precision):
     d_x, (d_h,), d_w_x, d_w_h, d_b = step_backward(_CELLS[activation], residuals, (dh,), precision=precision)
     return d_x, d_h, d_w_x, d_w_h, d_b
 
 
 @rnn.def_forward
-def _forward(x, h0, w_x, w_h, b, lengths, *, activation, reverse, precision):
+def _rnn_forward(x, h0, w_x, w_h, b, lengths, *, activation, reverse, precision):
     cell = _CELLS[activation]
     return sequence_forward(cell, x, (h0,), w_x, (w_h,), b, lengths, reverse=reverse, precision=precision)
 
 
 @rnn.def_backward
-def _backward(residuals, dy, *, activation, reverse, precision):
+def _rnn_backward(residuals, dy, *, activation, reverse, precision):
     cell = _CELLS[activation]
     d_x, (d_h0,), d_w_x, d_w_h, d_b = sequence_backward(cell, residuals, dy, reverse=reverse, precision=precision)
     return d_x, d_h0, d_w_x, d_w_h, d_b, None
 
 
 @rnn_step.def_check
-def _step_check(x, h, w_x, w_h, b, *, activation):
+def _rnn_step_check(x, h, w_x, w_h, b, *, activation):
     check_activation("rnn_step", activation)
     check("rnn_step", 1, x, {"h": h}, w_x, w_h, b, steps=False)
 
 
 @rnn.def_check
-def _check(x, h0, w_x, w_h, b, lengths, *, activation):
+def _rnn_check(x, h0, w_x, w_h, b, lengths, *, activation):
     check_activation("rnn", activation)
     check("rnn", 1, x, {"h0": h0}, w_x, w_h, b, lengths, steps=True)
 

@@ -122,7 +122,7 @@ def _forward(x, axes):
 
 @max_pool.def_backward
 @adaptive_max_pool.def_backward
-def _backward(residuals, dy):
+def _max_pool_backward(residuals, dy):
     indices, axes = residuals
     for index, stage in zip(reversed(indices), reversed(stages(axes.value)), strict=True):
         dy = _to_maximum(index, dy, stage)
