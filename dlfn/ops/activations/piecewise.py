@@ -83,21 +83,6 @@ def prelu(x, alpha):
     return jnp.where(x >= 0, x, alpha * x)
 
 
-@prelu.def_check
-def _prelu_check(x, alpha):
-    require_float("prelu", "x", x)
-    require_float("prelu", "alpha", alpha)
-    try:
-        fits = jnp.broadcast_shapes(x.shape, alpha.shape) == x.shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise InputError(
-            f"prelu: alpha is {describe(alpha)}, and must broadcast to the shape of x, which is {describe(x)}; "
-            "pass a scalar, or one alpha for each entry of the last axis"
-        )
-
-
 @prelu.def_forward
 def _prelu_forward(x, alpha):
     z, a = upcast(x, alpha)
@@ -112,6 +97,21 @@ def _prelu_backward(residuals, dy):
     dx = jnp.where(z >= 0, dy, a * dy)
     da = in_shape_of(dy * below_zero(z), alpha.shape)
     return like(dx, jax.typeof(x)), like(da, jax.typeof(alpha))
+
+
+@prelu.def_check
+def _prelu_check(x, alpha):
+    require_float("prelu", "x", x)
+    require_float("prelu", "alpha", alpha)
+    try:
+        fits = jnp.broadcast_shapes(x.shape, alpha.shape) == x.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise InputError(
+            f"prelu: alpha is {describe(alpha)}, and must broadcast to the shape of x, which is {describe(x)}; "
+            "pass a scalar, or one alpha for each entry of the last axis"
+        )
 
 
 def _between(y, low, high):

@@ -45,11 +45,6 @@ def sqrt(x):
     return jnp.sqrt(x)
 
 
-@sqrt.def_check
-def _sqrt_check(x):
-    require_float("sqrt", "x", x)
-
-
 @sqrt.def_forward
 def _sqrt_forward(x):
     y = jnp.sqrt(upcast(x)).astype(x.dtype)
@@ -64,6 +59,11 @@ def _sqrt_backward(residuals, dy):
     # What is not used, such as a nan that where leaves out, has no slope.
     none = (y == 0) | ((y != y) & (dy == 0))
     return ((upcast(dy) * (0.5 / jnp.where(none, jnp.full_like(y, jnp.inf), y))).astype(dy.dtype),)
+
+
+@sqrt.def_check
+def _sqrt_check(x):
+    require_float("sqrt", "x", x)
 
 
 def _scaled(a, b):

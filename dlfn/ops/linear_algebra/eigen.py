@@ -76,11 +76,6 @@ def eigh(a):
     return eigenvalues, q * signs(q)
 
 
-@eigh.def_check
-def _eigh_check(a):
-    require_square("eigh", a)
-
-
 @eigh.def_forward
 def _eigh_forward(a):
     eigenvalues, q = jnp.linalg.eigh(upcast(a))
@@ -97,6 +92,11 @@ def _eigh_backward(residuals, dy):
     inside = jnp.where(equal, jnp.zeros_like(gap), q.mT @ dq / jnp.where(equal, jnp.ones_like(gap), gap))
     inside = inside + d_eigenvalues[..., None] * jnp.eye(q.shape[-1], dtype=q.dtype)
     return (_symmetric(q @ inside @ q.mT).astype(static.value),)
+
+
+@eigh.def_check
+def _eigh_check(a):
+    require_square("eigh", a)
 
 
 @Op
@@ -143,13 +143,6 @@ def matrix_function(a, *, function):
     return q * function(eigenvalues)[0][..., None, :] @ q.mT
 
 
-@matrix_function.def_check
-def _matrix_function_check(a, *, function):
-    require_square("matrix_function", a)
-    if not callable(function):
-        raise InputError(f"matrix_function: function is {function!r:.60}, and must be a function of eigenvalues")
-
-
 @matrix_function.def_forward
 def _matrix_function_forward(a, *, function):
     eigenvalues, q = jnp.linalg.eigh(upcast(a))
@@ -163,6 +156,13 @@ def _matrix_function_backward(residuals, dy, *, function):
     eigenvalues, q, static = residuals
     inside = _divided_differences(function, eigenvalues) * (q.mT @ dy.astype(q.dtype) @ q)
     return (_symmetric(q @ inside @ q.mT).astype(static.value),)
+
+
+@matrix_function.def_check
+def _matrix_function_check(a, *, function):
+    require_square("matrix_function", a)
+    if not callable(function):
+        raise InputError(f"matrix_function: function is {function!r:.60}, and must be a function of eigenvalues")
 
 
 def _evaluated(function, x):

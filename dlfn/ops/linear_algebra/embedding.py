@@ -51,15 +51,6 @@ def embedding(ids, table):
     return jnp.where(wrong[..., None], jnp.nan, table[jnp.where(wrong, 0, ids)])
 
 
-@embedding.def_check
-def _embedding_check(ids, table):
-    if not isinstance(ids, jax.Array) or not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise InputError(f"embedding: ids is {describe(ids)}, and must be an array of integers; pass ids first")
-    require_float("embedding", "table", table)
-    if table.ndim != 2 or table.shape[0] == 0:
-        raise InputError(f"embedding: table is {describe(table)}, and must be (rows, features) with at least one row")
-
-
 @embedding.def_forward
 def _embedding_forward(ids, table):
     sharding = None
@@ -78,6 +69,15 @@ def _embedding_backward(residuals, dy):
     sharding = kind.sharding if is_explicit(dy) else None
     dtable = zeros.at[_unsigned(ids)].add(dy.astype(zeros.dtype), mode="drop", out_sharding=sharding)
     return None, like(dtable, kind)
+
+
+@embedding.def_check
+def _embedding_check(ids, table):
+    if not isinstance(ids, jax.Array) or not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise InputError(f"embedding: ids is {describe(ids)}, and must be an array of integers; pass ids first")
+    require_float("embedding", "table", table)
+    if table.ndim != 2 or table.shape[0] == 0:
+        raise InputError(f"embedding: table is {describe(table)}, and must be (rows, features) with at least one row")
 
 
 def _unsigned(ids):

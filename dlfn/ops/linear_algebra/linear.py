@@ -59,26 +59,6 @@ def linear(x, w, b=None, *, precision=None):
     return z if b is None else z + b
 
 
-@linear.def_check
-def _linear_check(x, w, b):
-    for name, value in (("x", x), ("w", w), ("b", b)):
-        if name != "b" or value is not None:
-            require_float("linear", name, value)
-    require_rank("linear", "x", x, "a feature axis")
-    if w.ndim != 2:
-        raise InputError(f"linear: w is {describe(w)}, and must have two axes (in, out)")
-    if x.shape[-1] != w.shape[0]:
-        hint = "; pass w.T, as w is (in, out)" if x.shape[-1] == w.shape[1] else ""
-        raise InputError(
-            f"linear: x is {describe(x)} and w is {describe(w)}: the last axis of x must have the size of the first "
-            f"axis of w{hint}"
-        )
-    if b is not None and b.shape != w.shape[1:]:
-        raise InputError(
-            f"linear: b is {describe(b)}, and must have the shape {list(w.shape[1:])}, as w is {describe(w)}"
-        )
-
-
 @linear.def_forward
 def _linear_forward(x, w, b, *, precision):
     dtype = jnp.result_type(x, w, *([] if b is None else [b]))
@@ -105,3 +85,23 @@ def _linear_backward(residuals, dz, *, precision):
     dw = dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
     db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=sum_dtype(dtype)), b_kind)
     return dx.astype(x.dtype).reshape(x.shape), dw.astype(w.dtype), db
+
+
+@linear.def_check
+def _linear_check(x, w, b):
+    for name, value in (("x", x), ("w", w), ("b", b)):
+        if name != "b" or value is not None:
+            require_float("linear", name, value)
+    require_rank("linear", "x", x, "a feature axis")
+    if w.ndim != 2:
+        raise InputError(f"linear: w is {describe(w)}, and must have two axes (in, out)")
+    if x.shape[-1] != w.shape[0]:
+        hint = "; pass w.T, as w is (in, out)" if x.shape[-1] == w.shape[1] else ""
+        raise InputError(
+            f"linear: x is {describe(x)} and w is {describe(w)}: the last axis of x must have the size of the first "
+            f"axis of w{hint}"
+        )
+    if b is not None and b.shape != w.shape[1:]:
+        raise InputError(
+            f"linear: b is {describe(b)}, and must have the shape {list(w.shape[1:])}, as w is {describe(w)}"
+        )

@@ -88,12 +88,6 @@ def inverse(a):
     return jnp.linalg.inv(a)
 
 
-@inverse.def_check
-def _inverse_check(a):
-    require_square("inverse", a)
-    _require_regular("inverse", a)
-
-
 @inverse.def_forward
 def _inverse_forward(a):
     wide = upcast(a)
@@ -107,6 +101,12 @@ def _inverse_backward(residuals, dy):
     y, static = residuals
     turned = y.mT
     return (-(turned @ dy.astype(y.dtype) @ turned).astype(static.value),)
+
+
+@inverse.def_check
+def _inverse_check(a):
+    require_square("inverse", a)
+    _require_regular("inverse", a)
 
 
 @Op
@@ -141,21 +141,6 @@ def solve(a, b):
     return jnp.linalg.solve(a, b)
 
 
-@solve.def_check
-def _solve_check(a, b):
-    require_square("solve", a)
-    require_float("solve", "b", b)
-    size = b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None
-    if size != a.shape[-1]:
-        hint = "; pass b[..., None] for one right-hand side per matrix" if b.shape == a.shape[:-1] else ""
-        raise InputError(
-            f"solve: a is {describe(a)} and b is {describe(b)}: b must have the shape (..., {a.shape[-1]}, k), or "
-            f"({a.shape[-1]},){hint}"
-        )
-    require_broadcast("solve", 2, a=a, b=b)
-    _require_regular("solve", a)
-
-
 @solve.def_forward
 def _solve_forward(a, b):
     wide_a, wide_b = upcast(a, b)
@@ -174,6 +159,21 @@ def _solve_backward(residuals, dx):
     da = in_shape_of(-(db @ x.mT), a.shape)
     db = in_shape_of(db[..., 0] if b.ndim == 1 else db, b.shape)
     return like(da, jax.typeof(a)), like(db, b)
+
+
+@solve.def_check
+def _solve_check(a, b):
+    require_square("solve", a)
+    require_float("solve", "b", b)
+    size = b.shape[-2] if b.ndim > 1 else b.shape[0] if b.ndim else None
+    if size != a.shape[-1]:
+        hint = "; pass b[..., None] for one right-hand side per matrix" if b.shape == a.shape[:-1] else ""
+        raise InputError(
+            f"solve: a is {describe(a)} and b is {describe(b)}: b must have the shape (..., {a.shape[-1]}, k), or "
+            f"({a.shape[-1]},){hint}"
+        )
+    require_broadcast("solve", 2, a=a, b=b)
+    _require_regular("solve", a)
 
 
 def _factored(a):

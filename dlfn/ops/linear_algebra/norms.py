@@ -49,12 +49,6 @@ def norm(x, *, axis=None, keepdims=False):
     return jnp.sqrt(jnp.sum(x**2, axis, keepdims=keepdims))
 
 
-@norm.def_check
-def _norm_check(x, *, axis):
-    require_float("norm", "x", x)
-    require_axes("norm", x, axis)
-
-
 @norm.def_forward
 def _norm_forward(x, *, axis, keepdims):
     axes = axes_of(axis, x.ndim)
@@ -69,6 +63,12 @@ def _norm_backward(residuals, dy, *, axis, keepdims):
     dy = upcast(dy)
     dy = dy if keepdims else jnp.expand_dims(dy, axes_of(axis, x.ndim))
     return (like(dy * direction(upcast(x), k, r), jax.typeof(x)),)
+
+
+@norm.def_check
+def _norm_check(x, *, axis):
+    require_float("norm", "x", x)
+    require_axes("norm", x, axis)
 
 
 @Op
@@ -96,15 +96,6 @@ def global_norm(tree):
     return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
 
 
-@global_norm.def_check
-def _global_norm_check(tree):
-    found = jax.tree_util.tree_flatten_with_path(tree)[0]
-    if not found:
-        raise InputError("global_norm: tree has no arrays, and must have one or more")
-    for path, leaf in found:
-        require_float("global_norm", f"tree{jax.tree_util.keystr(path)}", leaf)
-
-
 @global_norm.def_forward
 def _global_norm_forward(tree):
     leaves = jax.tree.leaves(tree)
@@ -119,6 +110,15 @@ def _global_norm_backward(residuals, dy):
     dy = dy.astype(k.dtype)
     gradients = [like(dy * direction(x, k, r), jax.typeof(leaf)) for x, leaf in zip(_wide(leaves), leaves)]
     return (jax.tree.unflatten(structure, gradients),)
+
+
+@global_norm.def_check
+def _global_norm_check(tree):
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    if not found:
+        raise InputError("global_norm: tree has no arrays, and must have one or more")
+    for path, leaf in found:
+        require_float("global_norm", f"tree{jax.tree_util.keystr(path)}", leaf)
 
 
 def _wide(leaves):
@@ -153,18 +153,6 @@ def cosine_similarity(x, y, *, axis=-1):
     0.7071 [0. 0.]
     """
     return jnp.sum(x * y, axis) / jnp.sqrt(jnp.sum(x**2, axis) * jnp.sum(y**2, axis))
-
-
-@cosine_similarity.def_check
-def _cosine_similarity_check(x, y, *, axis):
-    op = "cosine_similarity"
-    require_float(op, "x", x)
-    require_float(op, "y", y)
-    require_rank(op, "x", x, "an axis of entries")
-    require_same_shape(op, "x", x, "y", y)
-    require_axes(op, x, axis)
-    if axis is None:
-        raise InputError(f"{op}: axis is None, and must be an int or a tuple; x is {describe(x)}")
 
 
 @cosine_similarity.def_forward
@@ -206,3 +194,15 @@ def _cosine_similarity_backward(residuals, dc, *, axis):
     dx = (v - c * u) * (dc / or_one(r)) * k
     dy = (u - c * v) * (dc / or_one(s)) * h
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
+
+
+@cosine_similarity.def_check
+def _cosine_similarity_check(x, y, *, axis):
+    op = "cosine_similarity"
+    require_float(op, "x", x)
+    require_float(op, "y", y)
+    require_rank(op, "x", x, "an axis of entries")
+    require_same_shape(op, "x", x, "y", y)
+    require_axes(op, x, axis)
+    if axis is None:
+        raise InputError(f"{op}: axis is None, and must be an int or a tuple; x is {describe(x)}")

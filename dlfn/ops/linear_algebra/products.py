@@ -52,15 +52,6 @@ def matmul(a, b, *, precision=None):
     return jnp.matmul(a, b, precision=precision)
 
 
-@matmul.def_check
-def _matmul_check(a, b):
-    for name, value in (("a", a), ("b", b)):
-        require_float("matmul", name, value)
-        require_rank("matmul", name, value, "the axis that is summed over")
-    _require_equal("matmul", a, a.shape[-1], b, b.shape[-2] if b.ndim > 1 else b.shape[0], "the columns", "the rows")
-    require_broadcast("matmul", 2, a=a, b=b)
-
-
 def _require_equal(op, a, size, b, other, which, of_which):
     if size != other:
         hint = ""
@@ -100,6 +91,15 @@ def _matmul_backward(residuals, dc, *, precision):
     da = _summed(left, (m, k), right, (k, n), dc, (m, n), precision)
     db = _summed(right, (k, n), left, (m, k), dc, (m, n), precision)
     return da.astype(a.dtype).reshape(a.shape), db.astype(b.dtype).reshape(b.shape)
+
+
+@matmul.def_check
+def _matmul_check(a, b):
+    for name, value in (("a", a), ("b", b)):
+        require_float("matmul", name, value)
+        require_rank("matmul", name, value, "the axis that is summed over")
+    _require_equal("matmul", a, a.shape[-1], b, b.shape[-2] if b.ndim > 1 else b.shape[0], "the columns", "the rows")
+    require_broadcast("matmul", 2, a=a, b=b)
 
 
 def _as_matrices(a, b):
@@ -163,15 +163,6 @@ def dot(a, b):
     return jnp.sum(a * b, axis=-1)
 
 
-@dot.def_check
-def _dot_check(a, b):
-    for name, value in (("a", a), ("b", b)):
-        require_float("dot", name, value)
-        require_rank("dot", name, value, "an axis of components")
-    _require_equal("dot", a, a.shape[-1], b, b.shape[-1], "the components", "those")
-    require_broadcast("dot", 1, a=a, b=b)
-
-
 @dot.def_forward
 def _dot_forward(a, b):
     wide_a, wide_b = upcast(a, b)
@@ -185,3 +176,12 @@ def _dot_backward(residuals, dy):
     dy = dy[..., None]
     da, db = in_shape_of(dy * wide_b, a.shape), in_shape_of(dy * wide_a, b.shape)
     return like(da, jax.typeof(a)), like(db, jax.typeof(b))
+
+
+@dot.def_check
+def _dot_check(a, b):
+    for name, value in (("a", a), ("b", b)):
+        require_float("dot", name, value)
+        require_rank("dot", name, value, "an axis of components")
+    _require_equal("dot", a, a.shape[-1], b, b.shape[-1], "the components", "those")
+    require_broadcast("dot", 1, a=a, b=b)

@@ -68,12 +68,6 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
     return reduce((1 - labels) * softplus + labels * softplus_of_minus, reduction)
 
 
-@binary_cross_entropy.def_check
-def _binary_cross_entropy_check(logits, labels, *, reduction):
-    _check("binary_cross_entropy", logits, labels, reduction)
-    _check_probabilities("binary_cross_entropy", labels)
-
-
 @binary_cross_entropy.def_forward
 def _binary_cross_entropy_forward(logits, labels, *, reduction):
     dtype = jnp.result_type(logits, labels)
@@ -88,6 +82,12 @@ def _binary_cross_entropy_backward(residuals, dy, *, reduction):
     dy = weight_of_each(dy, reduction, z.shape, z.dtype)
     e, up, down = _shares(z)
     return like(dy * (((1 - y) * up - y * down) / (1 + e)), jax.typeof(logits)), like(-dy * z, jax.typeof(labels))
+
+
+@binary_cross_entropy.def_check
+def _binary_cross_entropy_check(logits, labels, *, reduction):
+    _check("binary_cross_entropy", logits, labels, reduction)
+    _check_probabilities("binary_cross_entropy", labels)
 
 
 def _cross_entropy(z, y, e, times):
@@ -150,15 +150,6 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
     return reduce(weights * ((1 - labels) * p + labels * (1 - p)) ** gamma * losses, reduction)
 
 
-@binary_focal_loss.def_check
-def _binary_focal_loss_check(logits, labels, *, gamma, alpha, reduction):
-    _check("binary_focal_loss", logits, labels, reduction)
-    _check_probabilities("binary_focal_loss", labels)
-    require_focus("binary_focal_loss", gamma)
-    if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
-        raise InputError(f"binary_focal_loss: alpha is {alpha!r}, and must be a number in [0, 1], or None")
-
-
 @binary_focal_loss.def_forward
 def _binary_focal_loss_forward(logits, labels, *, gamma, alpha, reduction):
     dtype = jnp.result_type(logits, labels)
@@ -184,6 +175,15 @@ def _binary_focal_loss_backward(residuals, dy, *, gamma, alpha, reduction):
     dlabels = focus * weight * per_r * (q - p) + (0.0 if alpha is None else 2 * alpha - 1) * focus
     dlabels = _times(dlabels, losses) - _times(weight * focus, z)
     return like(dy * dz, jax.typeof(logits)), like(dy * dlabels, jax.typeof(labels))
+
+
+@binary_focal_loss.def_check
+def _binary_focal_loss_check(logits, labels, *, gamma, alpha, reduction):
+    _check("binary_focal_loss", logits, labels, reduction)
+    _check_probabilities("binary_focal_loss", labels)
+    require_focus("binary_focal_loss", gamma)
+    if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
+        raise InputError(f"binary_focal_loss: alpha is {alpha!r}, and must be a number in [0, 1], or None")
 
 
 def _class_weight(y, alpha):
@@ -234,14 +234,6 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
     return reduce(losses**2 if squared else losses, reduction)
 
 
-@hinge.def_check
-def _hinge_check(logits, labels, *, squared, reduction):
-    _check("hinge", logits, labels, reduction)
-    require_values("hinge", "labels", labels, jnp.abs(labels) == 1, "-1 or 1; pass 2 * labels - 1 for 0 and 1")
-    if not isinstance(squared, bool):
-        raise InputError(f"hinge: squared is {squared!r}, and must be True or False")
-
-
 @hinge.def_forward
 def _hinge_forward(logits, labels, *, squared, reduction):
     dtype = jnp.result_type(logits, labels)
@@ -262,3 +254,11 @@ def _hinge_backward(residuals, dy, *, squared, reduction):
     # The factors are selected, not the products: forward mode would multiply a selected 0 by an infinite logit.
     dz, dlabels = (per_margin * jnp.where(inside, -other, zeros) for other in (y, z))
     return like(dz, jax.typeof(logits)), like(dlabels, jax.typeof(labels))
+
+
+@hinge.def_check
+def _hinge_check(logits, labels, *, squared, reduction):
+    _check("hinge", logits, labels, reduction)
+    require_values("hinge", "labels", labels, jnp.abs(labels) == 1, "-1 or 1; pass 2 * labels - 1 for 0 and 1")
+    if not isinstance(squared, bool):
+        raise InputError(f"hinge: squared is {squared!r}, and must be True or False")

@@ -66,21 +66,6 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
     return reduce(losses, reduction)
 
 
-@info_nce.def_check
-def _info_nce_check(queries, keys, temperature, *, symmetric, reduction):
-    for name, value in (("queries", queries), ("keys", keys), ("temperature", temperature)):
-        require_float("info_nce", name, value)
-    if queries.ndim < 2 or 0 in queries.shape[-2:]:
-        raise InputError(f"info_nce: queries is {describe(queries)}, and must be (..., N, features), neither of them 0")
-    require_same_shape("info_nce", "queries", queries, "keys", keys)
-    if temperature.ndim:
-        raise InputError(f"info_nce: temperature is {describe(temperature)}, and must be a scalar")
-    require_positive("info_nce", "temperature", temperature)
-    if not isinstance(symmetric, bool):
-        raise InputError(f"info_nce: symmetric is {symmetric!r}, and must be True or False")
-    check_reduction("info_nce", reduction, queries.shape[:-1])
-
-
 @info_nce.def_forward
 def _info_nce_forward(queries, keys, temperature, *, symmetric, reduction, precision):
     dtype = jnp.result_type(queries, keys)
@@ -109,6 +94,21 @@ def _info_nce_backward(residuals, dy, *, symmetric, reduction, precision):
     dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision) / tau
     kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
     return like(dq, kinds[0]), like(dk, kinds[1]), like(dtau, kinds[2])
+
+
+@info_nce.def_check
+def _info_nce_check(queries, keys, temperature, *, symmetric, reduction):
+    for name, value in (("queries", queries), ("keys", keys), ("temperature", temperature)):
+        require_float("info_nce", name, value)
+    if queries.ndim < 2 or 0 in queries.shape[-2:]:
+        raise InputError(f"info_nce: queries is {describe(queries)}, and must be (..., N, features), neither of them 0")
+    require_same_shape("info_nce", "queries", queries, "keys", keys)
+    if temperature.ndim:
+        raise InputError(f"info_nce: temperature is {describe(temperature)}, and must be a scalar")
+    require_positive("info_nce", "temperature", temperature)
+    if not isinstance(symmetric, bool):
+        raise InputError(f"info_nce: symmetric is {symmetric!r}, and must be True or False")
+    check_reduction("info_nce", reduction, queries.shape[:-1])
 
 
 def _wide(queries, keys, temperature):

@@ -83,6 +83,20 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
     return reduce_valid(jnp.where(wrong, jnp.nan, losses), valid, reduction)[0]
 
 
+@softmax_cross_entropy.def_forward
+def _softmax_cross_entropy_forward(logits, labels, *, reduction, label_smoothing, ignore_label):
+    if are_ids(labels):
+        return _ids_forward(logits, labels, reduction, label_smoothing, ignore_label)
+    return _distribution_forward(logits, labels, reduction, label_smoothing)
+
+
+@softmax_cross_entropy.def_backward
+def _softmax_cross_entropy_backward(residuals, dy, *, reduction, label_smoothing, ignore_label):
+    if are_ids(residuals[1]):
+        return _ids_backward(residuals, dy, label_smoothing, ignore_label)
+    return _distribution_backward(residuals, dy, reduction, label_smoothing)
+
+
 @softmax_cross_entropy.def_check
 def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, ignore_label):
     op = "softmax_cross_entropy"
@@ -109,20 +123,6 @@ def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, 
         raise InputError(f"{op}: logits is {describe(logits)}, and must have at least one class")
     if not ids:
         require_distribution(op, "labels", labels, None)  # weighted rows are in use, and rows of 0 that do not count
-
-
-@softmax_cross_entropy.def_forward
-def _softmax_cross_entropy_forward(logits, labels, *, reduction, label_smoothing, ignore_label):
-    if are_ids(labels):
-        return _ids_forward(logits, labels, reduction, label_smoothing, ignore_label)
-    return _distribution_forward(logits, labels, reduction, label_smoothing)
-
-
-@softmax_cross_entropy.def_backward
-def _softmax_cross_entropy_backward(residuals, dy, *, reduction, label_smoothing, ignore_label):
-    if are_ids(residuals[1]):
-        return _ids_backward(residuals, dy, label_smoothing, ignore_label)
-    return _distribution_backward(residuals, dy, reduction, label_smoothing)
 
 
 def _ids_forward(logits, labels, reduction, label_smoothing, ignore_label):

@@ -93,29 +93,6 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
     return reduce(jnp.where(wrong, jnp.nan, losses), reduction)
 
 
-@ctc_loss.def_check
-def _ctc_loss_check(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
-    require_float("ctc_loss", "logits", logits)
-    if logits.ndim < 2 or logits.shape[-2] == 0:
-        raise InputError(f"ctc_loss: logits is {describe(logits)}, and must be (..., frames, classes), with a frame")
-    lead, classes = logits.shape[:-2], logits.shape[-1]
-    for name, value, shape in (
-        ("logit_lengths", logit_lengths, lead),
-        ("labels", labels, (*lead, *jnp.shape(labels)[-1:])),
-        ("label_lengths", label_lengths, lead),
-    ):
-        if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jnp.integer):
-            raise InputError(f"ctc_loss: {name} is {describe(value)}, and must be an array of integers")
-        if value.shape != shape or (name == "labels" and value.ndim != len(lead) + 1):
-            wanted = f"{[*lead]} and one more" if name == "labels" else f"{[*lead]}"
-            raise InputError(
-                f"ctc_loss: {name} is {describe(value)} for logits {describe(logits)}, and must have the axes {wanted}"
-            )
-    if not (isinstance(blank, int) and 0 <= blank < classes):
-        raise InputError(f"ctc_loss: blank is {blank!r}, and must be a class, from 0 to {classes - 1}")
-    check_reduction("ctc_loss", reduction, lead)
-
-
 def _wrong(logits, logit_lengths, labels, label_lengths, blank):
     """Which sequences have labels or lengths out of range."""
     logit_lengths, label_lengths = wide(logit_lengths), wide(label_lengths)
@@ -254,6 +231,29 @@ def _ctc_loss_backward(residuals, dy, *, reduction):
     dz, kind = residuals
     dy = jnp.broadcast_to(weight_of_each(dy, reduction, dz.shape[:-2], dz.dtype), dz.shape[:-2])
     return like(dz * dy[..., None, None], kind.value), None, None, None
+
+
+@ctc_loss.def_check
+def _ctc_loss_check(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
+    require_float("ctc_loss", "logits", logits)
+    if logits.ndim < 2 or logits.shape[-2] == 0:
+        raise InputError(f"ctc_loss: logits is {describe(logits)}, and must be (..., frames, classes), with a frame")
+    lead, classes = logits.shape[:-2], logits.shape[-1]
+    for name, value, shape in (
+        ("logit_lengths", logit_lengths, lead),
+        ("labels", labels, (*lead, *jnp.shape(labels)[-1:])),
+        ("label_lengths", label_lengths, lead),
+    ):
+        if not isinstance(value, jax.Array) or not jnp.issubdtype(value.dtype, jnp.integer):
+            raise InputError(f"ctc_loss: {name} is {describe(value)}, and must be an array of integers")
+        if value.shape != shape or (name == "labels" and value.ndim != len(lead) + 1):
+            wanted = f"{[*lead]} and one more" if name == "labels" else f"{[*lead]}"
+            raise InputError(
+                f"ctc_loss: {name} is {describe(value)} for logits {describe(logits)}, and must have the axes {wanted}"
+            )
+    if not (isinstance(blank, int) and 0 <= blank < classes):
+        raise InputError(f"ctc_loss: blank is {blank!r}, and must be a class, from 0 to {classes - 1}")
+    check_reduction("ctc_loss", reduction, lead)
 
 
 def _gather(z, classes):

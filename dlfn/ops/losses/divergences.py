@@ -59,15 +59,6 @@ def kl_divergence(logits, target_logits, *, reduction="mean"):
     return reduce(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), reduction)
 
 
-@kl_divergence.def_check
-def _kl_divergence_check(logits, target_logits, *, reduction):
-    require_float("kl_divergence", "logits", logits)
-    require_float("kl_divergence", "target_logits", target_logits)
-    require_rank("kl_divergence", "logits", logits, "an axis of classes")
-    require_same_shape("kl_divergence", "logits", logits, "target_logits", target_logits)
-    check_reduction("kl_divergence", reduction, logits.shape[:-1])
-
-
 @kl_divergence.def_forward
 def _kl_divergence_forward(logits, target_logits, *, reduction):
     z, target = upcast_alike(logits, target_logits)
@@ -98,6 +89,15 @@ def _kl_divergence_backward(residuals, dy, *, reduction):
     t = _gap(z, target, offset)
     dtarget = jnp.where(p == 0, jnp.zeros_like(p), p * (t + losses[..., None]))
     return like(dy * _change(p, q, t), jax.typeof(logits)), like(-dy * dtarget, jax.typeof(target_logits))
+
+
+@kl_divergence.def_check
+def _kl_divergence_check(logits, target_logits, *, reduction):
+    require_float("kl_divergence", "logits", logits)
+    require_float("kl_divergence", "target_logits", target_logits)
+    require_rank("kl_divergence", "logits", logits, "an axis of classes")
+    require_same_shape("kl_divergence", "logits", logits, "target_logits", target_logits)
+    check_reduction("kl_divergence", reduction, logits.shape[:-1])
 
 
 def _largest(z):

@@ -54,16 +54,6 @@ def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_la
     return reduce_valid(jnp.where(wrong, jnp.nan, losses), valid, reduction)[0]
 
 
-@softmax_focal_loss.def_check
-def _softmax_focal_loss_check(logits, labels, *, gamma, reduction, ignore_label):
-    require_float("softmax_focal_loss", "logits", logits)
-    require_rank("softmax_focal_loss", "logits", logits, "an axis of classes")
-    if logits.shape[-1] == 0:
-        raise InputError(f"softmax_focal_loss: logits is {describe(logits)}, and must have at least one class")
-    check_ids("softmax_focal_loss", labels, "logits", logits, reduction, ignore_label)
-    require_focus("softmax_focal_loss", gamma)
-
-
 @softmax_focal_loss.def_forward
 def _softmax_focal_loss_forward(logits, labels, *, gamma, reduction, ignore_label):
     z = upcast(logits)
@@ -85,3 +75,13 @@ def _softmax_focal_loss_backward(residuals, dy, *, ignore_label):
     index, valid, _ = class_ids(labels, z, z.shape[-1], ignore_label)
     dy = jnp.where(valid, dy.astype(z.dtype) * weights, jnp.zeros_like(weights))
     return logits_gradient(counting(z, valid), index, statistics, dy, 0.0).astype(logits.dtype), None
+
+
+@softmax_focal_loss.def_check
+def _softmax_focal_loss_check(logits, labels, *, gamma, reduction, ignore_label):
+    require_float("softmax_focal_loss", "logits", logits)
+    require_rank("softmax_focal_loss", "logits", logits, "an axis of classes")
+    if logits.shape[-1] == 0:
+        raise InputError(f"softmax_focal_loss: logits is {describe(logits)}, and must have at least one class")
+    check_ids("softmax_focal_loss", labels, "logits", logits, reduction, ignore_label)
+    require_focus("softmax_focal_loss", gamma)

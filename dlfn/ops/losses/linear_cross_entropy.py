@@ -89,34 +89,6 @@ def linear_cross_entropy(
     )
 
 
-@linear_cross_entropy.def_check
-def _linear_cross_entropy_check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk):
-    op = "linear_cross_entropy"
-    for name, value in (("x", x), ("w", w), ("b", b)):
-        if name != "b" or value is not None:
-            require_float(op, name, value)
-    require_rank(op, "x", x, "a feature axis")
-    if not isinstance(classes_first, bool):
-        raise InputError(f"{op}: classes_first is {classes_first!r}, and must be True or False")
-    layout = "(classes, in)" if classes_first else "(in, classes)"
-    if w.ndim != 2 or x.shape[-1] != w.shape[classes_first]:
-        hint = ""
-        if w.ndim == 2 and x.shape[-1] == w.shape[not classes_first]:
-            hint = f"; pass classes_first={not classes_first}"
-        raise InputError(
-            f"{op}: x is {describe(x)} and w is {describe(w)}, and w must be {layout} with in = {x.shape[-1]}{hint}"
-        )
-    classes = w.shape[not classes_first]
-    if classes == 0:
-        raise InputError(f"{op}: w is {describe(w)}, {layout}, and must have at least one class")
-    if b is not None and b.shape != (classes,):
-        raise InputError(f"{op}: b is {describe(b)}, and must have the shape {[classes]}, as w is {describe(w)}")
-    check_ids(op, labels, "x", x, reduction, ignore_label, _FOR_DISTRIBUTIONS)
-    check_smoothing(op, label_smoothing)
-    if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
-        raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
-
-
 def _common_dtype(*arrays):
     return jnp.result_type(*(array for array in arrays if array is not None))
 
@@ -184,3 +156,31 @@ def _linear_cross_entropy_backward(
     (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
     kinds = jax.tree.map(jax.typeof, arguments)
     return like(dx, kinds[0]), like(dw, kinds[1]), None, None if db is None else like(db, kinds[3])
+
+
+@linear_cross_entropy.def_check
+def _linear_cross_entropy_check(x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk):
+    op = "linear_cross_entropy"
+    for name, value in (("x", x), ("w", w), ("b", b)):
+        if name != "b" or value is not None:
+            require_float(op, name, value)
+    require_rank(op, "x", x, "a feature axis")
+    if not isinstance(classes_first, bool):
+        raise InputError(f"{op}: classes_first is {classes_first!r}, and must be True or False")
+    layout = "(classes, in)" if classes_first else "(in, classes)"
+    if w.ndim != 2 or x.shape[-1] != w.shape[classes_first]:
+        hint = ""
+        if w.ndim == 2 and x.shape[-1] == w.shape[not classes_first]:
+            hint = f"; pass classes_first={not classes_first}"
+        raise InputError(
+            f"{op}: x is {describe(x)} and w is {describe(w)}, and w must be {layout} with in = {x.shape[-1]}{hint}"
+        )
+    classes = w.shape[not classes_first]
+    if classes == 0:
+        raise InputError(f"{op}: w is {describe(w)}, {layout}, and must have at least one class")
+    if b is not None and b.shape != (classes,):
+        raise InputError(f"{op}: b is {describe(b)}, and must have the shape {[classes]}, as w is {describe(w)}")
+    check_ids(op, labels, "x", x, reduction, ignore_label, _FOR_DISTRIBUTIONS)
+    check_smoothing(op, label_smoothing)
+    if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
+        raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")

@@ -68,26 +68,6 @@ def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, r
     return reduce(jnp.sum(distance + ratio - 1 - (log_variance - prior_log_variance), axis=-1) / 2, reduction)
 
 
-@normal_kl.def_check
-def _normal_kl_check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
-    require_float("normal_kl", "mean", mean)
-    require_float("normal_kl", "log_variance", log_variance)
-    require_rank("normal_kl", "mean", mean, "an axis of coordinates")
-    require_same_shape("normal_kl", "mean", mean, "log_variance", log_variance)
-    for name, value in (("prior_mean", prior_mean), ("prior_log_variance", prior_log_variance)):
-        if value is None:
-            continue
-        require_float("normal_kl", name, value)
-        if value.ndim > mean.ndim or any(
-            size not in (1, whole) for size, whole in zip(value.shape[::-1], mean.shape[::-1])
-        ):
-            raise InputError(
-                f"normal_kl: {name} is {describe(value)}, and must have a shape that broadcasts to that of mean, "
-                f"{list(mean.shape)}; pass a scalar for one prior of all coordinates"
-            )
-    check_reduction("normal_kl", reduction, mean.shape[:-1])
-
-
 @normal_kl.def_forward
 def _normal_kl_forward(*args, reduction):
     u, _, t = _compared(*args)
@@ -109,6 +89,26 @@ def _normal_kl_backward(args, dy, *, reduction):
         None if arg is None else like(in_shape_of(cotangent, arg.shape), jax.typeof(arg))
         for arg, cotangent in zip(args, cotangents)
     )
+
+
+@normal_kl.def_check
+def _normal_kl_check(mean, log_variance, prior_mean, prior_log_variance, *, reduction):
+    require_float("normal_kl", "mean", mean)
+    require_float("normal_kl", "log_variance", log_variance)
+    require_rank("normal_kl", "mean", mean, "an axis of coordinates")
+    require_same_shape("normal_kl", "mean", mean, "log_variance", log_variance)
+    for name, value in (("prior_mean", prior_mean), ("prior_log_variance", prior_log_variance)):
+        if value is None:
+            continue
+        require_float("normal_kl", name, value)
+        if value.ndim > mean.ndim or any(
+            size not in (1, whole) for size, whole in zip(value.shape[::-1], mean.shape[::-1])
+        ):
+            raise InputError(
+                f"normal_kl: {name} is {describe(value)}, and must have a shape that broadcasts to that of mean, "
+                f"{list(mean.shape)}; pass a scalar for one prior of all coordinates"
+            )
+    check_reduction("normal_kl", reduction, mean.shape[:-1])
 
 
 def _beyond(t):

@@ -71,20 +71,6 @@ def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
     return y, mean.astype(stats_dtype or y.dtype), var.astype(stats_dtype or y.dtype)
 
 
-@batch_norm.def_check
-def _batch_norm_check(x, scale, bias, *, eps, stats_dtype):
-    require_float("batch_norm", "x", x)
-    if x.ndim < 2:
-        raise InputError(f"batch_norm: x is {describe(x)}, and must be (..., channels) with one other axis at least")
-    if any(size == 0 for size in x.shape[:-1]):
-        raise InputError(f"batch_norm: x is {describe(x)}, and the mean over no entries is 0/0; skip empty batches")
-    if stats_dtype is not None and not jnp.issubdtype(stats_dtype, jnp.floating):
-        raise InputError(f"batch_norm: stats_dtype is {stats_dtype!r}, and must be a floating-point type or None")
-    check_eps("batch_norm", eps)
-    check_parameter("batch_norm", "scale", scale, x.shape[-1:], x)
-    check_parameter("batch_norm", "bias", bias, x.shape[-1:], x)
-
-
 def _channels(x):
     return Cells(tuple(range(x.ndim - 1)))
 
@@ -104,6 +90,20 @@ def _batch_norm_backward(residuals, cotangents):
     x, *_, rstd, _, _ = residuals
     dy, dmean, dvariance = cotangents
     return backward(residuals, dy, _channels(x), dmean.astype(rstd.dtype), dvariance.astype(rstd.dtype))
+
+
+@batch_norm.def_check
+def _batch_norm_check(x, scale, bias, *, eps, stats_dtype):
+    require_float("batch_norm", "x", x)
+    if x.ndim < 2:
+        raise InputError(f"batch_norm: x is {describe(x)}, and must be (..., channels) with one other axis at least")
+    if any(size == 0 for size in x.shape[:-1]):
+        raise InputError(f"batch_norm: x is {describe(x)}, and the mean over no entries is 0/0; skip empty batches")
+    if stats_dtype is not None and not jnp.issubdtype(stats_dtype, jnp.floating):
+        raise InputError(f"batch_norm: stats_dtype is {stats_dtype!r}, and must be a floating-point type or None")
+    check_eps("batch_norm", eps)
+    check_parameter("batch_norm", "scale", scale, x.shape[-1:], x)
+    check_parameter("batch_norm", "bias", bias, x.shape[-1:], x)
 
 
 @Op
@@ -147,21 +147,6 @@ def batch_norm_inference(x, mean, var, scale=None, bias=None, *, eps=1e-5):
     return y.astype(dtypes(x, scale, bias)[0])
 
 
-@batch_norm_inference.def_check
-def _batch_norm_inference_check(x, mean, var, scale, bias, *, eps):
-    op = "batch_norm_inference"
-    require_float(op, "x", x)
-    require_rank(op, "x", x, "a channel axis")
-    check_eps(op, eps)
-    for name, value in (("mean", mean), ("var", var)):
-        if value is None:
-            raise InputError(
-                f"{op}: {name} is None, and must be the running statistics; batch_norm computes the batch's"
-            )
-    for name, value in (("mean", mean), ("var", var), ("scale", scale), ("bias", bias)):
-        check_parameter(op, name, value, x.shape[-1:], x)
-
-
 def _inference(x, mean, var, scale, bias, eps) -> tuple[Any, Any, Any]:
     """x - mean, r, and r times scale, in the dtype to compute in."""
     wide = dtypes(x, scale, bias)[1]
@@ -190,3 +175,18 @@ def _batch_norm_inference_backward(residuals, dy, *, eps):
         None if scale is None else like(r * t, jax.typeof(scale)),
         None if bias.value is None else like(s, bias.value),
     )
+
+
+@batch_norm_inference.def_check
+def _batch_norm_inference_check(x, mean, var, scale, bias, *, eps):
+    op = "batch_norm_inference"
+    require_float(op, "x", x)
+    require_rank(op, "x", x, "a channel axis")
+    check_eps(op, eps)
+    for name, value in (("mean", mean), ("var", var)):
+        if value is None:
+            raise InputError(
+                f"{op}: {name} is None, and must be the running statistics; batch_norm computes the batch's"
+            )
+    for name, value in (("mean", mean), ("var", var), ("scale", scale), ("bias", bias)):
+        check_parameter(op, name, value, x.shape[-1:], x)

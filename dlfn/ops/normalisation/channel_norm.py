@@ -153,21 +153,6 @@ def _check(op, x, scale, bias, eps, spatial, least):
     check_parameter(op, "bias", bias, x.shape[-1:], x)
 
 
-@instance_norm.def_check
-def _instance_norm_check(x, scale, bias, *, eps, spatial):
-    _check("instance_norm", x, scale, bias, eps, spatial, 1)
-
-
-@group_norm.def_check
-def _group_norm_check(x, scale, bias, *, groups, eps, spatial):
-    _check("group_norm", x, scale, bias, eps, spatial, 0)
-    if not isinstance(groups, int) or groups < 1 or x.shape[-1] % groups:
-        raise InputError(
-            f"group_norm: groups is {groups!r}, and must be a whole number that divides the {x.shape[-1]} channels of "
-            f"x, which is {describe(x)}"
-        )
-
-
 @instance_norm.def_forward
 def _instance_norm_forward(x, scale, bias, *, eps, spatial):
     y, _, residuals = normalise(x, scale, bias, _space(x, spatial), eps)
@@ -179,6 +164,11 @@ def _instance_norm_backward(residuals, dy, *, spatial):
     return backward(residuals, dy, _space(residuals[0], spatial))
 
 
+@instance_norm.def_check
+def _instance_norm_check(x, scale, bias, *, eps, spatial):
+    _check("instance_norm", x, scale, bias, eps, spatial, 1)
+
+
 @group_norm.def_forward
 def _group_norm_forward(x, scale, bias, *, groups, eps, spatial):
     y, _, residuals = normalise(x, scale, bias, _space(x, spatial, groups), eps)
@@ -188,3 +178,13 @@ def _group_norm_forward(x, scale, bias, *, groups, eps, spatial):
 @group_norm.def_backward
 def _group_norm_backward(residuals, dy, *, groups, spatial):
     return backward(residuals, dy, _space(residuals[0], spatial, groups))
+
+
+@group_norm.def_check
+def _group_norm_check(x, scale, bias, *, groups, eps, spatial):
+    _check("group_norm", x, scale, bias, eps, spatial, 0)
+    if not isinstance(groups, int) or groups < 1 or x.shape[-1] % groups:
+        raise InputError(
+            f"group_norm: groups is {groups!r}, and must be a whole number that divides the {x.shape[-1]} channels of "
+            f"x, which is {describe(x)}"
+        )

@@ -71,21 +71,6 @@ def layer_norm(x, scale=None, bias=None, *, eps=1e-5, axes=1):
     return y if bias is None else y + bias
 
 
-@layer_norm.def_check
-def _layer_norm_check(x, scale, bias, *, eps, axes):
-    require_float("layer_norm", "x", x)
-    if not isinstance(axes, int) or axes < 1:
-        raise InputError(f"layer_norm: axes is {axes!r}, and must be the number of axes to normalise over, such as 1")
-    if x.ndim < axes:
-        raise InputError(f"layer_norm: x is {describe(x)}, and must have {axes} axes of features, as axes is {axes}")
-    features = x.shape[-axes:]
-    if math.prod(features) == 0:
-        raise InputError(f"layer_norm: x is {describe(x)}, and the mean over features of shape {list(features)} is 0/0")
-    check_eps("layer_norm", eps)
-    check_parameter("layer_norm", "scale", scale, features, x)
-    check_parameter("layer_norm", "bias", bias, features, x)
-
-
 def _last(x, axes):
     return Cells(tuple(range(x.ndim - axes, x.ndim)))
 
@@ -124,6 +109,21 @@ def _layer_norm_backward(residuals, dy, *, axes):
     return like(dx, jax.typeof(x)), dscale, dbias
 
 
+@layer_norm.def_check
+def _layer_norm_check(x, scale, bias, *, eps, axes):
+    require_float("layer_norm", "x", x)
+    if not isinstance(axes, int) or axes < 1:
+        raise InputError(f"layer_norm: axes is {axes!r}, and must be the number of axes to normalise over, such as 1")
+    if x.ndim < axes:
+        raise InputError(f"layer_norm: x is {describe(x)}, and must have {axes} axes of features, as axes is {axes}")
+    features = x.shape[-axes:]
+    if math.prod(features) == 0:
+        raise InputError(f"layer_norm: x is {describe(x)}, and the mean over features of shape {list(features)} is 0/0")
+    check_eps("layer_norm", eps)
+    check_parameter("layer_norm", "scale", scale, features, x)
+    check_parameter("layer_norm", "bias", bias, features, x)
+
+
 @Op
 def rms_norm(x, scale=None, *, eps=1e-6):
     r"""Root-mean-square norm over the last axis, :math:`y = \gamma \hat x` with :math:`\hat x = x r`,
@@ -160,16 +160,6 @@ def rms_norm(x, scale=None, *, eps=1e-6):
     return y if scale is None else y * scale
 
 
-@rms_norm.def_check
-def _rms_norm_check(x, scale, *, eps):
-    require_float("rms_norm", "x", x)
-    require_rank("rms_norm", "x", x, "a feature axis")
-    if x.shape[-1] == 0:
-        raise InputError(f"rms_norm: x is {describe(x)}, and the mean over no features is 0/0")
-    check_eps("rms_norm", eps)
-    check_parameter("rms_norm", "scale", scale, x.shape[-1:], x)
-
-
 @rms_norm.def_forward
 def _rms_norm_forward(x, scale, *, eps):
     dtype, wide = dtypes(x, scale)
@@ -185,6 +175,16 @@ def _rms_norm_backward(residuals, dy):
     along, dscale = _weighted(dy, z, r, scale)
     dx = r * (affine(dy, scale, None) + -(z * (r * (along / x.shape[-1]))))
     return like(dx, jax.typeof(x)), None if dscale is None else like(dscale, jax.typeof(scale))
+
+
+@rms_norm.def_check
+def _rms_norm_check(x, scale, *, eps):
+    require_float("rms_norm", "x", x)
+    require_rank("rms_norm", "x", x, "a feature axis")
+    if x.shape[-1] == 0:
+        raise InputError(f"rms_norm: x is {describe(x)}, and the mean over no features is 0/0")
+    check_eps("rms_norm", eps)
+    check_parameter("rms_norm", "scale", scale, x.shape[-1:], x)
 
 
 def _weighted(dy, z, r, scale):

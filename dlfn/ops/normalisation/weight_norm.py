@@ -54,20 +54,6 @@ def _others(v, axis):
     return tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
 
 
-@weight_norm.def_check
-def _weight_norm_check(v, g, *, axis):
-    require_float("weight_norm", "v", v)
-    require_float("weight_norm", "g", g)
-    if axis is not None and not (isinstance(axis, int) and -v.ndim <= axis < v.ndim):
-        raise InputError(f"weight_norm: axis is {axis!r}, and must be None or an axis of v, which is {describe(v)}")
-    expected = () if axis is None else (v.shape[axis],)
-    if g.shape != expected:
-        raise InputError(
-            f"weight_norm: g is {describe(g)}, and must have the shape {list(expected)}: a length for each entry of "
-            f"axis {axis} of v, which is {describe(v)}"
-        )
-
-
 @weight_norm.def_forward
 def _weight_norm_forward(v, g, *, axis):
     dtype, wide = dtypes(v, g)
@@ -90,6 +76,20 @@ def _weight_norm_backward(residuals, dw, *, axis):
     along = sum_of_products(over, dw, z, per)
     dv = (jnp.expand_dims(g.astype(per.dtype), over) * per) * (dw - product(z, per, along))
     return like(dv, jax.typeof(v)), like(jnp.squeeze(along, over), jax.typeof(g))
+
+
+@weight_norm.def_check
+def _weight_norm_check(v, g, *, axis):
+    require_float("weight_norm", "v", v)
+    require_float("weight_norm", "g", g)
+    if axis is not None and not (isinstance(axis, int) and -v.ndim <= axis < v.ndim):
+        raise InputError(f"weight_norm: axis is {axis!r}, and must be None or an axis of v, which is {describe(v)}")
+    expected = () if axis is None else (v.shape[axis],)
+    if g.shape != expected:
+        raise InputError(
+            f"weight_norm: g is {describe(g)}, and must have the shape {list(expected)}: a length for each entry of "
+            f"axis {axis} of v, which is {describe(v)}"
+        )
 
 
 @Op
@@ -127,19 +127,6 @@ def spectral_quotient(w, u, v):
     return (w / jnp.sum(v[..., None] * w * u)).astype(w.dtype)
 
 
-@spectral_quotient.def_check
-def _spectral_quotient_check(w, u, v):
-    op = "spectral_quotient"
-    for name, value in (("w", w), ("u", u), ("v", v)):
-        require_float(op, name, value)
-    require_rank(op, "w", w, "an axis of outputs")
-    for name, value, shape in (("u", u, w.shape[-1:]), ("v", v, w.shape[:-1])):
-        if value.shape != shape:
-            raise InputError(
-                f"{op}: {name} is {describe(value)}, and must have the shape {list(shape)}, as w is {describe(w)}"
-            )
-
-
 @spectral_quotient.def_forward
 def _spectral_quotient_forward(w, u, v):
     wide = dtypes(w, u, v)[1]
@@ -161,6 +148,19 @@ def _spectral_quotient_backward(residuals, dy):
         like(slope * _transposed_times(z, left), jax.typeof(u)),
         like(slope * image, jax.typeof(v)),
     )
+
+
+@spectral_quotient.def_check
+def _spectral_quotient_check(w, u, v):
+    op = "spectral_quotient"
+    for name, value in (("w", w), ("u", u), ("v", v)):
+        require_float(op, name, value)
+    require_rank(op, "w", w, "an axis of outputs")
+    for name, value, shape in (("u", u, w.shape[-1:]), ("v", v, w.shape[:-1])):
+        if value.shape != shape:
+            raise InputError(
+                f"{op}: {name} is {describe(value)}, and must have the shape {list(shape)}, as w is {describe(w)}"
+            )
 
 
 def _times(w, u):

@@ -53,11 +53,6 @@ def mean(x, *, axis=None, keepdims=False):
     return jnp.mean(x, axis, keepdims=keepdims)
 
 
-@mean.def_check
-def _mean_check(x, *, axis):
-    _check("mean", x, axis, 0)
-
-
 @mean.def_forward
 def _mean_forward(x, *, axis, keepdims):
     axes = axes_of(axis, x.ndim)
@@ -82,6 +77,11 @@ def _mean_backward(residuals, dy, *, axis, keepdims):
     dy = upcast(dy)
     dy = (dy if keepdims else jnp.expand_dims(dy, axes)) / _count(kind, axes)
     return (like(jnp.broadcast_to(dy, kind.shape), kind),)
+
+
+@mean.def_check
+def _mean_check(x, *, axis):
+    _check("mean", x, axis, 0)
 
 
 @Op
@@ -243,13 +243,6 @@ def covariance(x, y, *, axis=None, ddof=0, keepdims=False):
     return jnp.sum(products, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)
 
 
-@covariance.def_check
-def _covariance_check(x, y, *, axis, ddof):
-    require_float("covariance", "y", y)
-    _check("covariance", x, axis, ddof)
-    require_same_shape("covariance", "x", x, "y", y)
-
-
 @covariance.def_forward
 def _covariance_forward(x, y, *, axis, ddof, keepdims):
     axes = axes_of(axis, x.ndim)
@@ -285,6 +278,13 @@ def _covariance_backward(residuals, dc, *, axis, ddof, keepdims):
     weight = (dc if keepdims else jnp.expand_dims(dc, axes)) / (_count(u, axes) - ddof)
     dx, dy = weight * scale(h) * _centred(v * h, *q), weight * scale(k) * _centred(u * k, *p)
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
+
+
+@covariance.def_check
+def _covariance_check(x, y, *, axis, ddof):
+    require_float("covariance", "y", y)
+    _check("covariance", x, axis, ddof)
+    require_same_shape("covariance", "x", x, "y", y)
 
 
 def _count(x, axes):

@@ -66,11 +66,6 @@ def entropy(p, *, axis=-1, base=None):
     return -jnp.sum(p * jnp.log(p), axis) * per_nat(base)
 
 
-@entropy.def_check
-def _entropy_check(p, *, axis, base):
-    check_distributions("entropy", {"p": p}, axis, base)
-
-
 @entropy.def_forward
 def _entropy_forward(p, *, axis, base):
     z = upcast(p)
@@ -81,6 +76,11 @@ def _entropy_forward(p, *, axis, base):
 def _entropy_backward(p, dy, *, axis, base):
     dy = jnp.expand_dims(upcast(dy), axes_of(axis, p.ndim)) * per_nat(base)
     return (like(-dy * (jnp.log(upcast(p)) + 1), jax.typeof(p)),)
+
+
+@entropy.def_check
+def _entropy_check(p, *, axis, base):
+    check_distributions("entropy", {"p": p}, axis, base)
 
 
 @Op
@@ -117,14 +117,6 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
     return -jnp.sum(jnp.exp(log_p) * log_p, axis) * per_nat(base)
 
 
-@entropy_from_logits.def_check
-def _entropy_from_logits_check(logits, *, axis, base):
-    op = "entropy_from_logits"
-    check_arguments(op, {"logits": logits}, axis, base)
-    if not isinstance(axis, int):
-        raise InputError(f"{op}: axis is {axis!r}, and must be an int")
-
-
 @entropy_from_logits.def_forward
 def _entropy_from_logits_forward(logits, *, axis, base):
     z = upcast(logits)
@@ -146,6 +138,14 @@ def _entropy_from_logits_backward(residuals, dy, *, axis, base):
     t, e = _below(upcast(logits), m, axis)
     dy = jnp.expand_dims(upcast(dy), axis) * per_nat(base)
     return ((-dy * per_s * (e * (t + a))).astype(logits.dtype),)
+
+
+@entropy_from_logits.def_check
+def _entropy_from_logits_check(logits, *, axis, base):
+    op = "entropy_from_logits"
+    check_arguments(op, {"logits": logits}, axis, base)
+    if not isinstance(axis, int):
+        raise InputError(f"{op}: axis is {axis!r}, and must be an int")
 
 
 def _below(z, m, axis):
@@ -189,11 +189,6 @@ def cross_entropy(p, q, *, axis=-1, base=None):
     return -jnp.sum(p * jnp.log(q), axis) * per_nat(base)
 
 
-@cross_entropy.def_check
-def _cross_entropy_check(p, q, *, axis, base):
-    check_distributions("cross_entropy", {"p": p, "q": q}, axis, base)
-
-
 @cross_entropy.def_forward
 def _cross_entropy_forward(p, q, *, axis, base):
     u, v = upcast_alike(p, q)
@@ -206,6 +201,11 @@ def _cross_entropy_backward(residuals, dy, *, axis, base):
     u, v = upcast_alike(p, q)
     dy = jnp.expand_dims(dy.astype(u.dtype), axes_of(axis, p.ndim)) * per_nat(base)
     return like(-dy * jnp.log(v), jax.typeof(p)), like(-dy * ratio(u, v), jax.typeof(q))
+
+
+@cross_entropy.def_check
+def _cross_entropy_check(p, q, *, axis, base):
+    check_distributions("cross_entropy", {"p": p, "q": q}, axis, base)
 
 
 @Op
@@ -253,13 +253,6 @@ def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
     return jnp.sum(terms, axis) if reduction == "sum" else terms
 
 
-@relative_entropy.def_check
-def _relative_entropy_check(p, q, *, axis, reduction, base):
-    if reduction not in ("sum", "none"):
-        raise InputError(f"relative_entropy: reduction is {reduction!r}, and must be 'sum' or 'none'")
-    check_distributions("relative_entropy", {"p": p, "q": q}, axis, base, whole=reduction == "sum")
-
-
 @relative_entropy.def_forward
 def _relative_entropy_forward(p, q, *, axis, reduction, base):
     u, v = upcast_alike(p, q)
@@ -277,3 +270,10 @@ def _relative_entropy_backward(residuals, dy, *, axis, reduction, base):
     both = (u == 0) & (v == 0)
     dp = jnp.where(both, jnp.zeros_like(u), log_ratio(u, v) + 1)
     return like(dy * dp, jax.typeof(p)), like(-dy * ratio(u, v), jax.typeof(q))
+
+
+@relative_entropy.def_check
+def _relative_entropy_check(p, q, *, axis, reduction, base):
+    if reduction not in ("sum", "none"):
+        raise InputError(f"relative_entropy: reduction is {reduction!r}, and must be 'sum' or 'none'")
+    check_distributions("relative_entropy", {"p": p, "q": q}, axis, base, whole=reduction == "sum")

@@ -49,11 +49,6 @@ def conditional_entropy(joint, *, base=None):
     return -jnp.sum(joint * jnp.log(joint / p_y), (-2, -1)) * per_nat(base)
 
 
-@conditional_entropy.def_check
-def _conditional_entropy_check(joint, *, base):
-    _check_joint("conditional_entropy", joint, base)
-
-
 @conditional_entropy.def_forward
 def _conditional_entropy_forward(joint, *, base):
     p = upcast(joint)
@@ -67,6 +62,11 @@ def _conditional_entropy_backward(residuals, dy, *, base):
     joint, p_y = residuals
     dy = upcast(dy)[..., None, None] * per_nat(base)
     return (like(-dy * jnp.log(_share(upcast(joint), p_y)), jax.typeof(joint)),)
+
+
+@conditional_entropy.def_check
+def _conditional_entropy_check(joint, *, base):
+    _check_joint("conditional_entropy", joint, base)
 
 
 def _share(p, total):
@@ -107,11 +107,6 @@ def mutual_information(joint, *, base=None):
     return jnp.sum(joint * jnp.log(joint / (p_x * p_y)), (-2, -1)) * per_nat(base)
 
 
-@mutual_information.def_check
-def _mutual_information_check(joint, *, base):
-    _check_joint("mutual_information", joint, base)
-
-
 @mutual_information.def_forward
 def _mutual_information_forward(joint, *, base):
     p = upcast(joint)
@@ -129,6 +124,11 @@ def _mutual_information_backward(residuals, dy, *, base):
     empty = jnp.broadcast_to(p_y == 0, p.shape)
     ratio = log_ratio(jnp.where(empty, jnp.ones_like(p), _share(p, p_x)), jnp.where(empty, p_x, p_y))
     return (like(dy * (ratio - 1), jax.typeof(joint)),)
+
+
+@mutual_information.def_check
+def _mutual_information_check(joint, *, base):
+    _check_joint("mutual_information", joint, base)
 
 
 def _check_joint(op, joint, base):

@@ -51,14 +51,6 @@ def normal_log_prob(x, loc, scale):
     return -0.5 * ((x - loc) / scale) ** 2 - jnp.log(scale) - 0.5 * jnp.log(2 * jnp.pi)
 
 
-@normal_log_prob.def_check
-def _normal_log_prob_check(x, loc, scale):
-    require_float("normal_log_prob", "x", x)
-    require_float("normal_log_prob", "loc", loc)
-    require_positive("normal_log_prob", "scale", scale)
-    require_broadcast("normal_log_prob", x=x, loc=loc, scale=scale)
-
-
 @normal_log_prob.def_forward
 def _normal_log_prob_forward(x, loc, scale):
     v, mu, sigma = upcast(x, loc, scale)
@@ -76,6 +68,14 @@ def _normal_log_prob_backward(residuals, dy):
     dloc = dy / sigma * off / sigma
     dscale = dy * ((off - sigma) / sigma) * ((off + sigma) / sigma) / sigma
     return cotangent(-dloc, x), cotangent(dloc, loc), cotangent(dscale, scale)
+
+
+@normal_log_prob.def_check
+def _normal_log_prob_check(x, loc, scale):
+    require_float("normal_log_prob", "x", x)
+    require_float("normal_log_prob", "loc", loc)
+    require_positive("normal_log_prob", "scale", scale)
+    require_broadcast("normal_log_prob", x=x, loc=loc, scale=scale)
 
 
 @Op
@@ -112,13 +112,6 @@ def uniform_log_prob(x, low, high):
     return jnp.where((x < low) | (x > high), -jnp.inf, -jnp.log(high - low))
 
 
-@uniform_log_prob.def_check
-def _uniform_log_prob_check(x, low, high):
-    require_float("uniform_log_prob", "x", x)
-    require_ends("uniform_log_prob", low, high)
-    require_broadcast("uniform_log_prob", x=x, low=low, high=high)
-
-
 @uniform_log_prob.def_forward
 def _uniform_log_prob_forward(x, low, high):
     v, a, b = upcast(x, low, high)
@@ -136,6 +129,13 @@ def _uniform_log_prob_backward(residuals, dy):
     dy = dy.astype(v.dtype)
     d = jnp.where((v < a) | (v > b), jnp.zeros_like(dy), dy) / width
     return cotangent(jnp.zeros_like(d), x), cotangent(d, low), cotangent(-d, high)
+
+
+@uniform_log_prob.def_check
+def _uniform_log_prob_check(x, low, high):
+    require_float("uniform_log_prob", "x", x)
+    require_ends("uniform_log_prob", low, high)
+    require_broadcast("uniform_log_prob", x=x, low=low, high=high)
 
 
 @Op
@@ -170,13 +170,6 @@ def exponential_log_prob(x, rate):
     return jnp.where(x < 0, -jnp.inf, jnp.log(rate) - rate * x)
 
 
-@exponential_log_prob.def_check
-def _exponential_log_prob_check(x, rate):
-    require_float("exponential_log_prob", "x", x)
-    require_positive("exponential_log_prob", "rate", rate)
-    require_broadcast("exponential_log_prob", x=x, rate=rate)
-
-
 @exponential_log_prob.def_forward
 def _exponential_log_prob_forward(x, rate):
     v, r = upcast(x, rate)
@@ -193,3 +186,10 @@ def _exponential_log_prob_backward(residuals, dy):
     dy = dy.astype(v.dtype)
     dy = jnp.where(v < 0, jnp.zeros_like(dy), dy)
     return cotangent(-dy * r, x), cotangent(dy * ((1 - r * v) / r), rate)
+
+
+@exponential_log_prob.def_check
+def _exponential_log_prob_check(x, rate):
+    require_float("exponential_log_prob", "x", x)
+    require_positive("exponential_log_prob", "rate", rate)
+    require_broadcast("exponential_log_prob", x=x, rate=rate)

@@ -83,13 +83,6 @@ def bernoulli_log_prob(x, probs=None, logits=None):
     return jnp.where((x == 0) | (x == 1), jnp.where(x == 1, jnp.log(p), jnp.log(1 - p)), -jnp.inf)
 
 
-@bernoulli_log_prob.def_check
-def _bernoulli_log_prob_check(x, probs, logits):
-    require_counts("bernoulli_log_prob", "x", x)
-    require_chances("bernoulli_log_prob", probs, logits)
-    require_broadcast("bernoulli_log_prob", x=x, **_given(probs, logits))
-
-
 def _log_chance(happened, p):
     """log p or log(1 - p), by one logarithm: log1p costs XLA on CPU as much as two."""
     whole = pick(happened, 0.0, 1.0, p)
@@ -127,6 +120,13 @@ def _bernoulli_log_prob_backward(residuals, dy):
     score = jnp.where(possible, score, jnp.zeros_like(score))
     score = dy.astype(score.dtype) * or_nan(score, (x == x) & (given == given))
     return (None, None, cotangent(score, logits)) if probs is None else (None, cotangent(score, probs), None)
+
+
+@bernoulli_log_prob.def_check
+def _bernoulli_log_prob_check(x, probs, logits):
+    require_counts("bernoulli_log_prob", "x", x)
+    require_chances("bernoulli_log_prob", probs, logits)
+    require_broadcast("bernoulli_log_prob", x=x, **_given(probs, logits))
 
 
 @Op
@@ -171,14 +171,6 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
     k, n = (x.astype(jnp.result_type(p)) for x in (counts, trials))
     ways = jax.lax.lgamma(n + 1) - jax.lax.lgamma(k + 1) - jax.lax.lgamma(n - k + 1)
     return ways + k * jnp.log(p) + (n - k) * jnp.log(1 - p)
-
-
-@binomial_log_prob.def_check
-def _binomial_log_prob_check(counts, trials, probs, logits):
-    require_counts("binomial_log_prob", "counts", counts)
-    require_trials("binomial_log_prob", trials)
-    require_chances("binomial_log_prob", probs, logits)
-    require_broadcast("binomial_log_prob", counts=counts, trials=trials, **_given(probs, logits))
 
 
 def _outcomes(counts, trials, dtype):
@@ -242,3 +234,11 @@ def _binomial_log_prob_backward(residuals, dy):
     return (
         (None, None, None, cotangent(score, logits)) if probs is None else (None, None, cotangent(score, probs), None)
     )
+
+
+@binomial_log_prob.def_check
+def _binomial_log_prob_check(counts, trials, probs, logits):
+    require_counts("binomial_log_prob", "counts", counts)
+    require_trials("binomial_log_prob", trials)
+    require_chances("binomial_log_prob", probs, logits)
+    require_broadcast("binomial_log_prob", counts=counts, trials=trials, **_given(probs, logits))

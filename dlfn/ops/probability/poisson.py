@@ -57,13 +57,6 @@ def poisson_log_prob(counts, rate):
     return k * jnp.log(rate) - rate - jax.lax.lgamma(k + 1)
 
 
-@poisson_log_prob.def_check
-def _poisson_log_prob_check(counts, rate):
-    require_counts("poisson_log_prob", "counts", counts)
-    require_expected("poisson_log_prob", rate)
-    require_broadcast("poisson_log_prob", counts=counts, rate=rate)
-
-
 def _events(counts, rate):
     r = upcast(rate)
     possible = (counts >= 0) & is_whole(counts)
@@ -92,3 +85,10 @@ def _poisson_log_prob_backward(residuals, dy):
     r = jnp.where(k == 0, jnp.ones_like(r), r)  # no events: -1 whatever the rate
     score = or_nan(jnp.where(possible, (k - r) / r, jnp.zeros_like(r)), valid)
     return None, cotangent(dy.astype(r.dtype) * score, rate)
+
+
+@poisson_log_prob.def_check
+def _poisson_log_prob_check(counts, rate):
+    require_counts("poisson_log_prob", "counts", counts)
+    require_expected("poisson_log_prob", rate)
+    require_broadcast("poisson_log_prob", counts=counts, rate=rate)

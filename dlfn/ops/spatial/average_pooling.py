@@ -60,14 +60,6 @@ def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
     return _means(x, pool_axes("avg_pool", x, window, strides, padding), count_padding)
 
 
-@avg_pool.def_check
-def _avg_pool_check(x, *, window, strides, padding, count_padding):
-    require_float("avg_pool", "x", x)
-    pool_axes("avg_pool", x, window, strides, padding)
-    if not isinstance(count_padding, bool):
-        raise InputError(f"avg_pool: count_padding is {count_padding!r}, and must be True or False")
-
-
 @avg_pool.def_forward
 def _avg_pool_forward(x, *, window, strides, padding, count_padding):
     axes = pool_axes("avg_pool", x, window, strides, padding)
@@ -77,6 +69,14 @@ def _avg_pool_forward(x, *, window, strides, padding, count_padding):
 @avg_pool.def_backward
 def _avg_pool_backward(axes, dy, *, count_padding):
     return (_backward(dy, axes.value, count_padding),)
+
+
+@avg_pool.def_check
+def _avg_pool_check(x, *, window, strides, padding, count_padding):
+    require_float("avg_pool", "x", x)
+    pool_axes("avg_pool", x, window, strides, padding)
+    if not isinstance(count_padding, bool):
+        raise InputError(f"avg_pool: count_padding is {count_padding!r}, and must be True or False")
 
 
 @Op
@@ -106,12 +106,6 @@ def adaptive_avg_pool(x, *, output_size):
     return _means(x, adaptive_axes("adaptive_avg_pool", x, output_size), False)
 
 
-@adaptive_avg_pool.def_check
-def _adaptive_avg_pool_check(x, *, output_size):
-    require_float("adaptive_avg_pool", "x", x)
-    adaptive_axes("adaptive_avg_pool", x, output_size)
-
-
 @adaptive_avg_pool.def_forward
 def _adaptive_avg_pool_forward(x, *, output_size):
     axes = adaptive_axes("adaptive_avg_pool", x, output_size)
@@ -121,6 +115,12 @@ def _adaptive_avg_pool_forward(x, *, output_size):
 @adaptive_avg_pool.def_backward
 def _adaptive_avg_pool_backward(axes, dy):
     return (_backward(dy, axes.value, False),)
+
+
+@adaptive_avg_pool.def_check
+def _adaptive_avg_pool_check(x, *, output_size):
+    require_float("adaptive_avg_pool", "x", x)
+    adaptive_axes("adaptive_avg_pool", x, output_size)
 
 
 @Op
@@ -149,15 +149,6 @@ def global_avg_pool(x, *, spatial=2):
     return jnp.mean(x, axis=tuple(range(-1 - spatial, -1)))
 
 
-@global_avg_pool.def_check
-def _global_avg_pool_check(x, *, spatial):
-    require_float("global_avg_pool", "x", x)
-    if not isinstance(spatial, int) or spatial < 1:
-        raise InputError(f"global_avg_pool: spatial is {spatial!r}, and must be the number of spatial axes")
-    if 0 in spatial_sizes("global_avg_pool", x, spatial):
-        raise InputError(f"global_avg_pool: the mean over axes of x of shape {list(x.shape)} is 0/0; skip empty images")
-
-
 @global_avg_pool.def_forward
 def _global_avg_pool_forward(x, *, spatial):
     sizes = spatial_sizes("global_avg_pool", x, spatial)
@@ -169,6 +160,15 @@ def _global_avg_pool_backward(sizes, dy):
     dx = (upcast(dy) / np.prod(sizes.value).item()).astype(dy.dtype)
     dx = jnp.expand_dims(dx, tuple(range(-1 - len(sizes.value), -1)))
     return (jnp.broadcast_to(dx, (*dy.shape[:-1], *sizes.value, dy.shape[-1])),)
+
+
+@global_avg_pool.def_check
+def _global_avg_pool_check(x, *, spatial):
+    require_float("global_avg_pool", "x", x)
+    if not isinstance(spatial, int) or spatial < 1:
+        raise InputError(f"global_avg_pool: spatial is {spatial!r}, and must be the number of spatial axes")
+    if 0 in spatial_sizes("global_avg_pool", x, spatial):
+        raise InputError(f"global_avg_pool: the mean over axes of x of shape {list(x.shape)} is 0/0; skip empty images")
 
 
 def _forward(x, axes, count_padding):

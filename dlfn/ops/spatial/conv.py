@@ -161,22 +161,6 @@ def _geometry(op, x, kernel, strides, padding, dilation, groups, precision):
     return Geometry(sizes, positions, window, strides, padded, dilation, groups, precision)
 
 
-@conv.def_check
-def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
-    check_arrays("conv", x, kernel, bias, groups)
-    _geometry("conv", x, kernel, strides, padding, dilation, groups, None)
-    inputs, outputs = kernel.shape[-2:]
-    if x.shape[-1] != inputs * groups:
-        hint = f"; pass groups={x.shape[-1]} for a depthwise convolution" if inputs == groups == 1 else ""
-        raise InputError(
-            f"conv: x is {describe(x)} and kernel is {describe(kernel)}, for groups={groups}: the last axis of x must "
-            f"have {inputs * groups} channels, groups times those of the kernel (*window, C_in/groups, C_out){hint}"
-        )
-    if outputs % groups:
-        raise InputError(f"conv: kernel is {describe(kernel)}, and groups={groups} must divide its {outputs} outputs")
-    check_bias("conv", bias, outputs)
-
-
 @conv.def_forward
 def _conv_forward(x, kernel, bias, *, strides, padding, dilation, groups, precision):
     g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
@@ -197,3 +181,19 @@ def _conv_backward(residuals, dy, *, strides, padding, dilation, groups, precisi
     dx = like(unflatten(rules.spread(dy, k), x), jax.typeof(x))
     dk = like(rules.kernel_gradient(images, dy), jax.typeof(kernel))
     return dx, dk, bias_gradient(dy, bias_kind)
+
+
+@conv.def_check
+def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
+    check_arrays("conv", x, kernel, bias, groups)
+    _geometry("conv", x, kernel, strides, padding, dilation, groups, None)
+    inputs, outputs = kernel.shape[-2:]
+    if x.shape[-1] != inputs * groups:
+        hint = f"; pass groups={x.shape[-1]} for a depthwise convolution" if inputs == groups == 1 else ""
+        raise InputError(
+            f"conv: x is {describe(x)} and kernel is {describe(kernel)}, for groups={groups}: the last axis of x must "
+            f"have {inputs * groups} channels, groups times those of the kernel (*window, C_in/groups, C_out){hint}"
+        )
+    if outputs % groups:
+        raise InputError(f"conv: kernel is {describe(kernel)}, and groups={groups} must divide its {outputs} outputs")
+    check_bias("conv", bias, outputs)

@@ -120,23 +120,6 @@ def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, 
     return Geometry(tuple(sizes), positions, window, strides, padded, dilation, groups, precision)
 
 
-@conv_transpose.def_check
-def _conv_transpose_check(x, kernel, bias, *, strides, padding, output_padding, dilation, groups):
-    op = "conv_transpose"
-    check_arrays(op, x, kernel, bias, groups)
-    _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, None)
-    inputs, outputs = kernel.shape[-2:]
-    if x.shape[-1] != inputs:
-        hint = "; pass kernel.swapaxes(-1, -2)" if x.shape[-1] == outputs else ""
-        raise InputError(
-            f"{op}: x is {describe(x)} and kernel is {describe(kernel)}: the last axis of x must have {inputs} "
-            f"channels, those of the kernel (*window, C_in, C_out/groups){hint}"
-        )
-    if inputs % groups:
-        raise InputError(f"{op}: kernel is {describe(kernel)}, and groups={groups} must divide its {inputs} inputs")
-    check_bias(op, bias, outputs * groups)
-
-
 # Transposed, x and the output change places, and so do the channels of the kernel.
 
 
@@ -160,3 +143,20 @@ def _conv_transpose_backward(residuals, dy, *, strides, padding, output_padding,
     dx = like(unflatten(rules.correlate(dy, k), x), jax.typeof(x))
     dk = like(rules.kernel_gradient(dy, entries).swapaxes(-1, -2), jax.typeof(kernel))
     return dx, dk, bias_gradient(dy, bias_kind)
+
+
+@conv_transpose.def_check
+def _conv_transpose_check(x, kernel, bias, *, strides, padding, output_padding, dilation, groups):
+    op = "conv_transpose"
+    check_arrays(op, x, kernel, bias, groups)
+    _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, None)
+    inputs, outputs = kernel.shape[-2:]
+    if x.shape[-1] != inputs:
+        hint = "; pass kernel.swapaxes(-1, -2)" if x.shape[-1] == outputs else ""
+        raise InputError(
+            f"{op}: x is {describe(x)} and kernel is {describe(kernel)}: the last axis of x must have {inputs} "
+            f"channels, those of the kernel (*window, C_in, C_out/groups){hint}"
+        )
+    if inputs % groups:
+        raise InputError(f"{op}: kernel is {describe(kernel)}, and groups={groups} must divide its {inputs} inputs")
+    check_bias(op, bias, outputs * groups)

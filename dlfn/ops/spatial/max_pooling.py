@@ -63,12 +63,6 @@ def max_pool(x, *, window, strides=None, padding="VALID", dilation=1):
     return _maxima(x, pool_axes("max_pool", x, window, strides, padding, dilation))
 
 
-@max_pool.def_check
-def _max_pool_check(x, *, window, strides, padding, dilation):
-    require_float("max_pool", "x", x)
-    pool_axes("max_pool", x, window, strides, padding, dilation)
-
-
 @max_pool.def_forward
 def _max_pool_forward(x, *, window, strides, padding, dilation):
     return _forward(x, pool_axes("max_pool", x, window, strides, padding, dilation))
@@ -127,6 +121,12 @@ def _max_pool_backward(residuals, dy):
     for index, stage in zip(reversed(indices), reversed(stages(axes.value)), strict=True):
         dy = _to_maximum(index, dy, stage)
     return (dy,)
+
+
+@max_pool.def_check
+def _max_pool_check(x, *, window, strides, padding, dilation):
+    require_float("max_pool", "x", x)
+    pool_axes("max_pool", x, window, strides, padding, dilation)
 
 
 def _maximum(x, axes):

@@ -87,6 +87,16 @@ def rope(x, positions=None, *, base=10000.0, interleaved=False):
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
 
 
+@rope.def_forward
+def _rope_forward(x, positions, *, base, interleaved):
+    return _rotated(x, positions, base, interleaved, 1), positions
+
+
+@rope.def_backward
+def _rope_backward(positions, dy, *, base, interleaved):
+    return _rotated(dy, positions, base, interleaved, -1), None
+
+
 @rope.def_check
 def _rope_check(x, positions, *, base, interleaved):
     require_float("rope", "x", x)
@@ -106,16 +116,6 @@ def _rope_check(x, positions, *, base, interleaved):
             f"rope: positions is {describe(positions)}, and must broadcast to {list(x.shape[:-2])}, as x is "
             f"{describe(x)}"
         )
-
-
-@rope.def_forward
-def _rope_forward(x, positions, *, base, interleaved):
-    return _rotated(x, positions, base, interleaved, 1), positions
-
-
-@rope.def_backward
-def _rope_backward(positions, dy, *, base, interleaved):
-    return _rotated(dy, positions, base, interleaved, -1), None
 
 
 def _rotated(x, positions, base, interleaved, direction):
