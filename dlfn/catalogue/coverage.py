@@ -133,18 +133,3 @@ LAYERS: dict[str, tuple[Layer, tuple[int, ...]]] = {
     "dlfn.nn.TransformerBlock": (nn.TransformerBlock(2, positions="rope"), (2, 4, 8)),
     "dlfn.nn.Zoneout": (nn.Recurrent(nn.Zoneout(nn.GRUCell(3))), (2, 4, 2)),
 }
-
-
-@functools.cache
-def _layer_gradients(name: str) -> str | None:
-    layer, shape = LAYERS[name]
-    init, data, call = jax.random.split(jax.random.key(0), 3)
-    x = jax.random.normal(data, shape)
-    params, state = layer.init(init, x)
-
-    def loss(params: Any, x: Any) -> Any:
-        y, _ = layer.apply(params, state, x, key=call, train=True)
-        return sum(jax.numpy.sum(leaf**2) for leaf in jax.tree.leaves(y))
-
-    report = compare(loss)(params, x)
-    return None if report.ok else str(report)

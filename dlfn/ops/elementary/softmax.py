@@ -13,6 +13,7 @@ from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.scaled import or_one
 from dlfn.ops.support.shapes import in_shape_of
 from dlfn.ops.support.sharding import like
 
@@ -27,10 +28,6 @@ def _exponentials(x, axis, support=None):
     top = lax.stop_gradient(jnp.max(top, axis=axis, keepdims=True, initial=-jnp.inf))
     m = jnp.where(top == -jnp.inf, jnp.inf, jnp.minimum(top, big))
     return jnp.exp(jnp.minimum(x, big) - m), m, top
-
-
-def _or_one(s):
-    return jnp.where(s == 0, jnp.ones_like(s), s)
 
 
 @Op
@@ -70,7 +67,7 @@ def softmax(x, *, axis=-1):
 def _softmax_forward(x, *, axis):
     e = _exponentials(upcast(x), axis)[0]
     # One division per row; per entry it would cost a tenth of the time.
-    y = (e * (1 / _or_one(jnp.sum(e, axis=axis, keepdims=True)))).astype(x.dtype)
+    y = (e * (1 / or_one(jnp.sum(e, axis=axis, keepdims=True)))).astype(x.dtype)
     return y, y
 
 
@@ -146,7 +143,7 @@ def log_softmax(x, *, axis=-1):
 def _log_softmax_forward(x, *, axis):
     z = upcast(x)
     e, m, top = _exponentials(z, axis)
-    s = _or_one(jnp.sum(e, axis=axis, keepdims=True))
+    s = or_one(jnp.sum(e, axis=axis, keepdims=True))
     shifted = jnp.where(z == top, jnp.where(top == -jnp.inf, top, jnp.zeros_like(top)), z - top)
     return (shifted - jnp.log(s)).astype(x.dtype), (x, m, s)
 
@@ -206,8 +203,8 @@ def _logsumexp_forward(x, weights, *, axis, keepdims):
     z, b = (upcast(x), None) if weights is None else upcast(x, weights)
     e, m, top = _exponentials(z, axis, None if b is None else b != 0)
     s = jnp.sum(e if b is None else b * _finite(e), axis=axis, keepdims=True)
-    y = jnp.where(s == 0, -jnp.inf, top + jnp.log(_or_one(s))).astype(dtype)
-    return y if keepdims else jnp.squeeze(y, axis), (x, weights, m, _or_one(s))
+    y = jnp.where(s == 0, -jnp.inf, top + jnp.log(or_one(s))).astype(dtype)
+    return y if keepdims else jnp.squeeze(y, axis), (x, weights, m, or_one(s))
 
 
 @logsumexp.def_backward

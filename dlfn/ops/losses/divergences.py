@@ -8,6 +8,7 @@ from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_rank, require_same_shape
 from dlfn.ops.support.exponential import exp_remainder
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.scaled import or_one
 from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["kl_divergence"]
@@ -65,7 +66,7 @@ def _kl_divergence_forward(logits, target_logits, *, reduction):
     tops = _largest(z), _largest(target)
     (z, m_q), (target, m_p) = map(_settled, (z, target), tops)
     e_q, e_p = jnp.exp(z - m_q), jnp.exp(target - m_p)
-    per_q, per_p = (1 / _or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_q, e_p))
+    per_q, per_p = (1 / or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_q, e_p))
     # The change of the normaliser, of which log1p keeps the digits where it is small.
     gap = _gap(z, target, m_q - m_p)
     change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
@@ -110,10 +111,6 @@ def _settled(z, top):
     infinite = top == jnp.inf
     settled = jnp.where(z == jnp.inf, jnp.zeros_like(z), z - jnp.where(infinite, top, jnp.zeros_like(top)))
     return settled, jnp.where(infinite, jnp.zeros_like(top), jnp.maximum(top, jnp.finfo(z.dtype).min))
-
-
-def _or_one(s):
-    return jnp.where(s == 0, jnp.ones_like(s), s)
 
 
 def _gap(z, target, offset):

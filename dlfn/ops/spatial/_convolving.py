@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
-from dlfn.ops.spatial._correlation import sum_dtype, unflatten
+from dlfn.ops.spatial._correlation import unflatten
 from dlfn.ops.spatial.windows import per_axis
 from dlfn.ops.support.arguments import describe, require_float
-from dlfn.ops.support.dtypes import Static
+from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.sharding import like
 
 __all__ = ["KERNEL_AXES", "bias_gradient", "check_arrays", "check_bias", "saved", "windows_of", "with_bias"]

@@ -32,9 +32,10 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dlfn.ops.spatial.windows import span
+from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.sharding import is_explicit
 
-__all__ = ["Geometry", "Maps", "flatten", "maps", "sum_dtype", "unflatten"]
+__all__ = ["Geometry", "Maps", "flatten", "maps", "unflatten"]
 
 # Window entries up to which a program written out for each stays small: 7×7 and 3×3×3 are.
 _WRITTEN_OUT = 64
@@ -84,10 +85,6 @@ def maps(geometry: Geometry, image_channels: int, *arrays: jax.Array) -> Maps:
     else:
         chosen = _GENERAL
     return Maps(*(functools.partial(function, geometry) for function in chosen))
-
-
-def sum_dtype(dtype: Any) -> Any:
-    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
 # Leading dimensions. Where sharding is part of types, what a merged axis is sharded over has to be said.
