@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from dlfn.core import InputError
 from dlfn.ops.probability.densities import require_counts
 from dlfn.ops.support.arguments import describe, require_positive, require_values
-from dlfn.ops.support.scaled import finite, largest, scale
+from dlfn.ops.support.scaled import finite, largest, unit_factor
 from dlfn.statistics._samples import check_alternative, numbers, welch
 from dlfn.statistics._tails import chi_squared_tail, normal_tail, t_tail
 
@@ -65,7 +65,7 @@ def z_test(x: Any, mean: Any, std: Any, *, alternative: str = "two-sided") -> Re
     mean, std = jnp.asarray(mean, x.dtype), jnp.asarray(std, x.dtype)
     require_positive("z_test", "std", std)
     std = jnp.where((std > 0) & (std < jnp.inf), std, jnp.nan)
-    unit = scale(std)  # in about this unit no sum overflows, and halves do not before
+    unit = unit_factor(std)  # in about this unit no sum overflows, and halves do not before
     deviations = (x / 2 - mean[..., None] / 2) * unit[..., None]
     z = jnp.mean(deviations, axis=-1) * (2 * x.shape[-1] ** 0.5) / (std * unit)
     return Result(z, _p_value(normal_tail, z, alternative))
@@ -101,7 +101,7 @@ def welch_t_test(a: Any, b: Any, *, alternative: str = "two-sided") -> Result:
     """
     check_alternative("welch_t_test", alternative)
     a, b = numbers("welch_t_test", "a", a, 2), numbers("welch_t_test", "b", b, 2)
-    unit = scale(finite(jnp.maximum(largest(a, -1), largest(b, -1))))  # t has none, and no sum in it overflows
+    unit = unit_factor(finite(jnp.maximum(largest(a, -1), largest(b, -1))))  # t has none, and no sum in it overflows
     difference, error, df = welch(a * unit, b * unit)
     t = difference / error
     return Result(t, _p_value(lambda t: t_tail(t, df), t, alternative), df)

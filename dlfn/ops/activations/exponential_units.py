@@ -7,7 +7,7 @@ y is close to :math:`-\alpha`.
 import jax.numpy as jnp
 
 from dlfn.ops.activations._builder import elementwise
-from dlfn.ops.support.exponential import bound, exp_neg, expm1_neg, quotient, scale
+from dlfn.ops.support.exponential import bound, exp_neg, expm1_neg, headroom, quotient
 
 __all__ = ["celu", "elu", "selu"]
 
@@ -26,7 +26,7 @@ def _elu_value(x, *, alpha):
 def _elu_slope(x, *, alpha):
     t = _negative_part(x, bound(x))
     # alpha * exp(-t) can be normal where exp(-t) is not.
-    return jnp.where(x > 0, 1.0, exp_neg(t)[1] * (alpha / scale(x)))
+    return jnp.where(x > 0, 1.0, exp_neg(t)[1] * (alpha / headroom(x)))
 
 
 @elementwise(_elu_value, _elu_slope)
@@ -59,7 +59,7 @@ def _selu_value(x):
 
 def _selu_slope(x):
     t = _negative_part(x, bound(x))
-    return jnp.where(x > 0, _SELU_SCALE, exp_neg(t)[1] * (_SELU_SCALE * _SELU_ALPHA / scale(x)))
+    return jnp.where(x > 0, _SELU_SCALE, exp_neg(t)[1] * (_SELU_SCALE * _SELU_ALPHA / headroom(x)))
 
 
 @elementwise(_selu_value, _selu_slope)

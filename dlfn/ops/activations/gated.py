@@ -17,7 +17,7 @@ from jax import lax
 
 from dlfn.ops.activations import kernels
 from dlfn.ops.support.arguments import require_float, require_same_shape
-from dlfn.ops.support.exponential import bound, by_dtype, magnitude, scale
+from dlfn.ops.support.exponential import bound, by_dtype, headroom, magnitude
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like, upcast_alike
 
@@ -80,7 +80,7 @@ def _silu(g, tail):
 
 def _silu_slope(g, tail):
     # f'(-t) = q * (1 - t * (1 - q)) with q = sigmoid(-t); 1 - t is exact near the zero of f'.
-    t, q = magnitude(g, bound(g)), tail * (1.0 / scale(g))
+    t, q = magnitude(g, bound(g)), tail * (1.0 / headroom(g))
     return kernels.mirrored(g, tail * ((1.0 - t) + t * q))
 
 
@@ -99,7 +99,7 @@ def _gelu_slope(g, tail, *, approximate):
         return kernels.gelu_erf_slope(g)
     # As in _silu_slope, with t * du/dt for t.
     a, b = kernels.GELU_TANH
-    t, q = kernels.gelu_tanh_size(g), tail * (1.0 / scale(g))
+    t, q = kernels.gelu_tanh_size(g), tail * (1.0 / headroom(g))
     growth = t * (a + (3.0 * b) * (t * t))
     return kernels.mirrored(g, tail * ((1.0 - growth) + growth * q))
 

@@ -13,7 +13,7 @@ import math
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.ops.support.exponential import bound, by_dtype, exp_neg, halve, horner, magnitude, pick, scale
+from dlfn.ops.support.exponential import bound, by_dtype, exp_neg, halve, headroom, horner, magnitude, pick
 
 # P and Q with exp(t*t/2) * Phi(-t) = P(t)/Q(t), Phi the normal distribution function. No coefficient is negative:
 # nothing cancels. For float32 the error is 9e-9 on t <= 14.5, rounding of the coefficients included (P and Q have a
@@ -52,28 +52,28 @@ def _square_1p(e):
 
 
 def gated_by(x, t, q):
-    """x * q(x), given t = |x|, bounded, and q(-t) * scale."""
+    """x * q(x), given t = |x|, bounded, and q(-t) * headroom."""
     # max(x, 0) - t*q would be 2x too large where t*q underflows.
-    k = 1.0 / scale(x)
+    k = 1.0 / headroom(x)
     q = q * pick(x < 0, 1.0, -k, x) + pick(x < 0, 0.0, 1.0, x)
     return q * jnp.where(x < 0, -t, x) * pick(x < 0, k, 1.0, x)
 
 
 def mirrored(x, g):
-    """f'(x), given f'(-|x|) * scale."""
-    k = 1.0 / scale(x)
+    """f'(x), given f'(-|x|) * headroom."""
+    k = 1.0 / headroom(x)
     return g * pick(x < 0, k, -k, x) + pick(x < 0, 0.0, 1.0, x)
 
 
 def sigmoid_parts(x):
-    """t = |x|, bounded; exp(-t) * scale; exp(-t)."""
+    """t = |x|, bounded; exp(-t) * headroom; exp(-t)."""
     t = magnitude(x, bound(x))
     e, s = exp_neg(t)
     return t, s, e
 
 
 def _gelu_parts(x):
-    """t = |x|, bounded; exp(-t*t/2) * scale, the exponent in an exact and a small part; exp(t*t/2) * Phi(-t)."""
+    """t = |x|, bounded; exp(-t*t/2) * headroom, the exponent in an exact and a small part; exp(t*t/2) * Phi(-t)."""
     t = magnitude(x, by_dtype(x, 15.0, 40.0))
     th = halve(t)
     _, s = exp_neg(0.5 * (th * th), 0.5 * ((t - th) * (t + th)))
@@ -87,7 +87,7 @@ def gelu_tanh_size(x):
 
 
 def _gelu_tanh_parts(x):
-    """t = |x|, bounded; exp(-u) * scale; exp(-u); t * du/dt in two parts; for x * sigmoid(u)."""
+    """t = |x|, bounded; exp(-u) * headroom; exp(-u); t * du/dt in two parts; for x * sigmoid(u)."""
     t = gelu_tanh_size(x)
     # u is split like t*t/2 above. ah and bh hold half the bits of a and b.
     a, b = GELU_TANH
@@ -125,7 +125,7 @@ def tanh_value(x):
 def tanh_slope(x):
     _, s, e = sigmoid_parts(2.0 * x)
     # Selected, and so no constant to gather; see exp_neg.
-    return s * jnp.where(x != x, x, x.dtype.type(4.0 / scale(x))) / _square_1p(e)
+    return s * jnp.where(x != x, x, x.dtype.type(4.0 / headroom(x))) / _square_1p(e)
 
 
 def relu_value(x):
@@ -133,9 +133,9 @@ def relu_value(x):
 
 
 def silu_tail(x):
-    """sigmoid(-|x|) * scale."""
+    """sigmoid(-|x|) * headroom."""
     _, s, _ = sigmoid_parts(x)
-    return s / (1.0 + s * (1.0 / scale(x)))
+    return s / (1.0 + s * (1.0 / headroom(x)))
 
 
 def silu_value(x):
@@ -170,7 +170,7 @@ def mish_value(x):
     t, s, e = sigmoid_parts(x)
     above = jnp.where(x < 0, s * (2.0 + e), 1.0 + 2.0 * e)
     below = pick(x < 0, 2.0, 1.0, x) + e * jnp.where(x < 0, 2.0 + e, 2.0 + 2.0 * e)
-    return above / below * jnp.where(x < 0, -t, x) * pick(x < 0, 1.0 / scale(x), 1.0, x)
+    return above / below * jnp.where(x < 0, -t, x) * pick(x < 0, 1.0 / headroom(x), 1.0, x)
 
 
 def mish_slope(x):
@@ -181,7 +181,7 @@ def mish_slope(x):
     right = e * ((4.0 * t - 2.0) + e * ((4.0 * t - 4.0) - 4.0 * e))
     c0, c1, c3, c4 = (pick(x < 0, a, b, x) for a, b in ((4.0, 1.0), (8.0, 4.0), (4.0, 8.0), (1.0, 4.0)))
     rest = e * jnp.where(x < 0, left, right) / (c0 + e * (c1 + e * (8.0 + e * (c3 + e * c4))))
-    return jnp.where(x < 0, s, 1.0) * (jnp.where(x < 0, 1.0 - t, 1.0) + rest) * pick(x < 0, 1.0 / scale(x), 1.0, x)
+    return jnp.where(x < 0, s, 1.0) * (jnp.where(x < 0, 1.0 - t, 1.0) + rest) * pick(x < 0, 1.0 / headroom(x), 1.0, x)
 
 
 def softsign_value(x):
@@ -229,12 +229,12 @@ def gelu_erf_slope(x):
 
 
 def gelu_tanh_tail(x):
-    """sigmoid(-u) * scale, of |x|."""
+    """sigmoid(-u) * headroom, of |x|."""
     # u in one part: its rounding costs 40 ULP at x = -5 and 200 at -10, and two parts would cost half the speed.
     t = gelu_tanh_size(x)
     a, b = GELU_TANH
     _, s = exp_neg(t * (a + b * (t * t)))
-    return s / (1.0 + s * (1.0 / scale(x)))
+    return s / (1.0 + s * (1.0 / headroom(x)))
 
 
 def gelu_tanh_value(x):

@@ -10,7 +10,7 @@ from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.limits import x_log_y
 from dlfn.ops.support.op import Op
-from dlfn.ops.support.scaled import finite, root, scale
+from dlfn.ops.support.scaled import finite, root, unit_factor
 
 __all__ = ["atan2", "hypot", "sqrt", "xlogy"]
 
@@ -69,7 +69,7 @@ def _sqrt_check(x):
 def _scaled(a, b):
     """a and b in multiples of a power of two, for the larger to be from 1 to 4, and its inverse."""
     a, b = finite(a), finite(b)
-    k = scale(jnp.maximum(jnp.abs(a), jnp.abs(b)))
+    k = unit_factor(jnp.maximum(jnp.abs(a), jnp.abs(b)))
     return a * k, b * k, k
 
 
@@ -80,7 +80,7 @@ def _or_infinite(square):
 
 def _hypot_value(x, y):
     u, v, k = _scaled(x, y)
-    return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * scale(k))
+    return jnp.where(jnp.isinf(x) | jnp.isinf(y), jnp.inf, root(u * u + v * v) * unit_factor(k))
 
 
 def _hypot_slopes(x, y):

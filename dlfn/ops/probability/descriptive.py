@@ -19,7 +19,7 @@ from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_
 from dlfn.ops.support.compiled import made_anew
 from dlfn.ops.support.dtypes import Static, sum_dtype, upcast
 from dlfn.ops.support.op import Op
-from dlfn.ops.support.scaled import fitting, in_range, inverse_root, largest, root, scale, square
+from dlfn.ops.support.scaled import fitting, in_range, inverse_root, largest, root, square, unit_factor
 from dlfn.ops.support.sharding import is_explicit, like, upcast_alike
 
 __all__ = ["covariance", "mean", "std", "variance"]
@@ -63,7 +63,7 @@ def _mean_forward(x, *, axis, keepdims):
 
     def scaled():
         k = fitting(largest(z, axes))
-        return average(z * k) * scale(k)
+        return average(z * k) * unit_factor(k)
 
     usual = average(z)
     y = lax.cond(jnp.all(jnp.isfinite(usual)), lambda: usual, scaled).astype(x.dtype)
@@ -206,8 +206,8 @@ def _of_spread(op, value, slope):
     op.def_backward(backward)
 
 
-_of_spread(variance, lambda s, k: s * scale(k) * scale(k), lambda s, k: 2 * scale(k))
-_of_spread(std, lambda s, k: root(s) * scale(k), lambda s, k: inverse_root(s))
+_of_spread(variance, lambda s, k: s * unit_factor(k) * unit_factor(k), lambda s, k: 2 * unit_factor(k))
+_of_spread(std, lambda s, k: root(s) * unit_factor(k), lambda s, k: inverse_root(s))
 
 
 @Op
@@ -262,7 +262,7 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
     k, h, *rest, product = lax.cond(jnp.all(in_range(jnp.abs(usual[-1]))), lambda: (one, one, *usual), scaled)
     count = _count(u, axes)
     # 2^a and then 2^b, of which only the second may overflow: both of one sign, or a = 0.
-    small, big = jnp.minimum(scale(k), scale(h)), jnp.maximum(scale(k), scale(h))
+    small, big = jnp.minimum(unit_factor(k), unit_factor(h)), jnp.maximum(unit_factor(k), unit_factor(h))
     product = product * jnp.clip(1, small, big) * (jnp.minimum(small, 1) * jnp.maximum(big, 1))
     c = (product * (count / (count - ddof))).astype(jnp.result_type(x, y))
     return c if keepdims else jnp.squeeze(c, axes), (x, y, k, h, *rest)
@@ -276,7 +276,7 @@ def _covariance_backward(residuals, dc, *, axis, ddof, keepdims):
     u, v = upcast_alike(x, y)
     dc = dc.astype(u.dtype)
     weight = (dc if keepdims else jnp.expand_dims(dc, axes)) / (_count(u, axes) - ddof)
-    dx, dy = weight * scale(h) * _centred(v * h, *q), weight * scale(k) * _centred(u * k, *p)
+    dx, dy = weight * unit_factor(h) * _centred(v * h, *q), weight * unit_factor(k) * _centred(u * k, *p)
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
 
 

@@ -12,8 +12,17 @@ import jax.numpy as jnp
 from jax import lax
 
 __all__ = [
-    "bound", "by_dtype", "exp_neg", "exp_remainder", "expm1_neg", "halve", "horner", "magnitude", "pick", "quotient",
-    "scale",
+    "bound",
+    "by_dtype",
+    "exp_neg",
+    "exp_remainder",
+    "expm1_neg",
+    "halve",
+    "headroom",
+    "horner",
+    "magnitude",
+    "pick",
+    "quotient",
 ]  # fmt: skip
 
 # (exp(r) - 1 - r)/r**2 on |r| <= 0.39, for float32. It adds 7e-9 to the error of exp.
@@ -29,7 +38,7 @@ def by_dtype(x, for_32, for_64):
     return for_32 if x.dtype.itemsize == 4 else for_64
 
 
-def scale(x):
+def headroom(x):
     """What exp_neg multiplies its result by: exp(-bound(x)) times anything is 0, and is normal when scaled."""
     return by_dtype(x, 2.0**64, 2.0**512)
 
@@ -75,17 +84,17 @@ def _reduced(hi, lo):
 
 
 def exp_neg(hi, lo=None):
-    """exp(-(hi + lo)), and the same times scale, for 0 <= hi <= bound and |lo| < 0.04.
+    """exp(-(hi + lo)), and the same times headroom, for 0 <= hi <= bound and |lo| < 0.04.
 
     Own code for three reasons. In a tail exp(-u) drops below the smallest normal number, which XLA on CPU flushes to 0,
-    before t * exp(-u) does: hence the scale, free here. (Neither result is the other times a constant: XLA gathers the
-    constants of products, and the scales of two factors in one underflow or overflow.) The rounding error of a large u
-    is a relative error of exp(-u): hence lo (exp(-hi) * exp(-lo) will not do, XLA merges them). And it takes 0.6 times
-    as long as lax.exp.
+    before t * exp(-u) does: hence the headroom, free here. (Neither result is the other times a constant: XLA gathers
+    the constants of products, and that of two factors in one underflow or overflow.) The rounding error of a
+    large u is a relative error of exp(-u): hence lo (exp(-hi) * exp(-lo) will not do, XLA merges them). And it takes
+    0.6 times as long as lax.exp.
     """
     p, two_to = _reduced(hi, lo)
     exp_r = 1.0 + p
-    return exp_r * two_to(0), exp_r * two_to(int(math.log2(scale(hi))))
+    return exp_r * two_to(0), exp_r * two_to(int(math.log2(headroom(hi))))
 
 
 def expm1_neg(hi, lo=None):

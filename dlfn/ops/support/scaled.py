@@ -12,8 +12,21 @@ from jax import lax
 from dlfn.ops.support.compiled import made_anew
 
 __all__ = [
-    "direction", "finite", "fitting", "in_range", "inverse", "inverse_length", "inverse_root", "largest", "lengths",
-    "or_one", "product", "root", "scale", "square", "sum_of_products",
+    "direction",
+    "finite",
+    "fitting",
+    "in_range",
+    "inverse",
+    "inverse_length",
+    "inverse_root",
+    "largest",
+    "lengths",
+    "or_one",
+    "product",
+    "root",
+    "square",
+    "sum_of_products",
+    "unit_factor",
 ]  # fmt: skip
 
 _Linear = Callable[[jax.Array], jax.Array]
@@ -110,11 +123,11 @@ def _root_jvp(primals: Any, tangents: Any) -> Any:
     return root(*primals), 0.5 * (inverse_root(*primals) * tangents[0])
 
 
-def scale(top: jax.Array) -> jax.Array:
+def unit_factor(top: jax.Array) -> jax.Array:
     """The power of two by which a size becomes 1 to 2, or 1/4 to 4 at the ends of the range.
 
-    It counts as a constant in derivatives: what is multiplied by it is divided by it in the end. The scale of a scale
-    is its inverse.
+    It counts as a constant in derivatives: what is multiplied by it is divided by it in the end. The factor of a
+    factor is its inverse.
 
     From the bits: a quotient that is used twice XLA writes to memory, and of two in a row it makes one, by a product
     that may overflow.
@@ -132,10 +145,10 @@ def largest(x: jax.Array, axes: Any, keepdims: bool = True) -> jax.Array:
 
 
 def fitting(top: jax.Array) -> jax.Array:
-    """The power of two by which to multiply what has this size, before it is squared: as :func:`scale`, but not so
-    small that parts of it, the derivatives of means, underflow."""
+    """The power of two by which to multiply what has this size, before it is squared: as :func:`unit_factor`, but not
+    so small that parts of it, the derivatives of means, underflow."""
     info = jnp.finfo(top.dtype)
-    return jnp.maximum(scale(finite(top)), float(info.smallest_normal) / float(info.eps))
+    return jnp.maximum(unit_factor(finite(top)), float(info.smallest_normal) / float(info.eps))
 
 
 def finite(x: jax.Array) -> jax.Array:
@@ -182,7 +195,7 @@ def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[
         top = functools.reduce(jnp.maximum, [largest(x, axes, keep) for x in arrays])
         k = fitting(top)
         r = root(total([jnp.square(finite(x) * k) for x in arrays]))
-        return jnp.where(top == jnp.inf, top, r * scale(k)), k, r
+        return jnp.where(top == jnp.inf, top, r * unit_factor(k)), k, r
 
     squares = total([square(x) for x in arrays])
     terms = sum(math.prod(x.shape[a] for a in (range(x.ndim) if axes is None else axes)) for x in arrays)
