@@ -3,7 +3,7 @@ r"""An :class:`Op`: a function whose backward pass is written by hand, under eve
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,14 @@ from dlfn.core.primitives import Call, bind, is_float, strong
 
 __all__ = ["Op"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
 _ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 
 
-class Op:
+class Op(Generic[P, R]):
     r"""A differentiable function with a hand-derived backward pass.
 
     Args:
@@ -59,7 +63,7 @@ class Op:
 
     def __init__(
         self,
-        definition: Callable[..., Any],
+        definition: Callable[P, R],
         forward: Callable[..., Any] | None = None,
         backward: Callable[..., Any] | None = None,
         *,
@@ -69,7 +73,7 @@ class Op:
         functools.update_wrapper(self, definition)
         self.definition = definition
         self.name = name or definition.__name__
-        self.signature = inspect.signature(definition)
+        self.signature = _unannotated(inspect.signature(definition))
         kinds = {p.kind for p in self.signature.parameters.values()}
         if inspect.Parameter.VAR_KEYWORD in kinds:
             raise InputError(f"Op {self.name!r}: the definition must name its keyword parameters, not take **kwargs")
@@ -86,19 +90,19 @@ class Op:
     def __repr__(self) -> str:
         return f"<Op {self.name}{self.signature}>"
 
-    def def_forward(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def def_forward(self, function: _Function) -> _Function:
         """Sets ``forward``; for use as a decorator."""
         self._forward = _accepting(function, self._static_names)
         self._version += 1
         return function
 
-    def def_backward(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def def_backward(self, function: _Function) -> _Function:
         """Sets ``backward``; for use as a decorator."""
         self._backward = _accepting(function, self._static_names)
         self._version += 1
         return function
 
-    def def_check(self, function: Callable[..., None]) -> Callable[..., None]:
+    def def_check(self, function: _Function) -> _Function:
         """Sets ``check``; for use as a decorator."""
         self._check = _accepting(function, self._static_names)
         return function
@@ -135,9 +139,9 @@ class Op:
                 ) from None
         return bound.args, bound.kwargs
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        args, static = self.bind_arguments(*args, **kwargs)
-        paths, tree = jax.tree_util.tree_flatten_with_path(args)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        positional, static = self.bind_arguments(*args, **kwargs)
+        paths, tree = jax.tree_util.tree_flatten_with_path(positional)
         leaves = [self._as_array(leaf, path) for path, leaf in paths]
         if self._check is not None:
             self._check(*jax.tree.unflatten(tree, leaves), **static)
@@ -206,6 +210,12 @@ class Op:
                 f"but {name} is {dtype}{list(shape)}"
             )
         return leaf
+
+
+def _unannotated(signature: inspect.Signature) -> inspect.Signature:
+    """The signature as errors and ``repr`` show it."""
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=parameters, return_annotation=signature.empty)
 
 
 def _is_none(leaf: Any) -> bool:

@@ -9,7 +9,7 @@ import jax
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.dtypes import upcast
-from dlfn.ops.support.op import Op
+from dlfn.ops.support.op import Op, P, R
 
 __all__ = ["elementwise"]
 
@@ -18,7 +18,7 @@ Kernel = Callable[..., jax.Array]
 
 def elementwise(
     value: Kernel, slope: Kernel, *, of_output: bool = False, positive: bool = False
-) -> Callable[[Callable[..., Any]], Op]:
+) -> Callable[[Callable[P, R]], Op[P, R]]:
     """Makes an Op of a definition, by f and f′, which get the definition's static configuration as well.
 
     Args:
@@ -29,7 +29,7 @@ def elementwise(
             bool must be one.
     """
 
-    def decorate(definition: Callable[..., Any]) -> Op:
+    def decorate(definition: Callable[P, R]) -> Op[P, R]:
         op = definition.__name__
 
         def forward(x, **static):

@@ -9,7 +9,6 @@ is made of it. Where value and gate come out of one linear map, split its output
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jax import lax
 from dlfn.ops.activations import kernels
 from dlfn.ops.support.arguments import require_float, require_same_shape
 from dlfn.ops.support.exponential import bound, by_dtype, headroom, magnitude
-from dlfn.ops.support.op import Op
+from dlfn.ops.support.op import Op, P, R
 from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["geglu", "glu", "swiglu"]
@@ -28,14 +27,14 @@ Kernel = Callable[..., jax.Array]
 
 def _gated(
     tail: Callable[..., jax.Array | None], activation: Kernel, slope: Kernel
-) -> Callable[[Callable[..., Any]], Op]:
+) -> Callable[[Callable[P, R]], Op[P, R]]:
     """Makes an Op of a definition, by f and f′ of g and of what ``tail`` makes of g for both.
 
     A tail ends with a division: XLA on CPU does not make one again for every use, and so makes it, and the exponential
     in it, once for y and both gradients.
     """
 
-    def decorate(definition: Callable[..., Any]) -> Op:
+    def decorate(definition: Callable[P, R]) -> Op[P, R]:
         def forward(value, gate, **static):
             v, g = upcast_alike(value, gate)
             y = v * activation(g, tail(g, **static), **static)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dlfn.ops.support.arguments import require_broadcast, require_float
 from dlfn.ops.support.dtypes import Static, sum_dtype
-from dlfn.ops.support.op import Op
+from dlfn.ops.support.op import Op, P, R
 from dlfn.ops.support.shapes import in_shape_of
 from dlfn.ops.support.sharding import like
 
@@ -18,7 +18,7 @@ __all__ = ["of_two"]
 
 def of_two(
     value: Callable[..., Any], slopes: Callable[..., Any], *, integer: bool = False, of_value: bool = False
-) -> Callable[[Callable[..., Any]], Op]:
+) -> Callable[[Callable[P, R]], Op[P, R]]:
     """Makes an Op of a definition f(a, b), by f and its two partial derivatives.
 
     Args:
@@ -32,7 +32,7 @@ def of_two(
     mixing = jax.numpy_dtype_promotion("standard") if integer else lambda formula: formula
     value, slopes = mixing(value), mixing(slopes)
 
-    def decorate(definition: Callable[..., Any]) -> Op:
+    def decorate(definition: Callable[P, R]) -> Op[P, R]:
         op = definition.__name__
         names = tuple(inspect.signature(definition).parameters)
 

@@ -16,7 +16,7 @@ from dlfn.core import InputError
 from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_same_shape
 from dlfn.ops.support.dtypes import Static
-from dlfn.ops.support.op import Op
+from dlfn.ops.support.op import Op, P, R
 from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["huber", "log_cosh", "mae", "mse"]
@@ -24,10 +24,10 @@ __all__ = ["huber", "log_cosh", "mae", "mse"]
 
 def _of_difference(
     value: Callable[..., Any], slope: Callable[..., Any], check_static: Callable[..., None] = lambda: None
-) -> Callable[[Callable[..., Any]], Op]:
+) -> Callable[[Callable[P, R]], Op[P, R]]:
     """Makes an Op of a definition, by f, and f′ times a weight. Both get the definition's static configuration."""
 
-    def decorate(definition: Callable[..., Any]) -> Op:
+    def decorate(definition: Callable[P, R]) -> Op[P, R]:
         name = definition.__name__
 
         def check(prediction, target, *, reduction, **static):

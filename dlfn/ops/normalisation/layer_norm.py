@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
@@ -21,7 +22,14 @@ __all__ = ["layer_norm", "rms_norm"]
 
 
 @Op
-def layer_norm(x, scale=None, bias=None, *, eps=1e-5, axes=1):
+def layer_norm(
+    x: Float[ArrayLike, "*shape"],
+    scale: Float[ArrayLike, "*features"] | None = None,
+    bias: Float[ArrayLike, "*features"] | None = None,
+    *,
+    eps: float = 1e-5,
+    axes: int = 1,
+) -> Float[Array, "*shape"]:
     r"""Layer norm over the last axes, :math:`y = \gamma \hat x + \beta` with :math:`\hat x = (x - \mu)\, r` and
     :math:`r = (\sigma^2 + \epsilon)^{-1/2}`.
 
@@ -57,13 +65,13 @@ def layer_norm(x, scale=None, bias=None, *, eps=1e-5, axes=1):
         InputError: on arguments that are not floating point, an x with too few axes or without features, and a scale
             or bias of another shape than the features.
 
-    Source: 002 section 3.2.
+    Source: Ba, Kiros & Hinton 2016, *Layer Normalization*; 002 section 3.2.
 
     >>> import jax.numpy as jnp
     >>> print(layer_norm(jnp.array([[3000.0, 3001.0, 3002.0]])).round(3))
     [[-1.225  0.     1.225]]
     """
-    over = tuple(range(-axes, 0))
+    x, over = jnp.asarray(x), tuple(range(-axes, 0))
     mean = jnp.mean(x, over, keepdims=True)
     variance = jnp.mean((x - mean) ** 2, over, keepdims=True)
     y = (x - mean) / jnp.sqrt(variance + eps)
@@ -125,7 +133,9 @@ def _layer_norm_check(x, scale, bias, *, eps, axes):
 
 
 @Op
-def rms_norm(x, scale=None, *, eps=1e-6):
+def rms_norm(
+    x: Float[ArrayLike, "*batch features"], scale: Float[ArrayLike, " features"] | None = None, *, eps: float = 1e-6
+) -> Float[Array, "*batch features"]:
     r"""Root-mean-square norm over the last axis, :math:`y = \gamma \hat x` with :math:`\hat x = x r`,
     :math:`r = (\mathrm E\,x^2 + \epsilon)^{-1/2}`.
 
@@ -156,6 +166,7 @@ def rms_norm(x, scale=None, *, eps=1e-6):
     >>> print(rms_norm(jnp.array([[3.0, 4.0, 0.0, 0.0]])).round(3))
     [[1.2 1.6 0.  0. ]]
     """
+    x = jnp.asarray(x)
     y = x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + eps)
     return y if scale is None else y * scale
 

@@ -2,18 +2,19 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from dlfn import core
+from dlfn.core.op import P, R
 
-__all__ = ["Op", "as_library"]
+__all__ = ["Op", "P", "R", "as_library"]
 
-Function = Callable[..., Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def as_library(function: Function) -> Function:
+def as_library(function: Callable[P, R]) -> Callable[P, R]:
     """``function``, free to broadcast and to make constants whatever ``jax_numpy_rank_promotion`` and
     ``jax_transfer_guard`` say.
 
@@ -22,7 +23,7 @@ def as_library(function: Function) -> Function:
     """
 
     @functools.wraps(function)
-    def exempt(*args: Any, **kwargs: Any) -> Any:
+    def exempt(*args: P.args, **kwargs: P.kwargs) -> R:
         config: Any = jax.config
         guards = config.jax_transfer_guard_host_to_device, config.jax_transfer_guard_device_to_host
         if config.jax_numpy_rank_promotion == "allow" and guards == (None, None):  # saves 25 µs of an eager call
@@ -33,10 +34,10 @@ def as_library(function: Function) -> Function:
     return exempt
 
 
-class Op(core.Op):
+class Op(core.Op[P, R]):
     """A :class:`dlfn.Op` whose rules run :func:`as_library`. Ops that users write are their code, and do not."""
 
-    def __init__(self, definition: Function, *rules: Function, **options: Any):
+    def __init__(self, definition: Callable[P, R], *rules: Callable[..., Any], **options: Any):
         super().__init__(as_library(definition), *rules, **options)
 
     def def_forward(self, function: Function) -> Function:
@@ -47,6 +48,6 @@ class Op(core.Op):
         super().def_backward(as_library(function))
         return function
 
-    def def_check(self, function: Callable[..., None]) -> Callable[..., None]:
+    def def_check(self, function: Function) -> Function:
         super().def_check(as_library(function))
         return function
