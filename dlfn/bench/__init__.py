@@ -1,5 +1,6 @@
 """Measuring ops against the best plain JAX."""
 
+from dlfn.bench.environment import environment
 from dlfn.bench.measurement import Measurement, measure
 
-__all__ = ["Measurement", "measure"]
+__all__ = ["Measurement", "environment", "measure"]

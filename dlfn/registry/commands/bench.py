@@ -20,7 +20,7 @@ EXAMPLE = "dlfn bench linear gelu --json bench.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ops", nargs="*", metavar="OP", help="names of ops (default: all)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the rows to FILE")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the rows, the machine and the versions to FILE")
     parser.add_argument(
         "--fail-below", metavar="RATIO", type=_ratio, help="exit with 1 where a row is slower than RATIO, such as 0.9"
     )
@@ -39,6 +39,7 @@ def _ratio(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     import jax
 
+    from dlfn.bench import environment
     from dlfn.files import write_text
     from dlfn.registry.all import entries
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.fail_below is not None:
         print(f"\n{len(rows)} rows, below the floor: {below}")
     if arguments.json:
-        write_text(arguments.json, json.dumps({"ok": not failed, "rows": rows}, indent=1) + "\n")
+        write_text(arguments.json, json.dumps({"ok": not failed, **environment(), "rows": rows}, indent=1) + "\n")
     return 1 if failed else 0
 
 
@@ -78,7 +79,7 @@ def _rows(entry: Any, bench: Any) -> Iterator[dict[str, Any]]:
     import jax.numpy as jnp
     import numpy as np
 
-    from dlfn.bench.measurement import measure
+    from dlfn.bench import measure
     from dlfn.registry.entry import as_argument
 
     rng = np.random.default_rng(0)
