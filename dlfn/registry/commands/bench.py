@@ -79,7 +79,7 @@ def _rows(entry: Any, bench: Any) -> Iterator[dict[str, Any]]:
     import jax.numpy as jnp
     import numpy as np
 
-    from dlfn.bench import measure
+    from dlfn.bench.measurement import measure
     from dlfn.registry.entry import as_argument
 
     rng = np.random.default_rng(0)
