@@ -20,7 +20,7 @@ EXAMPLE = "dlfn bench linear gelu --json bench.json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ops", nargs="*", metavar="OP", help="names of ops (default: all)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the rows, the machine and the versions to FILE")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the rows, machine and versions to FILE")
     parser.add_argument(
         "--fail-below", metavar="RATIO", type=_ratio, help="exit with 1 where a row is slower than RATIO, such as 0.9"
     )
