@@ -5,6 +5,7 @@ y is close to :math:`-\alpha`.
 """
 
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.activations._builder import elementwise
 from dlfn.ops.support.exponential import bound, exp_neg, expm1_neg, headroom, quotient
@@ -30,7 +31,7 @@ def _elu_slope(x, *, alpha):
 
 
 @elementwise(_elu_value, _elu_slope)
-def elu(x, *, alpha=1.0):
+def elu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
     r"""Exponential linear unit, x for x > 0, else :math:`\alpha (e^x - 1)`.
 
     Derivative: 1 for x > 0, else :math:`\alpha e^x`; at x = 0 it is :math:`\alpha`, as in PyTorch.
@@ -49,6 +50,7 @@ def elu(x, *, alpha=1.0):
     >>> print(f"{elu(-1.0):.6f} {jax.grad(elu)(-20.0):.4e} {jax.grad(elu)(0.0):.0f}")
     -0.632121 2.0612e-09 1
     """
+    x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.minimum(x, 0)) - 1))
 
 
@@ -63,7 +65,7 @@ def _selu_slope(x):
 
 
 @elementwise(_selu_value, _selu_slope)
-def selu(x):
+def selu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Scaled exponential linear unit, :math:`\lambda x` for x > 0, else :math:`\lambda \alpha (e^x - 1)`.
 
     The constants :math:`\lambda = 1.0507009873554805` and :math:`\alpha = 1.6732632423543772` keep zero mean and unit
@@ -78,6 +80,7 @@ def selu(x):
     >>> print(f"{selu(1.0):.6f} {selu(-jnp.inf):.6f} {jax.grad(selu)(-1.0):.6f}")
     1.050701 -1.758099 0.646769
     """
+    x = jnp.asarray(x)
     return _SELU_SCALE * jnp.where(x > 0, x, _SELU_ALPHA * (jnp.exp(jnp.minimum(x, 0)) - 1))
 
 
@@ -92,7 +95,7 @@ def _celu_slope(x, *, alpha):
 
 
 @elementwise(_celu_value, _celu_slope, positive=True)
-def celu(x, *, alpha=1.0):
+def celu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
     r"""Continuously differentiable exponential linear unit, x for x > 0, else :math:`\alpha (e^{x / \alpha} - 1)`.
 
     Derivative: 1 for x > 0, else :math:`e^{x / \alpha}`. The quotient is taken in two parts, since a rounding of a
@@ -111,4 +114,5 @@ def celu(x, *, alpha=1.0):
     >>> print(f"{celu(-1.0, alpha=2.0):.6f} {jax.grad(celu)(-1.0):.6f}")
     -0.786939 0.367879
     """
+    x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.minimum(x, 0) / alpha) - 1))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.activations import kernels
 from dlfn.ops.support.arguments import require_float, require_same_shape
@@ -104,7 +105,7 @@ def _gelu_slope(g, tail, *, approximate):
 
 
 @_gated(_signed_tail, _sigmoid, _sigmoid_slope)
-def glu(value, gate):
+def glu(value: Float[ArrayLike, "*shape"], gate: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Gated linear unit, :math:`v \odot \sigma(g)`.
 
     Args:
@@ -122,11 +123,14 @@ def glu(value, gate):
     >>> glu(jnp.array([2.0, 2.0]), jnp.array([0.0, 100.0]))
     Array([1., 2.], dtype=float32)
     """
+    value, gate = jnp.asarray(value), jnp.asarray(gate)
     return value / (1 + jnp.exp(-gate))
 
 
 @_gated(_gelu_tail, _gelu, _gelu_slope)
-def geglu(value, gate, *, approximate=False):
+def geglu(
+    value: Float[ArrayLike, "*shape"], gate: Float[ArrayLike, "*shape"], *, approximate: bool = False
+) -> Float[Array, "*shape"]:
     r"""Gated linear unit with GELU, :math:`v \odot g\,\Phi(g)`.
 
     Args:
@@ -146,13 +150,14 @@ def geglu(value, gate, *, approximate=False):
     >>> print(f"{geglu(2.0, 1.0):.6f} {geglu(2.0, 1.0, approximate=True):.6f}")
     1.682689 1.682384
     """
+    value, gate = jnp.asarray(value), jnp.asarray(gate)
     if approximate:
         return value * 0.5 * gate * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (gate + 0.044715 * gate**3)))
     return value * 0.5 * gate * (1 + jax.scipy.special.erf(gate / jnp.sqrt(2)))
 
 
 @_gated(kernels.silu_tail, _silu, _silu_slope)
-def swiglu(value, gate):
+def swiglu(value: Float[ArrayLike, "*shape"], gate: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Gated linear unit with SiLU (swish), :math:`v \odot g\,\sigma(g)`.
 
     Args:
@@ -170,4 +175,5 @@ def swiglu(value, gate):
     >>> print(f"{swiglu(2.0, 1.0):.6f}")
     1.462117
     """
+    value, gate = jnp.asarray(value), jnp.asarray(gate)
     return value * gate / (1 + jnp.exp(-gate))

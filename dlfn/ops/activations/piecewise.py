@@ -7,6 +7,7 @@ anyway.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.activations._builder import elementwise
@@ -30,7 +31,7 @@ def _leaky_relu_slope(x, *, negative_slope):
 
 
 @elementwise(_leaky_relu_value, _leaky_relu_slope)
-def leaky_relu(x, *, negative_slope=0.01):
+def leaky_relu(x: Float[ArrayLike, "*shape"], *, negative_slope: float = 0.01) -> Float[Array, "*shape"]:
     r"""Leaky ReLU, x for x >= 0, else :math:`\alpha x` with :math:`\alpha` = ``negative_slope``.
 
     Derivative: 1 where x >= 0, else :math:`\alpha`; at x = 0 it is 1, as the document chooses (for ``relu`` it is 0).
@@ -47,11 +48,12 @@ def leaky_relu(x, *, negative_slope=0.01):
     >>> leaky_relu(jnp.array([-2.0, 3.0])), jax.grad(leaky_relu)(0.0)
     (Array([-0.02,  3.  ], dtype=float32), Array(1., dtype=float32))
     """
+    x = jnp.asarray(x)
     return jnp.where(x >= 0, x, negative_slope * x)
 
 
 @Op
-def prelu(x, alpha):
+def prelu(x: Float[ArrayLike, "*shape"], alpha: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Parametric ReLU, x for x >= 0, else :math:`\alpha x`, with a learned :math:`\alpha`.
 
     .. math::
@@ -80,6 +82,7 @@ def prelu(x, alpha):
     >>> jax.grad(lambda alpha: prelu(x, alpha).sum())(alpha)
     Array([-6., -1.], dtype=float32)
     """
+    x, alpha = jnp.asarray(x), jnp.asarray(alpha)
     return jnp.where(x >= 0, x, alpha * x)
 
 
@@ -119,7 +122,7 @@ def _between(y, low, high):
 
 
 @elementwise(lambda x: jnp.clip(x, 0.0, 6.0), lambda y: _between(y, 0.0, 6.0), of_output=True)
-def relu6(x):
+def relu6(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""ReLU with a ceiling, :math:`\min(\max(x, 0), 6)`.
 
     Derivative: 1 where 0 < x < 6, else 0, also at both kinks.
@@ -132,11 +135,12 @@ def relu6(x):
     >>> relu6(jnp.array([-1.0, 2.0, 8.0])), jax.grad(relu6)(6.0)
     (Array([0., 2., 6.], dtype=float32), Array(0., dtype=float32))
     """
+    x = jnp.asarray(x)
     return jnp.where(x > 0, jnp.where(x < 6, x, 6), 0)
 
 
 @elementwise(lambda x: jnp.clip(x, -1.0, 1.0), lambda y: _between(y, -1.0, 1.0), of_output=True)
-def hard_tanh(x):
+def hard_tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Straight-line tanh, :math:`\min(\max(x, -1), 1)`.
 
     Derivative: 1 where -1 < x < 1, else 0, also at both kinks.
@@ -149,11 +153,12 @@ def hard_tanh(x):
     >>> hard_tanh(jnp.array([-3.0, 0.5, 3.0])), jax.grad(hard_tanh)(1.0)
     (Array([-1. ,  0.5,  1. ], dtype=float32), Array(0., dtype=float32))
     """
+    x = jnp.asarray(x)
     return jnp.where(x > -1, jnp.where(x < 1, x, 1), -1)
 
 
 @elementwise(lambda x: jnp.clip(x + 3.0, 0.0, 6.0) / 6.0, lambda x: _between(x, -3.0, 3.0) * (1 / 6))
-def hard_sigmoid(x):
+def hard_sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Straight-line sigmoid, :math:`\min(\max(x + 3, 0), 6) / 6`.
 
     Derivative: 1/6 where -3 < x < 3, else 0, also at both kinks.
@@ -166,6 +171,7 @@ def hard_sigmoid(x):
     >>> hard_sigmoid(jnp.array([-4.0, 0.0, 4.0])), jax.grad(hard_sigmoid)(3.0)
     (Array([0. , 0.5, 1. ], dtype=float32), Array(0., dtype=float32))
     """
+    x = jnp.asarray(x)
     return jnp.where(x > -3, jnp.where(x < 3, (x + 3) / 6, 1), 0)
 
 
@@ -179,7 +185,7 @@ def _hard_swish_slope(x):
 
 
 @elementwise(_hard_swish_value, _hard_swish_slope)
-def hard_swish(x):
+def hard_swish(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Swish with the straight-line sigmoid, :math:`x \min(\max(x + 3, 0), 6) / 6`.
 
     Derivative: :math:`(2x + 3) / 6` where -3 < x < 3, else 0 on the left and 1 on the right, also at the kinks
@@ -193,4 +199,5 @@ def hard_swish(x):
     >>> hard_swish(jnp.array([-4.0, 1.5, 4.0])), jax.grad(hard_swish)(0.0)
     (Array([0.   , 1.125, 4.   ], dtype=float32), Array(0.5, dtype=float32))
     """
+    x = jnp.asarray(x)
     return jnp.where(x <= -3, 0, jnp.where(x >= 3, x, x * (x + 3) / 6))

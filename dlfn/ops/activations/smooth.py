@@ -7,6 +7,7 @@ lost the digits of its derivative. The formulas for the values and for :math:`f'
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.activations import kernels
 from dlfn.ops.activations._builder import elementwise
@@ -17,7 +18,7 @@ __all__ = ["gelu", "log_sigmoid", "mish", "relu", "sigmoid", "silu", "softplus",
 
 
 @elementwise(kernels.sigmoid_value, kernels.sigmoid_slope)
-def sigmoid(x):
+def sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Logistic sigmoid, :math:`\sigma(x) = 1 / (1 + e^{-x})`.
 
     Derivative: :math:`\sigma'(x) = \sigma(x)(1 - \sigma(x))`, computed without the difference, which is 0 in float32
@@ -31,11 +32,12 @@ def sigmoid(x):
     >>> print(f"{sigmoid(1.0):.3f} {jax.grad(sigmoid)(1.0):.3f} {jax.grad(sigmoid)(20.0):.3e}")
     0.731 0.197 2.061e-09
     """
+    x = jnp.asarray(x)
     return 1 / (1 + jnp.exp(-x))
 
 
 @elementwise(kernels.tanh_value, kernels.tanh_slope)
-def tanh(x):
+def tanh(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Hyperbolic tangent, :math:`\tanh x = (e^x - e^{-x}) / (e^x + e^{-x}) = 2 \sigma(2x) - 1`.
 
     Derivative: :math:`1 - \tanh^2 x`, computed without the difference: with :math:`e = e^{-2|x|}` it is
@@ -49,11 +51,12 @@ def tanh(x):
     >>> print(f"{tanh(0.5):.6f} {jax.grad(tanh)(8.0):.3e}")
     0.462117 4.501e-07
     """
+    x = jnp.asarray(x)
     return 2 / (1 + jnp.exp(-2 * x)) - 1
 
 
 @Op
-def relu(x):
+def relu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Rectified linear unit, :math:`\max(0, x)`.
 
     Derivative: 1 where x > 0, else 0; at x = 0 it is 0, as the documents choose. The residual is the output, which the
@@ -67,6 +70,7 @@ def relu(x):
     >>> relu(jnp.array([-1.0, 0.0, 2.0])), jax.grad(relu)(0.0)
     (Array([0., 0., 2.], dtype=float32), Array(0., dtype=float32))
     """
+    x = jnp.asarray(x)
     return jnp.where(x > 0, x, 0)
 
 
@@ -87,7 +91,7 @@ def _relu_check(x):
 
 
 @elementwise(kernels.silu_value, kernels.silu_slope)
-def silu(x):
+def silu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Sigmoid linear unit (swish), :math:`x \, \sigma(x)`.
 
     Derivative: :math:`\sigma(x) + x \sigma(x) (1 - \sigma(x)) = \sigma(x) (1 + x \sigma(-x))`. Finite at
@@ -101,11 +105,12 @@ def silu(x):
     >>> print(f"{silu(1.0):.4f} {jax.grad(silu)(1.0):.4f} {jax.grad(silu)(jnp.inf):.0f}")
     0.7311 0.9277 1
     """
+    x = jnp.asarray(x)
     return x / (1 + jnp.exp(-x))
 
 
 @elementwise(kernels.softplus_value, kernels.softplus_slope)
-def softplus(x):
+def softplus(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Smooth ReLU, :math:`\ln(1 + e^x) = \max(x, 0) + \ln(1 + e^{-|x|})`.
 
     Derivative: :math:`\sigma(x)`.
@@ -122,7 +127,7 @@ def softplus(x):
 
 
 @elementwise(kernels.gelu_value, kernels.gelu_slope)
-def gelu(x, *, approximate=False):
+def gelu(x: Float[ArrayLike, "*shape"], *, approximate: bool = False) -> Float[Array, "*shape"]:
     r"""Gaussian error linear unit, :math:`x \Phi(x) = \tfrac x2 (1 + \operatorname{erf}(x / \sqrt 2))`.
 
     With ``approximate`` the tanh form, :math:`\tfrac x2 (1 + \tanh u)`, :math:`u = \sqrt{2 / \pi} (x + 0.044715 x^3)`.
@@ -141,13 +146,14 @@ def gelu(x, *, approximate=False):
     >>> print(f"{gelu(1.0):.6f} {gelu(1.0, approximate=True):.6f} {jax.grad(gelu)(-10.0):.4e}")
     0.841345 0.841192 -7.6184e-22
     """
+    x = jnp.asarray(x)
     if approximate:
         return 0.5 * x * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3)))
     return 0.5 * x * (1 + jax.scipy.special.erf(x / jnp.sqrt(2)))
 
 
 @elementwise(kernels.log_sigmoid_value, kernels.log_sigmoid_slope)
-def log_sigmoid(x):
+def log_sigmoid(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Logarithm of the sigmoid, :math:`\ln \sigma(x) = -\ln(1 + e^{-x}) = \min(x, 0) - \ln(1 + e^{-|x|})`.
 
     Derivative: :math:`\sigma(-x)`.
@@ -160,11 +166,12 @@ def log_sigmoid(x):
     >>> print(f"{log_sigmoid(0.0):.6f} {log_sigmoid(-100.0):.0f} {jax.grad(log_sigmoid)(20.0):.3e}")
     -0.693147 -100 2.061e-09
     """
+    x = jnp.asarray(x)
     return -jnp.log(1 + jnp.exp(-x))
 
 
 @elementwise(kernels.mish_value, kernels.mish_slope)
-def mish(x):
+def mish(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Mish, :math:`x \tanh(\operatorname{softplus} x)`.
 
     With :math:`w = e^x`, :math:`\tanh(\operatorname{softplus} x) = (w^2 + 2w) / (w^2 + 2w + 2)`, and the derivative is
@@ -182,11 +189,12 @@ def mish(x):
     >>> print(f"{mish(1.0):.6f} {jax.grad(mish)(1.0):.6f} {jax.grad(mish)(jnp.inf):.0f}")
     0.865098 1.049036 1
     """
+    x = jnp.asarray(x)
     return x * jnp.tanh(jnp.log(1 + jnp.exp(x)))
 
 
 @elementwise(kernels.softsign_value, kernels.softsign_slope)
-def softsign(x):
+def softsign(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Softsign, :math:`x / (1 + |x|)`.
 
     Derivative: :math:`1 / (1 + |x|)^2`, because :math:`(1 + |x|) - x \operatorname{sign} x = 1`; subtracting those two
@@ -200,11 +208,12 @@ def softsign(x):
     >>> print(f"{softsign(-3.0):.2f} {jax.grad(softsign)(-3.0):.4f} {jax.grad(softsign)(1e15):.0e}")
     -0.75 0.0625 1e-30
     """
+    x = jnp.asarray(x)
     return x / (1 + jnp.abs(x))
 
 
 @elementwise(kernels.squareplus_value, kernels.squareplus_slope, positive=True)
-def squareplus(x, *, b=4.0):
+def squareplus(x: Float[ArrayLike, "*shape"], *, b: float = 4.0) -> Float[Array, "*shape"]:
     r"""Squareplus, a smooth ReLU without exponentials, :math:`\tfrac12 (x + r)` with :math:`r = \sqrt{x^2 + b}`.
 
     Derivative: :math:`\tfrac12 (1 + x / r)`. For x < 0 that difference, and the sum in the value, cancel; because
@@ -222,4 +231,5 @@ def squareplus(x, *, b=4.0):
     >>> print(f"{squareplus(0.0):.0f} {jax.grad(squareplus)(-10.0):.6f} {jax.grad(squareplus)(1.9e19):.0f}")
     1 0.009710 1
     """
+    x = jnp.asarray(x)
     return (x + jnp.sqrt(x * x + b)) / 2

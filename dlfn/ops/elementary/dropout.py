@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key, UInt32
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float
@@ -15,7 +16,13 @@ __all__ = ["dropout"]
 
 
 @Op
-def dropout(x, key, *, keep_prob, shared_axes=()):
+def dropout(
+    x: Float[ArrayLike, "*shape"],
+    key: Key[ArrayLike, ""] | UInt32[ArrayLike, " words"],
+    *,
+    keep_prob: float,
+    shared_axes: tuple[int, ...] = (),
+) -> Float[Array, "*shape"]:
     r"""Inverted dropout, :math:`y = m \odot x / q` with :math:`m_i \sim \mathrm{Bernoulli}(q)` and q = ``keep_prob``.
 
     For a given key this is linear in x, with a diagonal matrix, so that
@@ -56,6 +63,7 @@ def dropout(x, key, *, keep_prob, shared_axes=()):
     Array([[2., 0., 2.],
            [2., 0., 2.]], dtype=float32)
     """
+    x = jnp.asarray(x)
     return jnp.where(_mask(x, key, keep_prob, shared_axes), x, jnp.zeros_like(x)) / keep_prob
 
 

@@ -4,6 +4,7 @@ Arguments broadcast against each other. Half types are computed in float32.
 """
 
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.elementary._of_two import of_two
 from dlfn.ops.support.arguments import require_float
@@ -16,7 +17,7 @@ __all__ = ["atan2", "hypot", "sqrt", "xlogy"]
 
 
 @Op
-def sqrt(x):
+def sqrt(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Square root, whose derivative at 0 is 0 by convention.
 
     Derivative: :math:`1 / (2 \sqrt x)` for x > 0, and 0 at 0, so that ``where(x > 0, sqrt(x), 0)`` has a finite
@@ -90,7 +91,7 @@ def _hypot_slopes(x, y):
 
 
 @of_two(_hypot_value, _hypot_slopes)
-def hypot(x, y):
+def hypot(x: Float[ArrayLike, "*#shape"], y: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Length of the hypotenuse, :math:`r = \sqrt{x^2 + y^2}`.
 
     Derivatives: :math:`x / r` and :math:`y / r`; at (0, 0), where there are none, 0 by convention. x and y are divided
@@ -112,6 +113,7 @@ def hypot(x, y):
     >>> print(hypot(3e20, 4e20), *jax.grad(hypot, (0, 1))(3e20, 4e20), *jax.grad(hypot, (0, 1))(0.0, 0.0))
     5e+20 0.6 0.8 0.0 0.0
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     return jnp.sqrt(x**2 + y**2)
 
 
@@ -122,7 +124,7 @@ def _atan2_slopes(y, x):
 
 
 @of_two(jnp.arctan2, _atan2_slopes)
-def atan2(y, x):
+def atan2(y: Float[ArrayLike, "*#shape"], x: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Angle of the point (x, y) from the x axis, in :math:`[-\pi, \pi]`.
 
     Derivatives: :math:`x / r^2` in y and :math:`-y / r^2` in x, with :math:`r^2 = x^2 + y^2`; at (0, 0), where there
@@ -154,7 +156,7 @@ def _xlogy_slopes(x, y):
 
 
 @of_two(lambda x, y: x_log_y(x, y, y == y), _xlogy_slopes)
-def xlogy(x, y):
+def xlogy(x: Float[ArrayLike, "*#shape"], y: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""The product :math:`x \log y`, which is 0 where x is, even at y = 0.
 
     Derivatives: :math:`\log y` and :math:`x / y`; at (0, 0), where there are no limits, 0 by convention. Elsewhere at
@@ -176,4 +178,4 @@ def xlogy(x, y):
     >>> print(xlogy(0.0, 0.0), *jax.grad(xlogy, (0, 1))(0.0, 0.0), *jax.grad(xlogy, (0, 1))(2.0, 1.0))
     0.0 0.0 0.0 0.0 2.0
     """
-    return x * jnp.log(y)
+    return jnp.asarray(x) * jnp.log(y)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlfn.ops.elementary._of_two import of_two
 
@@ -108,7 +109,7 @@ def _slopes(x, n, y):
 
 
 @of_two(jnp.power, _slopes, integer=True, of_value=True)
-def power(base, exponent):
+def power(base: Float[ArrayLike, "*#shape"], exponent: Real[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Power, :math:`y = x^n`.
 
     Derivatives: :math:`n x^{n-1}` in the base, as :math:`n y / x` for those n of which n - 1 is rounded, and

@@ -8,6 +8,7 @@ distribution, has softmax 0, log-sum-exp -inf and gradient 0. So has an empty ro
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_rank
@@ -31,7 +32,7 @@ def _exponentials(x, axis, support=None):
 
 
 @Op
-def softmax(x, *, axis=-1):
+def softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     r"""Softmax along an axis, :math:`y_i = e^{x_i} / \sum_j e^{x_j}`.
 
     .. math::
@@ -59,6 +60,7 @@ def softmax(x, *, axis=-1):
     >>> softmax(jnp.array([1000.0, 1000.0, -jnp.inf]))
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
+    x = jnp.asarray(x)
     e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
     return e / jnp.sum(e, axis=axis, keepdims=True)
 
@@ -83,7 +85,7 @@ def _softmax_backward(y, dy, *, axis):
     return (dx.astype(dtype),)
 
 
-def softmax_jacobian(y):
+def softmax_jacobian(y: Float[ArrayLike, "*batch n"]) -> Float[Array, "*batch n n"]:
     r"""The Jacobian of softmax at its output, :math:`\operatorname{diag}(y) - y y^\top`.
 
     Args:
@@ -110,7 +112,7 @@ def softmax_jacobian(y):
 
 
 @Op
-def log_softmax(x, *, axis=-1):
+def log_softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     r"""Logarithm of softmax along an axis, :math:`y_i = x_i - \log \sum_j e^{x_j}`.
 
     .. math::
@@ -135,6 +137,7 @@ def log_softmax(x, *, axis=-1):
     >>> log_softmax(jnp.array([1000.0, 0.0]))
     Array([    0., -1000.], dtype=float32)
     """
+    x = jnp.asarray(x)
     shifted = x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
     return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True))
 
@@ -158,7 +161,13 @@ def _log_softmax_backward(residuals, dy, *, axis):
 
 
 @Op
-def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
+def logsumexp(
+    x: Float[ArrayLike, "*shape"],
+    weights: Float[ArrayLike, "*#shape"] | None = None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    keepdims: bool = False,
+) -> Float[Array, "..."]:
     r"""Weighted log-sum-exp along axes, :math:`L = \log \sum_j b_j e^{x_j}`.
 
     .. math::
@@ -191,6 +200,7 @@ def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
     >>> jax.grad(logsumexp, argnums=1)(jnp.zeros(3), jnp.array([2.0, 0.0, 5.0]))
     Array([0.14285715, 0.14285715, 0.14285715], dtype=float32)
     """
+    x = jnp.asarray(x)
     m = jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
     e = jnp.exp(x - m) if weights is None else weights * jnp.exp(x - m)
     y = jnp.log(jnp.sum(e, axis=axis, keepdims=True)) + m

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes
@@ -18,7 +20,14 @@ __all__ = ["batch_norm", "batch_norm_inference"]
 
 
 @Op
-def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
+def batch_norm(
+    x: Float[ArrayLike, "*batch channels"],
+    scale: Float[ArrayLike, " channels"] | None = None,
+    bias: Float[ArrayLike, " channels"] | None = None,
+    *,
+    eps: float = 1e-5,
+    stats_dtype: DTypeLike | None = None,
+) -> tuple[Float[Array, "*batch channels"], Float[Array, " channels"], Float[Array, " channels"]]:
     r"""Batch norm in training: each channel by its mean and variance over all other axes. Returns those too.
 
     :math:`y = \gamma \hat x + \beta`, :math:`\hat x = (x - \mu)\, r`, :math:`r = (\sigma^2 + \epsilon)^{-1/2}`, with
@@ -62,6 +71,7 @@ def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
     [[-1. -1.]
      [ 1.  1.]] [ 2. 20.] [  1. 100.]
     """
+    x = jnp.asarray(x)
     over = tuple(range(x.ndim - 1))
     mean = jnp.mean(x, over)
     var = jnp.mean((x - mean) ** 2, over)
@@ -107,7 +117,15 @@ def _batch_norm_check(x, scale, bias, *, eps, stats_dtype):
 
 
 @Op
-def batch_norm_inference(x, mean, var, scale=None, bias=None, *, eps=1e-5):
+def batch_norm_inference(
+    x: Float[ArrayLike, "*batch channels"],
+    mean: Float[ArrayLike, " channels"],
+    var: Float[ArrayLike, " channels"],
+    scale: Float[ArrayLike, " channels"] | None = None,
+    bias: Float[ArrayLike, " channels"] | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Float[Array, "*batch channels"]:
     r"""Batch norm by given statistics, :math:`y = \gamma (x - \mu)\, r + \beta`,
     :math:`r = (\sigma^2 + \epsilon)^{-1/2}`.
 
@@ -141,6 +159,7 @@ def batch_norm_inference(x, mean, var, scale=None, bias=None, *, eps=1e-5):
     >>> print(batch_norm_inference(jnp.array([[1.0, 10.0]]), jnp.array([2.0, 20.0]), jnp.array([1.0, 100.0]), eps=0))
     [[-1. -1.]]
     """
+    x, mean, var = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(var)
     y = (x - mean) / jnp.sqrt(var + eps)
     y = y if scale is None else y * scale
     y = y if bias is None else y + bias

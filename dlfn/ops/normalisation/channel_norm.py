@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
@@ -65,7 +66,14 @@ def backward(residuals: Any, dy: jax.Array, cells: Cells, dmean: Any = None, dva
 
 
 @Op
-def instance_norm(x, scale=None, bias=None, *, eps=1e-5, spatial=2):
+def instance_norm(
+    x: Float[ArrayLike, "*leading channels"],
+    scale: Float[ArrayLike, " channels"] | None = None,
+    bias: Float[ArrayLike, " channels"] | None = None,
+    *,
+    eps: float = 1e-5,
+    spatial: int = 2,
+) -> Float[Array, "*leading channels"]:
     r"""Instance norm: each channel of each example by its own mean and variance (with 1/n) over space.
 
     Args:
@@ -90,7 +98,7 @@ def instance_norm(x, scale=None, bias=None, *, eps=1e-5, spatial=2):
     [[[[-1. -1.]
        [ 1.  1.]]]]
     """
-    over = tuple(range(-spatial - 1, -1))
+    x, over = jnp.asarray(x), tuple(range(-spatial - 1, -1))
     mean = jnp.mean(x, over, keepdims=True)
     y = (x - mean) / jnp.sqrt(jnp.mean((x - mean) ** 2, over, keepdims=True) + eps)
     y = y if scale is None else y * scale
@@ -98,7 +106,15 @@ def instance_norm(x, scale=None, bias=None, *, eps=1e-5, spatial=2):
 
 
 @Op
-def group_norm(x, scale=None, bias=None, *, groups, eps=1e-5, spatial=2):
+def group_norm(
+    x: Float[ArrayLike, "*leading channels"],
+    scale: Float[ArrayLike, " channels"] | None = None,
+    bias: Float[ArrayLike, " channels"] | None = None,
+    *,
+    groups: int,
+    eps: float = 1e-5,
+    spatial: int = 2,
+) -> Float[Array, "*leading channels"]:
     r"""Group norm: each group of channels of each example by its own mean and variance (with 1/n) over space.
 
     One group is layer norm over space and channels, with a scale and bias per channel; as many groups as channels is
@@ -125,6 +141,7 @@ def group_norm(x, scale=None, bias=None, *, groups, eps=1e-5, spatial=2):
     >>> print(group_norm(jnp.array([[1.0, 3.0, 10.0, 30.0]]), groups=2, spatial=0, eps=0))
     [[-1.  1. -1.  1.]]
     """
+    x = jnp.asarray(x)
     z = x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups)
     over = (*range(-spatial - 2, -2), -1)
     mean = jnp.mean(z, over, keepdims=True)

@@ -3,6 +3,7 @@ r"""Normalisation of weights: by their length (weight norm) and by their largest
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import check_eps, dtypes
@@ -15,7 +16,9 @@ __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 
 
 @Op
-def weight_norm(v, g, *, axis=-1):
+def weight_norm(
+    v: Float[ArrayLike, "*shape"], g: Float[ArrayLike, " lengths"] | Float[ArrayLike, ""], *, axis: int | None = -1
+) -> Float[Array, "*shape"]:
     r"""Weight norm, :math:`w = g\, v / \|v\|`, the norm over all axes but one.
 
     With :math:`u = v / \|v\|`, from :math:`d\|v\| = u \cdot dv`
@@ -46,6 +49,7 @@ def weight_norm(v, g, *, axis=-1):
     [[6. 0.]
      [8. 1.]]
     """
+    v = jnp.asarray(v)
     over = _others(v, axis)
     return jnp.expand_dims(g, over) * v / jnp.sqrt(jnp.sum(v**2, over, keepdims=True))
 
@@ -93,7 +97,9 @@ def _weight_norm_check(v, g, *, axis):
 
 
 @Op
-def spectral_quotient(w, u, v):
+def spectral_quotient(
+    w: Float[ArrayLike, "*rows out"], u: Float[ArrayLike, " out"], v: Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows out"]:
     r"""A matrix over its bilinear form, :math:`w / \sigma` with :math:`\sigma = v^\top w u`.
 
     With the singular vectors of the largest singular value as u and v, this is spectral norm: see
@@ -124,6 +130,7 @@ def spectral_quotient(w, u, v):
     [[1.  0. ]
      [0.  0.5]]
     """
+    w, u, v = jnp.asarray(w), jnp.asarray(u), jnp.asarray(v)
     return (w / jnp.sum(v[..., None] * w * u)).astype(w.dtype)
 
 
@@ -173,7 +180,9 @@ def _transposed_times(w, v):
     return jnp.tensordot(v, w, v.ndim, precision="highest")
 
 
-def spectral_norm(w, u, *, iterations=1, eps=1e-12):
+def spectral_norm(
+    w: Float[ArrayLike, "*rows out"], u: Float[ArrayLike, " out"], *, iterations: int = 1, eps: float = 1e-12
+) -> tuple[Float[Array, "*rows out"], Float[Array, " out"]]:
     r"""Spectral norm: a weight over an estimate of its largest singular value, and the next start of the estimate.
 
     Each iteration is :math:`v \leftarrow w u / \|w u\|`, :math:`u \leftarrow w^\top v / \|w^\top v\|`, and
