@@ -1,7 +1,7 @@
 r"""Exponential linear units: the identity for x > 0, and an exponential that saturates for x < 0.
 
-The derivative of the exponential part is computed from x as :math:`\alpha e^x`: ``alpha + y`` has lost its digits where
-y is close to :math:`-\alpha`.
+The derivative of the exponential part is computed from x as :math:`\alpha e^x`. From the output it would be
+``alpha + y``, which has lost its digits where y is close to :math:`-\alpha`.
 """
 
 import jax.numpy as jnp
@@ -15,10 +15,6 @@ __all__ = ["celu", "elu", "selu"]
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772848, 1.0507009873554804934
 
 
-def _negative_part(x, limit):
-    return jnp.minimum(jnp.where(x < 0, -x, 0.0), limit)
-
-
 def _elu_value(x, *, alpha):
     t = _negative_part(x, bound(x))
     return jnp.where(x > 0, x, alpha * expm1_neg(t))
@@ -26,7 +22,7 @@ def _elu_value(x, *, alpha):
 
 def _elu_slope(x, *, alpha):
     t = _negative_part(x, bound(x))
-    # alpha * exp(-t) can be normal where exp(-t) is not.
+    # exp(-t) is taken times headroom, since alpha * exp(-t) can be a normal number where exp(-t) is none.
     return jnp.where(x > 0, 1.0, exp_neg(t)[1] * (alpha / headroom(x)))
 
 
@@ -38,13 +34,13 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*
 
     Args:
         x: floating point, any shape.
-        alpha: a number; minus the limit at :math:`-\infty`.
+        alpha: a number. The limit at :math:`-\infty` is minus this.
 
     Raises:
         InputError: on an alpha that is no finite number.
 
-    Source: Clevert, Unterthiner, Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units",
-    2016.
+    Source: Clevert, Unterthiner & Hochreiter 2016, *Fast and Accurate Deep Network Learning by Exponential Linear
+    Units*.
 
     >>> import jax
     >>> print(f"{elu(-1.0):.6f} {jax.grad(elu)(-20.0):.4e} {jax.grad(elu)(0.0):.0f}")
@@ -74,7 +70,7 @@ def selu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     Args:
         x: floating point, any shape.
 
-    Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", 2017.
+    Source: Klambauer, Unterthiner, Mayr & Hochreiter 2017, *Self-Normalizing Neural Networks*.
 
     >>> import jax, jax.numpy as jnp
     >>> print(f"{selu(1.0):.6f} {selu(-jnp.inf):.6f} {jax.grad(selu)(-1.0):.6f}")
@@ -98,8 +94,8 @@ def _celu_slope(x, *, alpha):
 def celu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
     r"""Continuously differentiable exponential linear unit, x for x > 0, else :math:`\alpha (e^{x / \alpha} - 1)`.
 
-    Derivative: 1 for x > 0, else :math:`e^{x / \alpha}`. The quotient is taken in two parts, since a rounding of a
-    large one is as many roundings of the exponential.
+    Derivative: 1 for x > 0, else :math:`e^{x / \alpha}`. The quotient :math:`x / \alpha` is held as a sum of two
+    numbers, because its rounding error, which grows with it, would become the relative error of the exponential.
 
     Args:
         x: floating point, any shape.
@@ -108,7 +104,7 @@ def celu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "
     Raises:
         InputError: on an alpha that is no positive number. At alpha = 0 this would be ``relu``.
 
-    Source: Barron, "Continuously Differentiable Exponential Linear Units", 2017.
+    Source: Barron 2017, *Continuously Differentiable Exponential Linear Units*.
 
     >>> import jax
     >>> print(f"{celu(-1.0, alpha=2.0):.6f} {jax.grad(celu)(-1.0):.6f}")
@@ -116,3 +112,8 @@ def celu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "
     """
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * (jnp.exp(jnp.minimum(x, 0) / alpha) - 1))
+
+
+def _negative_part(x, limit):
+    """-x where x is negative, up to the limit, and 0 elsewhere."""
+    return jnp.minimum(jnp.where(x < 0, -x, 0.0), limit)

@@ -68,7 +68,7 @@ def moments(x: jax.Array, cells: Cells) -> tuple[jax.Array, jax.Array, jax.Array
     return pivot, shift, jnp.where(variance < 0, jnp.zeros_like(variance), variance)
 
 
-def dtypes(*arrays: jax.Array | None) -> tuple[Any, Any]:
+def dtypes(*arrays: jax.typing.ArrayLike | None) -> tuple[Any, Any]:
     """The common dtype, and the one to compute in."""
     dtype = jnp.result_type(*[array for array in arrays if array is not None])
     return dtype, jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
