@@ -20,7 +20,7 @@ def made_anew(*arrays: Any) -> Any:
     """Copies of the arrays, or of trees of them, that XLA treats as different arrays, so that it recomputes what
     depends on them.
 
-    An array may be passed several times in one call, for a copy for each of several uses. Two calls do not give two
+    An array may be passed several times in one call, to get one copy for each of its uses. Two calls do not give two
     copies, as XLA finds out that they return the same.
 
     XLA on CPU computes the terms of a sum while it sums them, unless something else uses the terms too, in which case

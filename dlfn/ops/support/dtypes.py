@@ -33,8 +33,8 @@ def sum_dtype(dtype: Any) -> Any:
 
 
 def dot(a: jax.Array, b: jax.Array, contracting: Any, precision: Any, out_sharding: Any = None) -> jax.Array:
-    """The product of a and b, summed over the axes ``contracting`` of both, in the dtype that sums are accumulated
-    in."""
+    """The product of a and b, summed over the axes ``contracting`` of both, accumulated and returned in
+    :func:`sum_dtype`."""
     return lax.dot_general(
         a,
         b,

@@ -1,5 +1,4 @@
-"""The ops of this package, which are exempt from the settings by which users have JAX look for mistakes in their
-code."""
+"""The class of this package's ops, exempt from the settings with which users let JAX find mistakes in their code."""
 
 import functools
 from collections.abc import Callable
@@ -36,8 +35,7 @@ def as_library(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Op(core.Op[P, R]):
-    """A :class:`dlfn.Op` whose rules run :func:`as_library`. Ops that users write are their own code, and are not
-    exempt."""
+    """A :class:`dlfn.Op` whose rules run :func:`as_library`. The ops that users write are not exempt in this way."""
 
     def __init__(self, definition: Callable[P, R], *rules: Callable[..., Any], **options: Any):
         super().__init__(as_library(definition), *rules, **options)
