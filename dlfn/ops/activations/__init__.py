@@ -1,4 +1,5 @@
-"""Activations, of one array (files smooth, exponential_units, piecewise) and of a value and its gate (gated).
+"""Activations of one array (in the files smooth, exponential_units and piecewise) and of a value and its gate (gated).
 
-kernels has the formulas of the smooth ones and of their derivatives, and _builder makes an op of two formulas.
+The file kernels has the formulas of the smooth ones and of their derivatives. _builder makes an op from two such
+formulas.
 """

@@ -1,4 +1,4 @@
-"""What makes an Op of an elementwise function and its derivative."""
+"""Makes an Op from an elementwise function and its derivative."""
 
 import math
 from collections.abc import Callable
@@ -19,14 +19,16 @@ Kernel = Callable[..., jax.Array]
 def elementwise(
     value: Kernel, slope: Kernel, *, of_output: bool = False, positive: bool = False
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
-    """Makes an Op of a definition, by f and f′, which get the definition's static configuration as well.
+    """A decorator that makes an Op of the definition of an elementwise function f, given functions for f and f′.
+
+    Both functions also receive the definition's static arguments, as keywords. Those are checked: where the default is
+    a bool, the argument must be one too, and any other must be a finite number.
 
     Args:
-        value: f of x in float32 or float64.
-        slope: f′ of the same x, or of the output in x's dtype where that tells as much.
-        of_output: whether ``slope`` takes the output; what it takes is the residual.
-        positive: whether numbers among the settings must be positive, not finite alone. A setting whose default is a
-            bool must be one.
+        value: computes f(x) from x in float32 or float64.
+        slope: computes f′(x) from the same x or, with ``of_output``, from the output rounded to the dtype of x.
+        of_output: whether ``slope`` takes the output. The residual is what ``slope`` takes.
+        positive: whether the static arguments that are numbers must also be positive.
     """
 
     def decorate(definition: Callable[P, R]) -> Op[P, R]:

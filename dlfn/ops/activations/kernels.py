@@ -2,10 +2,14 @@
 
 `<name>_value(x)` is f(x) and `<name>_slope(x)` is f'(x). Both take float32 or float64 and return the same dtype;
 callers upcast half types. Derivatives are computed from x, never from the rounded output: 1 - sigmoid(x) and
-1 - tanh(x)**2 lose every digit once the output saturates. Differentiating a slope gives f'' (in float32 to about 1e-6).
+1 - tanh(x)**2 lose every digit once the output saturates. Slopes can be differentiated by JAX, which gives f'' (in
+float32 to about 1e-6).
 
 silu, gelu and gelu_tanh are x * q(x) with q(x) + q(-x) = 1, so f'(x) = 1 - f'(-x): only x <= 0 needs a formula, in
-t = |x|. There every term carries a factor exp(-u), and one exponential per function is all that is spent.
+t = |x|. There every term has a factor exp(-u), so that one exponential per function is enough.
+
+XLA on CPU flushes numbers below the smallest normal one to 0. Exponentials are therefore also held times headroom, a
+power of two of dlfn.ops.support.exponential, which is divided out at the end.
 """
 
 import math
@@ -15,9 +19,9 @@ from jax import lax
 
 from dlfn.ops.support.exponential import bound, by_dtype, exp_neg, halve, headroom, horner, magnitude, pick
 
-# P and Q with exp(t*t/2) * Phi(-t) = P(t)/Q(t), Phi the normal distribution function. No coefficient is negative:
-# nothing cancels. For float32 the error is 9e-9 on t <= 14.5, rounding of the coefficients included (P and Q have a
-# common factor chosen to make that small); for float64 6e-17 on t <= 40.
+# P and Q with exp(t*t/2) * Phi(-t) = P(t)/Q(t), where Phi is the normal distribution function. No coefficient is
+# negative, so that no sums cancel. For float32 the error is 9e-9 on t <= 14.5, with the rounding of the coefficients
+# included (P and Q were multiplied by a common factor chosen to make it small); for float64 it is 6e-17 on t <= 40.
 _MILLS_32 = (
     (0.7890264391899109, 0.6916525959968567, 0.2891547679901123, 0.06412139534950256, 0.00649575749412179),
     (1.5780528783798218, 2.6424098014831543, 1.8976136445999146, 0.7408495545387268, 0.16073867678642273,
@@ -30,7 +34,8 @@ _MILLS_64 = (
      0.06059166154451488, 0.010376244001583509, 0.0012373798268236127, 9.379494091789949e-05, 3.491537148794812e-06),
 )  # fmt: skip
 
-# For float32, error 1e-9: log1p(e)/e = P(e)/Q(e) on 0 <= e <= 1 (XLA's log1p costs two exponentials).
+# P and Q with log1p(e)/e = P(e)/Q(e) on 0 <= e <= 1, for float32, with an error of 1e-9. XLA's log1p takes as long as
+# two exponentials.
 _LOG1P = (
     (1.0, 1.0662184953689575, 0.2381575107574463, 0.003417281899601221),
     (1.0, 1.5662182569503784, 0.6879362463951111, 0.07528728246688843),
@@ -47,13 +52,14 @@ def _square_1p(e):
     return 1.0 + e * (2.0 + e)
 
 
-# In gated_by and mirrored q and g are used once, with selected constants around them. In where(x < 0, g, 1 - g) g is
-# used twice, and XLA on CPU then ends the fused loop at the division in g and writes g to memory.
+# gated_by and mirrored use their q and g once, in products and sums with constants selected by the sign of x. In
+# where(x < 0, g, 1 - g) g would be used twice, and XLA on CPU would then end the fused loop at the division in g and
+# write g to memory.
 
 
 def gated_by(x, t, q):
     """x * q(x), given t = |x|, bounded, and q(-t) * headroom."""
-    # max(x, 0) - t*q would be 2x too large where t*q underflows.
+    # max(x, 0) - t*q would be twice what it should be where t*q underflows.
     k = 1.0 / headroom(x)
     q = q * pick(x < 0, 1.0, -k, x) + pick(x < 0, 0.0, 1.0, x)
     return q * jnp.where(x < 0, -t, x) * pick(x < 0, k, 1.0, x)
@@ -73,7 +79,8 @@ def sigmoid_parts(x):
 
 
 def _gelu_parts(x):
-    """t = |x|, bounded; exp(-t*t/2) * headroom, the exponent in an exact and a small part; exp(t*t/2) * Phi(-t)."""
+    """t = |x|, bounded; exp(-t*t/2) * headroom, its exponent the sum of an exact and a small part; and
+    exp(t*t/2) * Phi(-t)."""
     t = magnitude(x, by_dtype(x, 15.0, 40.0))
     th = halve(t)
     _, s = exp_neg(0.5 * (th * th), 0.5 * ((t - th) * (t + th)))
@@ -87,7 +94,7 @@ def gelu_tanh_size(x):
 
 
 def _gelu_tanh_parts(x):
-    """t = |x|, bounded; exp(-u) * headroom; exp(-u); t * du/dt in two parts; for x * sigmoid(u)."""
+    """For x * sigmoid(u): t = |x|, bounded; exp(-u) * headroom; exp(-u); and t * du/dt as a sum of two parts."""
     t = gelu_tanh_size(x)
     # u is split like t*t/2 above. ah and bh hold half the bits of a and b.
     a, b = GELU_TANH
@@ -124,12 +131,8 @@ def tanh_value(x):
 
 def tanh_slope(x):
     _, s, e = sigmoid_parts(2.0 * x)
-    # Selected, and so no constant to gather; see exp_neg.
+    # The constant is selected, so that XLA does not multiply it into those of exp_neg, which says why.
     return s * jnp.where(x != x, x, x.dtype.type(4.0 / headroom(x))) / _square_1p(e)
-
-
-def relu_value(x):
-    return jnp.maximum(x, 0.0)
 
 
 def silu_tail(x):
@@ -166,7 +169,8 @@ def log_sigmoid_slope(x):
 
 
 def mish_value(x):
-    # tanh(softplus(x)) = ((1 + e**x)**2 - 1) / ((1 + e**x)**2 + 1), for x >= 0 times e**(-2x) above and below.
+    # tanh(softplus(x)) = ((1 + e**x)**2 - 1) / ((1 + e**x)**2 + 1), where for x >= 0 numerator and denominator are
+    # multiplied by e**(-2x).
     t, s, e = sigmoid_parts(x)
     above = jnp.where(x < 0, s * (2.0 + e), 1.0 + 2.0 * e)
     below = pick(x < 0, 2.0, 1.0, x) + e * jnp.where(x < 0, 2.0 + e, 2.0 + 2.0 * e)
@@ -174,8 +178,8 @@ def mish_value(x):
 
 
 def mish_slope(x):
-    # With d the square of the denominator above, f' is e * ((1 - t) + left / d) for x < 0 and 1 + right / d for x >= 0:
-    # the rounding errors of the quotients, which are small, hardly count.
+    # With d the square of the denominator in mish_value, f' is e * ((1 - t) + e * left / d) for x < 0, and
+    # 1 + e * right / d for x >= 0. The quotients are small, so that their rounding errors hardly count.
     t, s, e = sigmoid_parts(x)
     left = (4.0 * t - 2.0) + e * ((8.0 * t - 4.0) + e * ((4.0 * t - 3.0) + e * (t - 1.0)))
     right = e * ((4.0 * t - 2.0) + e * ((4.0 * t - 4.0) - 4.0 * e))
@@ -196,8 +200,10 @@ def softsign_slope(x):
 
 
 def _squareplus_parts(x, b):
-    """k, a power of two near sqrt(b); t = |x|/k; c = b/k**2; limited t; limited t**2 + c. With t**2 neither over- nor
-    underflowing, and b for c and t for |x|, the rest is as if k = 1."""
+    """k, a power of two near sqrt(b); t = |x|/k; c = b/k**2; t, limited; and the square of that plus c.
+
+    The formulas are those for k = 1, with t in place of |x| and c in place of b. t**2 does not overflow, and where it
+    underflows, c is so much larger that this does not matter."""
     k = 2.0 ** round(math.log2(b) / 2)
     c = b / k / k
     t = jnp.where(x < 0, -x, x) * (1.0 / k)
@@ -206,7 +212,7 @@ def _squareplus_parts(x, b):
 
 
 def squareplus_value(x, *, b):
-    # (x + r)/2 with r = sqrt(x*x + b) is max(x, 0) + (r - |x|)/2, and that difference is b / (r + |x|).
+    # With r = sqrt(x*x + b), (x + r)/2 = max(x, 0) + (r - |x|)/2, and the difference r - |x| is b / (r + |x|).
     k, t, c, _, square = _squareplus_parts(x, b)
     return jnp.maximum(x, 0.0) + (0.5 * c * k) / (t + jnp.maximum(t, jnp.sqrt(square)))
 
@@ -229,8 +235,9 @@ def gelu_erf_slope(x):
 
 
 def gelu_tanh_tail(x):
-    """sigmoid(-u) * headroom, of |x|."""
-    # u in one part: its rounding costs 40 ULP at x = -5 and 200 at -10, and two parts would cost half the speed.
+    """sigmoid(-u) * headroom, for u of |x|."""
+    # u is a single number: its rounding costs 40 ULP at x = -5 and 200 at -10, but with two parts this would take twice
+    # as long.
     t = gelu_tanh_size(x)
     a, b = GELU_TANH
     _, s = exp_neg(t * (a + b * (t * t)))

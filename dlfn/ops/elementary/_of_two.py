@@ -1,4 +1,4 @@
-"""What makes an Op of a function of two arrays, which broadcast against each other, and its two derivatives."""
+"""Makes an Op from a function of two arrays that broadcast against each other, and its two derivatives."""
 
 import inspect
 from collections.abc import Callable
@@ -19,16 +19,16 @@ __all__ = ["of_two"]
 def of_two(
     value: Callable[..., Any], slopes: Callable[..., Any], *, integer: bool = False, of_value: bool = False
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
-    """Makes an Op of a definition f(a, b), by f and its two partial derivatives.
+    """A decorator that makes an Op of a definition f(a, b), given functions for f and its two partial derivatives.
 
     Args:
-        value: f of a and b in float32 or float64.
-        slopes: both derivatives, of the same a and b.
+        value: computes f from a and b in float32 or float64.
+        slopes: computes both derivatives from the same a and b.
         integer: whether b may be an integer array, which has no cotangent.
-        of_value: whether ``slopes`` takes f as well.
+        of_value: whether ``slopes`` takes the value of f as a third argument.
     """
-    # Formulas may mix an integer b with floats whatever jax_numpy_dtype_promotion says. The dtypes of two arrays of
-    # floats are made one before, outside of them.
+    # The formulas may mix an integer b with floats whatever jax_numpy_dtype_promotion says. Two arrays of floats of
+    # different dtypes, which that setting is to find, are cast to their common dtype outside of the formulas.
     mixing = jax.numpy_dtype_promotion("standard") if integer else lambda formula: formula
     value, slopes = mixing(value), mixing(slopes)
 
@@ -48,7 +48,7 @@ def of_two(
 
         def forward(a, b):
             y = value(*widened(a, b)).astype(_common_dtype(a, b))
-            # Rounded to a half type, it would add that rounding to the derivatives'.
+            # A value rounded to a half type would add its rounding error to those of the derivatives.
             kept = [y] * (of_value and y.dtype.itemsize >= 4)
             return y, (a, b, kept, Static((jax.typeof(a), jax.typeof(b))))
 

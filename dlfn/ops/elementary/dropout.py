@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Key, UInt32
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float
@@ -15,7 +16,13 @@ __all__ = ["dropout"]
 
 
 @Op
-def dropout(x, key, *, keep_prob, shared_axes=()):
+def dropout(
+    x: Float[ArrayLike, "*shape"],
+    key: Key[ArrayLike, ""] | UInt32[ArrayLike, " words"],
+    *,
+    keep_prob: float,
+    shared_axes: tuple[int, ...] = (),
+) -> Float[Array, "*shape"]:
     r"""Inverted dropout, :math:`y = m \odot x / q` with :math:`m_i \sim \mathrm{Bernoulli}(q)` and q = ``keep_prob``.
 
     For a given key this is linear in x, with a diagonal matrix, so that
@@ -23,15 +30,16 @@ def dropout(x, key, *, keep_prob, shared_axes=()):
     .. math::
         \frac{\partial L}{\partial x} = m \odot \bar y / q.
 
-    The expectation of y is x. At inference, leave the op out. The document's p is ``keep_prob``; the ``rate`` of other
-    libraries is ``1 - keep_prob``.
+    The expectation of y is x. At inference, leave the op out. What document 002 calls p is ``keep_prob``; the ``rate``
+    of other libraries is ``1 - keep_prob``.
 
     With ``shared_axes`` one :math:`m_i` is drawn for all entries along those axes: for images (N, H, W, C) and
     ``shared_axes=(1, 2)`` whole channels are kept or dropped, which is spatial dropout. Dropout of the weights of a
     linear map is DropConnect, a layer of :mod:`dlfn.nn`.
 
-    The backward pass keeps m, one byte per number drawn: drawing it takes most of the time, and drawing it again from
-    the key would take as much once more. Entries are dropped, not multiplied by 0: an infinite one cannot give nan.
+    The backward pass keeps m, one byte per number drawn, because most of the op's time goes into drawing m, and drawing
+    it again from the key would take that time twice. Dropped entries are replaced by 0, not multiplied by it, so that
+    an infinite one does not become nan.
 
     Args:
         x: an array.
@@ -46,8 +54,9 @@ def dropout(x, key, *, keep_prob, shared_axes=()):
         InputError: on an integer x, a missing key or one that is no key, a keep_prob outside (0, 1], and axes that x
             does not have.
 
-    Source: 002 section 4; its variants: Tompson et al., "Efficient Object Localization Using Convolutional Networks",
-    2015, and Wan et al., "Regularization of Neural Networks using DropConnect", 2013.
+    Source: Srivastava et al. 2014, *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*; 002 section 4.
+    The variants: Tompson et al. 2015, *Efficient Object Localization Using Convolutional Networks*, and Wan et al.
+    2013, *Regularization of Neural Networks using DropConnect*.
 
     >>> import jax, jax.numpy as jnp
     >>> dropout(jnp.ones(8), jax.random.key(1), keep_prob=0.5)
@@ -56,19 +65,8 @@ def dropout(x, key, *, keep_prob, shared_axes=()):
     Array([[2., 0., 2.],
            [2., 0., 2.]], dtype=float32)
     """
+    x = jnp.asarray(x)
     return jnp.where(_mask(x, key, keep_prob, shared_axes), x, jnp.zeros_like(x)) / keep_prob
-
-
-def _mask(x, key, keep_prob, shared_axes):
-    shared = {axis % x.ndim for axis in shared_axes}
-    shape = tuple(1 if i in shared else size for i, size in enumerate(x.shape))
-    # float32 whatever x is: the same mask in every dtype, and no 64 random bits per entry.
-    mask = jax.random.bernoulli(key, jnp.float32(keep_prob), shape)
-    if not is_explicit(x):
-        return mask
-    sharding: Any = jax.typeof(x).sharding
-    spec = [None if i in shared else axes for i, axes in enumerate(sharding.spec)]
-    return jax.sharding.reshard(mask, jax.NamedSharding(sharding.mesh, jax.P(*spec)))
 
 
 @dropout.def_forward
@@ -82,11 +80,6 @@ def _dropout_forward(x, key, *, keep_prob, shared_axes):
 @dropout.def_backward
 def _dropout_backward(mask, dy, *, keep_prob):
     return dy if mask is None else _keep(mask, dy, keep_prob), None
-
-
-def _keep(mask, x, keep_prob):
-    scaled = upcast(x) / keep_prob
-    return jnp.where(mask, scaled, jnp.zeros_like(scaled)).astype(x.dtype)
 
 
 @dropout.def_check
@@ -109,3 +102,21 @@ def _dropout_check(x, key, *, keep_prob, shared_axes):
         raise InputError(f"dropout: key is {describe(key)}, and must be a random key: pass jax.random.key(0)")
     if typed and key.ndim:
         raise InputError(f"dropout: key is {describe(key)}, and must be one key: pass one of them, or use jax.vmap")
+
+
+def _mask(x, key, keep_prob, shared_axes):
+    shared = {axis % x.ndim for axis in shared_axes}
+    shape = tuple(1 if i in shared else size for i, size in enumerate(x.shape))
+    # The probability is a float32 whatever x is: the mask is then the same for every dtype of x, and a float64 x does
+    # not take 64 random bits per entry.
+    mask = jax.random.bernoulli(key, jnp.float32(keep_prob), shape)
+    if not is_explicit(x):
+        return mask
+    sharding: Any = jax.typeof(x).sharding
+    spec = [None if i in shared else axes for i, axes in enumerate(sharding.spec)]
+    return jax.sharding.reshard(mask, jax.NamedSharding(sharding.mesh, jax.P(*spec)))
+
+
+def _keep(mask, x, keep_prob):
+    scaled = upcast(x) / keep_prob
+    return jnp.where(mask, scaled, jnp.zeros_like(scaled)).astype(x.dtype)

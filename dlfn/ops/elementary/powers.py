@@ -1,13 +1,14 @@
 r"""Powers, with derivatives of any order.
 
-All derivatives of :math:`x^n` are sums of terms :math:`q(n)\, x^{n-m} \log^j x`, with products of differences
-:math:`q(n) = \prod_r (n - r)`, and those of a term are again:
+All derivatives of :math:`x^n` are sums of terms :math:`q(n)\, x^{n-m} \log^j x`, where q is a product of differences
+:math:`q(n) = \prod_r (n - r)`, because the derivatives of such a term are sums of such terms too:
 
 .. math::
     \frac{\partial}{\partial x} = (n - m)\, q\, x^{n-m-1} \log^j x + j\, q\, x^{n-m-1} \log^{j-1} x, \qquad
     \frac{\partial}{\partial n} = q'\, x^{n-m} \log^j x + q\, x^{n-m} \log^{j+1} x.
 
-So whichever way a mixed derivative is taken, it is the same sum; and a term of which q is 0 is 0 whatever the power is.
+Every mixed derivative is therefore the same sum in whichever order it is taken, and a term with q = 0 is 0 even where
+its power is infinite or nan.
 """
 
 import functools
@@ -18,89 +19,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlfn.ops.elementary._of_two import of_two
 
 __all__ = ["power"]
-
-
-class _Term(NamedTuple):
-    """Which term: the r of q, m and j."""
-
-    roots: tuple[int, ...]
-    m: int
-    j: int
-
-    def slopes(self, i: int) -> list["_Term"]:
-        """The terms whose sum is the derivative in x for i = 0, in n for i = 1."""
-        roots, m, j = self
-        if i == 0:
-            return [_Term((*roots, m), m + 1, j)] + [_Term(roots, m + 1, j - 1)] * j
-        return [_Term((*roots[:k], *roots[k + 1 :]), m, j) for k in range(len(roots))] + [_Term(roots, m, j + 1)]
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _value(x, n, term):
-    roots, m, j = term
-    y = jnp.power(x, n - m)
-    y = _times_log(x, n - m, y, j) if j else y
-    q = math.prod(((n - r).astype(x.dtype) for r in roots), start=jnp.ones_like(x))
-    # 0 by convention at (0, 0), as 0^n jumps there.
-    return jnp.where((q == 0) | ((x == 0) & (n == 0)), jnp.zeros_like(y), q * y)
-
-
-def _times_log(x, n, y, j):
-    """y log^j x, given y = x^n, with the limit at 0, but 0 for n = 0."""
-    return y * jnp.log(jnp.where((y == 0) | ((n == 0) & (x == 0)), jnp.ones_like(x), x)) ** j
-
-
-def _moved(x, n, term, value, tangents):
-    """How a term moves. What does not move has no part in it: log x of a base below 0 is nan."""
-    parts = [
-        functools.reduce(jnp.add, [_value(x, n, slope) for slope in term.slopes(i)]) * dot
-        for i, dot in enumerate(tangents)
-        if not isinstance(dot, SymbolicZero)
-    ]
-    return functools.reduce(jnp.add, parts) if parts else jnp.zeros_like(value)
-
-
-@functools.partial(_value.defjvp, symbolic_zeros=True)
-def _value_jvp(term, primals, tangents):
-    x, n = primals
-    value = _value(x, n, term)
-    return value, _moved(x, n, term, value, tangents)
-
-
-def _given_value(term: _Term) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Makes a function of x, n and y = x^n, which is a term, one that has that term's derivatives."""
-
-    def decorate(function):
-        of_value = jax.custom_jvp(function)
-
-        @functools.partial(of_value.defjvp, symbolic_zeros=True)
-        def _(primals, tangents):
-            x, n, _ = primals
-            value = of_value(*primals)
-            return value, _moved(x, n, term, value, tangents[:2])
-
-        return of_value
-
-    return decorate
-
-
-@_given_value(_Term((0,), 1, 0))
-def _slope_in_base(x, n, y):
-    """n x^(n - 1), as n y / x where n - 1 is rounded, below 1/2 and above 2/eps, unless y has left the range."""
-    below = jnp.power(x, n - 1)
-    if not jnp.issubdtype(n.dtype, jnp.integer):
-        rounded = (n < 0.5) | (n > 2 / jnp.finfo(x.dtype).eps)
-        below = jnp.where(rounded & (y != 0) & jnp.isfinite(y), y / x, below)
-    return jnp.where(n == 0, jnp.zeros_like(below), n * below)
-
-
-@_given_value(_Term((), 0, 1))
-def _slope_in_exponent(x, n, y):
-    return _times_log(x, n, y, 1)
 
 
 def _slopes(x, n, y):
@@ -108,11 +31,11 @@ def _slopes(x, n, y):
 
 
 @of_two(jnp.power, _slopes, integer=True, of_value=True)
-def power(base, exponent):
+def power(base: Float[ArrayLike, "*#shape"], exponent: Real[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Power, :math:`y = x^n`.
 
-    Derivatives: :math:`n x^{n-1}` in the base, as :math:`n y / x` for those n of which n - 1 is rounded, and
-    :math:`x^n \log x` in the exponent. At the corners:
+    Derivatives: :math:`n x^{n-1}` in the base, computed as :math:`n y / x` for those n for which n - 1 would be
+    rounded, and :math:`x^n \log x` in the exponent. At the corners:
 
     =============  ===========================  ==========================  ============================================
     base           value                        slope in the base           slope in the exponent
@@ -136,10 +59,92 @@ def power(base, exponent):
     Raises:
         InputError: on an integer base, and shapes that do not broadcast.
 
-    Source: 000 section 1, 004 calculus; peers.
+    Source: 000 section 1, 004 calculus; ``jax.numpy.power``, ``torch.pow``.
 
     >>> import jax
     >>> print(power(2.0, 3.0), *jax.grad(power, (0, 1))(2.0, 3.0), *jax.grad(power, (0, 1))(0.0, 0.0))
     8.0 12.0 5.5451775 0.0 0.0
     """
     return jnp.power(base, exponent)
+
+
+class _Term(NamedTuple):
+    """The term q(n) x^(n - m) log^j x, given by the numbers r in q, by m and by j."""
+
+    roots: tuple[int, ...]
+    m: int
+    j: int
+
+    def slopes(self, i: int) -> list["_Term"]:
+        """The terms whose sum is the derivative of this one: in x for i = 0, in n for i = 1."""
+        roots, m, j = self
+        if i == 0:
+            return [_Term((*roots, m), m + 1, j)] + [_Term(roots, m + 1, j - 1)] * j
+        return [_Term((*roots[:k], *roots[k + 1 :]), m, j) for k in range(len(roots))] + [_Term(roots, m, j + 1)]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _value(x, n, term):
+    roots, m, j = term
+    y = jnp.power(x, n - m)
+    y = _times_log(x, n - m, y, j) if j else y
+    q = math.prod(((n - r).astype(x.dtype) for r in roots), start=jnp.ones_like(x))
+    # 0 by convention at (0, 0), because 0^n jumps from 0 to 1 there.
+    return jnp.where((q == 0) | ((x == 0) & (n == 0)), jnp.zeros_like(y), q * y)
+
+
+def _times_log(x, n, y, j):
+    """y log^j x, given y = x^n. At x = 0 it is the limit, which for n > 0 is 0; for n = 0 it is 0 by convention."""
+    return y * jnp.log(jnp.where((y == 0) | ((n == 0) & (x == 0)), jnp.ones_like(x), x)) ** j
+
+
+def _moved(x, n, term, value, tangents):
+    """The tangent of a term. An argument without a tangent adds nothing to it, rather than 0 times its slope, because
+    the slope in the exponent is nan for a base below 0."""
+    parts = [
+        functools.reduce(jnp.add, [_value(x, n, slope) for slope in term.slopes(i)]) * dot
+        for i, dot in enumerate(tangents)
+        if not isinstance(dot, SymbolicZero)
+    ]
+    return functools.reduce(jnp.add, parts) if parts else jnp.zeros_like(value)
+
+
+@functools.partial(_value.defjvp, symbolic_zeros=True)
+def _value_jvp(term, primals, tangents):
+    x, n = primals
+    value = _value(x, n, term)
+    return value, _moved(x, n, term, value, tangents)
+
+
+def _given_value(term: _Term) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator for a function that computes a term from x, n and y = x^n: its derivatives in x and n become those of
+    the term, and y counts as a constant."""
+
+    def decorate(function):
+        of_value = jax.custom_jvp(function)
+
+        @functools.partial(of_value.defjvp, symbolic_zeros=True)
+        def _(primals, tangents):
+            x, n, _ = primals
+            value = of_value(*primals)
+            return value, _moved(x, n, term, value, tangents[:2])
+
+        return of_value
+
+    return decorate
+
+
+@_given_value(_Term((0,), 1, 0))
+def _slope_in_base(x, n, y):
+    """n x^(n - 1), computed as n y / x where n - 1 would be rounded (n below 1/2 or above 2/eps), unless y has over- or
+    underflowed."""
+    below = jnp.power(x, n - 1)
+    if not jnp.issubdtype(n.dtype, jnp.integer):
+        rounded = (n < 0.5) | (n > 2 / jnp.finfo(x.dtype).eps)
+        below = jnp.where(rounded & (y != 0) & jnp.isfinite(y), y / x, below)
+    return jnp.where(n == 0, jnp.zeros_like(below), n * below)
+
+
+@_given_value(_Term((), 0, 1))
+def _slope_in_exponent(x, n, y):
+    return _times_log(x, n, y, 1)

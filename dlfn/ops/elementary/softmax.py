@@ -2,12 +2,13 @@ r"""Softmax, its logarithm and its normaliser.
 
 All three shift by the largest entry, :math:`e_j = \exp(x_j - m)`, so that no exponential overflows, and compute half
 types in float32. Infinite entries have their limits: a single +inf has probability 1, and a row of -inf, which has no
-distribution, has softmax 0, log-sum-exp -inf and gradient 0. So has an empty row.
+distribution, has softmax 0, log-sum-exp -inf and gradient 0. The same holds for an empty row.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_rank
@@ -20,28 +21,18 @@ from dlfn.ops.support.sharding import like
 __all__ = ["log_softmax", "logsumexp", "softmax", "softmax_jacobian"]
 
 
-def _exponentials(x, axis, support=None):
-    """exp(x - m), its m, and max(x) itself. Both x and m are cut to the finite range, as inf - inf would be nan, but m
-    is inf where there is nothing to sum."""
-    big = jnp.finfo(x.dtype).max
-    top = x if support is None else jnp.where(support, x, -jnp.inf)
-    top = lax.stop_gradient(jnp.max(top, axis=axis, keepdims=True, initial=-jnp.inf))
-    m = jnp.where(top == -jnp.inf, jnp.inf, jnp.minimum(top, big))
-    return jnp.exp(jnp.minimum(x, big) - m), m, top
-
-
 @Op
-def softmax(x, *, axis=-1):
+def softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     r"""Softmax along an axis, :math:`y_i = e^{x_i} / \sum_j e^{x_j}`.
 
     .. math::
         \frac{\partial y_i}{\partial x_j} = y_i (\delta_{ij} - y_j), \qquad
         \frac{\partial L}{\partial x} = y \odot \Big(\bar y - \sum_j \bar y_j y_j\Big)
 
-    The backward pass keeps y alone, of which even the smallest entries have all their digits. Where y is rounded to a
-    half type, the mean that is subtracted above is corrected once more. Where one y is all but 1, dx is far smaller
-    than :math:`\bar y` and, as with :func:`jax.nn.softmax`, exact to a rounding of :math:`\bar y` only. The loss
-    ``softmax_cross_entropy`` keeps the digits there.
+    The backward pass keeps only y, even the smallest entries of which have all their digits. Where y is rounded to a
+    half type, so that it does not sum to 1 exactly, dx is corrected to sum to 0. Where one entry of y is nearly 1, dx
+    is far smaller than :math:`\bar y`, and its error is that of a rounding of :math:`\bar y`, as with
+    :func:`jax.nn.softmax`. The loss ``softmax_cross_entropy`` keeps the digits there.
 
     Args:
         x: an array of at least one axis.
@@ -53,12 +44,14 @@ def softmax(x, *, axis=-1):
     Raises:
         InputError: on a scalar or integer x, and an axis that x does not have.
 
-    Source: 000 sections 6 and 10, 001 section 5, 002 section 2.9, 004 numerical stability.
+    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*; 000 sections 6
+    and 10, 001 section 5, 002 section 2.9, 004 numerical stability.
 
     >>> import jax.numpy as jnp
     >>> softmax(jnp.array([1000.0, 1000.0, -jnp.inf]))
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
+    x = jnp.asarray(x)
     e = jnp.exp(x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf))
     return e / jnp.sum(e, axis=axis, keepdims=True)
 
@@ -66,7 +59,7 @@ def softmax(x, *, axis=-1):
 @softmax.def_forward
 def _softmax_forward(x, *, axis):
     e = _exponentials(upcast(x), axis)[0]
-    # One division per row; per entry it would cost a tenth of the time.
+    # There is one division per row: a division per entry would take a tenth of the time of the whole.
     y = (e * (1 / or_one(jnp.sum(e, axis=axis, keepdims=True)))).astype(x.dtype)
     return y, y
 
@@ -75,15 +68,21 @@ def _softmax_forward(x, *, axis):
 def _softmax_backward(y, dy, *, axis):
     dtype = y.dtype
     y, dy = upcast(y, dy)
-    # Negated before the addition, XLA on CPU fuses the sum and what follows into two loops; else one, which is slower.
+    # The sum is negated and added, because XLA on CPU then makes two loops, one for the sum and one for what follows.
+    # Of a subtraction it makes a single loop, which is slower.
     dx = y * (dy + -jnp.sum(y * dy, axis=axis, keepdims=True))
     if y.dtype != dtype:
-        # A y rounded to few bits has a sum that is not quite 1, and so dx one that is not quite 0.
+        # Rounded to few bits, y does not sum to 1 exactly, and so dx, as computed so far, not to 0.
         dx = dx - y * jnp.sum(dx, axis=axis, keepdims=True)
     return (dx.astype(dtype),)
 
 
-def softmax_jacobian(y):
+@softmax.def_check
+def _softmax_check(x, *, axis):
+    _check("softmax", x, [axis])
+
+
+def softmax_jacobian(y: Float[ArrayLike, "*batch n"]) -> Float[Array, "*batch n n"]:
     r"""The Jacobian of softmax at its output, :math:`\operatorname{diag}(y) - y y^\top`.
 
     Args:
@@ -110,14 +109,14 @@ def softmax_jacobian(y):
 
 
 @Op
-def log_softmax(x, *, axis=-1):
+def log_softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*shape"]:
     r"""Logarithm of softmax along an axis, :math:`y_i = x_i - \log \sum_j e^{x_j}`.
 
     .. math::
         \frac{\partial L}{\partial x} = \bar y - \operatorname{softmax}(x) \sum_j \bar y_j
 
-    The backward pass keeps x and two numbers per row, m and :math:`s = \sum_j e_j`. From y alone, softmax would be
-    :math:`e^y` with a relative error of |y| roundings: 3 % at y = -8 in bfloat16.
+    The backward pass keeps x and two numbers per row, m and :math:`s = \sum_j e_j`. If it kept y alone, softmax would
+    be :math:`e^y`, whose relative error is the rounding error of y: 3 % at y = -8 in bfloat16.
 
     Args:
         x: an array of at least one axis.
@@ -129,12 +128,14 @@ def log_softmax(x, *, axis=-1):
     Raises:
         InputError: on a scalar or integer x, and an axis that x does not have.
 
-    Source: 000 sections 7 and 11, 004 numerical stability.
+    Source: Blanchard, Higham & Higham 2021, *Accurately Computing the Log-Sum-Exp and Softmax Functions*; 000 sections
+    7 and 11, 004 numerical stability.
 
     >>> import jax.numpy as jnp
     >>> log_softmax(jnp.array([1000.0, 0.0]))
     Array([    0., -1000.], dtype=float32)
     """
+    x = jnp.asarray(x)
     shifted = x - jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
     return shifted - jnp.log(jnp.sum(jnp.exp(shifted), axis=axis, keepdims=True))
 
@@ -157,15 +158,27 @@ def _log_softmax_backward(residuals, dy, *, axis):
     return (jnp.where(m == jnp.inf, jnp.zeros_like(dx), dx).astype(x.dtype),)
 
 
+@log_softmax.def_check
+def _log_softmax_check(x, *, axis):
+    _check("log_softmax", x, [axis])
+
+
 @Op
-def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
+def logsumexp(
+    x: Float[ArrayLike, "*shape"],
+    weights: Float[ArrayLike, "*#shape"] | None = None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    keepdims: bool = False,
+) -> Float[Array, "..."]:
     r"""Weighted log-sum-exp along axes, :math:`L = \log \sum_j b_j e^{x_j}`.
 
     .. math::
         \frac{\partial L}{\partial x_i} = b_i e^{x_i - L}, \qquad \frac{\partial L}{\partial b_i} = e^{x_i - L}
 
     Without weights every :math:`b_j = 1`, and the gradient is softmax. The backward pass keeps x, the weights, and per
-    row m and :math:`s = \sum_j b_j e_j`: in :math:`e^{x - L}` the rounding of a large L would be a relative error.
+    row m and :math:`s = \sum_j b_j e_j`, and not L, whose rounding error would become a relative error of
+    :math:`e^{x - L}`.
 
     Entries of weight 0 do not count towards the maximum, but their weights do have gradients. Where the sum is 0, the
     value is -inf and all gradients are 0, by convention. A negative sum gives nan.
@@ -183,7 +196,8 @@ def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
         InputError: on a scalar or integer x, integer weights or ones that do not broadcast to x, and an axis that x
             does not have.
 
-    Source: 000 sections 7 and 11, 004 numerical stability.
+    Source: Blanchard, Higham & Higham 2021, *Accurately Computing the Log-Sum-Exp and Softmax Functions*; 000 sections
+    7 and 11, 004 numerical stability.
 
     >>> import jax, jax.numpy as jnp
     >>> logsumexp(jnp.array([1000.0, 0.0]))
@@ -191,6 +205,7 @@ def logsumexp(x, weights=None, *, axis=-1, keepdims=False):
     >>> jax.grad(logsumexp, argnums=1)(jnp.zeros(3), jnp.array([2.0, 0.0, 5.0]))
     Array([0.14285715, 0.14285715, 0.14285715], dtype=float32)
     """
+    x = jnp.asarray(x)
     m = jnp.max(x, axis=axis, keepdims=True, initial=-jnp.inf)
     e = jnp.exp(x - m) if weights is None else weights * jnp.exp(x - m)
     y = jnp.log(jnp.sum(e, axis=axis, keepdims=True)) + m
@@ -218,30 +233,6 @@ def _logsumexp_backward(residuals, dy, *, axis, keepdims):
     return like(b * p, jax.typeof(x)), like(in_shape_of(p, weights.shape), jax.typeof(weights))
 
 
-def _finite(e):
-    return jnp.minimum(e, jnp.finfo(e.dtype).max)
-
-
-def _check(op, x, axes):
-    require_float(op, "x", x)
-    require_rank(op, "x", x, "an axis to normalise over")
-    for axis in axes:
-        if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
-            raise InputError(
-                f"{op}: axis is {axis!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
-            )
-
-
-@softmax.def_check
-def _softmax_check(x, *, axis):
-    _check("softmax", x, [axis])
-
-
-@log_softmax.def_check
-def _log_softmax_check(x, *, axis):
-    _check("log_softmax", x, [axis])
-
-
 @logsumexp.def_check
 def _logsumexp_check(x, weights, *, axis, keepdims):
     axes = axis if isinstance(axis, tuple) else (axis,)
@@ -259,3 +250,30 @@ def _logsumexp_check(x, weights, *, axis, keepdims):
         raise InputError(
             f"logsumexp: weights is {describe(weights)}, and must broadcast to the shape of x, which is {describe(x)}"
         )
+
+
+def _check(op, x, axes):
+    require_float(op, "x", x)
+    require_rank(op, "x", x, "an axis to normalise over")
+    for axis in axes:
+        if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
+            raise InputError(
+                f"{op}: axis is {axis!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
+            )
+
+
+def _exponentials(x, axis, support=None):
+    """exp(x - m), m, and the largest entry itself, of those in ``support`` if that is given.
+
+    m is the largest entry, but x and m are cut to the largest finite number, as inf - inf would be nan, and m is inf
+    where all entries are -inf, so that the exponentials are 0.
+    """
+    big = jnp.finfo(x.dtype).max
+    top = x if support is None else jnp.where(support, x, -jnp.inf)
+    top = lax.stop_gradient(jnp.max(top, axis=axis, keepdims=True, initial=-jnp.inf))
+    m = jnp.where(top == -jnp.inf, jnp.inf, jnp.minimum(top, big))
+    return jnp.exp(jnp.minimum(x, big) - m), m, top
+
+
+def _finite(e):
+    return jnp.minimum(e, jnp.finfo(e.dtype).max)

@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes
@@ -18,16 +20,23 @@ __all__ = ["batch_norm", "batch_norm_inference"]
 
 
 @Op
-def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
-    r"""Batch norm in training: each channel by its mean and variance over all other axes. Returns those too.
+def batch_norm(
+    x: Float[ArrayLike, "*batch channels"],
+    scale: Float[ArrayLike, " channels"] | None = None,
+    bias: Float[ArrayLike, " channels"] | None = None,
+    *,
+    eps: float = 1e-5,
+    stats_dtype: DTypeLike | None = None,
+) -> tuple[Float[Array, "*batch channels"], Float[Array, " channels"], Float[Array, " channels"]]:
+    r"""Batch norm in training: each channel by its mean and variance over all other axes, which are returned too.
 
     :math:`y = \gamma \hat x + \beta`, :math:`\hat x = (x - \mu)\, r`, :math:`r = (\sigma^2 + \epsilon)^{-1/2}`, with
-    :math:`\sigma^2 = \frac1n \sum (x - \mu)^2` over the n entries of a channel. Of images these are all their pixels in
-    the batch; the document's :math:`\mu_c`, which averages over examples alone, is a slip.
+    :math:`\sigma^2 = \frac1n \sum (x - \mu)^2` over the n entries of a channel. For images these are all
+    pixels of all images. (In document 002 :math:`\mu_c` averages over the examples only, which is a slip.)
 
     All three outputs are differentiable. As :math:`\partial \mu / \partial x = 1/n` and
-    :math:`\partial \sigma^2 / \partial x = 2 (x - \mu)/n`, their cotangents add to layer norm's backward pass over a
-    channel
+    :math:`\partial \sigma^2 / \partial x = 2 (x - \mu)/n`, the cotangents of mean and variance add a term to the
+    backward pass of layer norm, here over a channel:
 
     .. math::
         \frac{\partial L}{\partial x} = r \Big( g - \mathrm E\,g - \hat x\, \mathrm E[g \hat x] \Big)
@@ -43,8 +52,8 @@ def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
         scale: (channels,), or None for 1.
         bias: (channels,), or None for 0.
         eps: a number >= 0.
-        stats_dtype: of mean and variance; None for the dtype of y. Give float32 where x has a half type and they are
-            accumulated: a float16 variance is inf from 65520 on.
+        stats_dtype: the dtype of mean and variance; None for the dtype of y. Pass float32 if x has a half type and the
+            statistics are accumulated: a float16 variance is inf from 65520 on.
 
     Returns:
         y, of the shape of x, in the common dtype of the arguments; mean and variance (with 1/n), of shape (channels,).
@@ -54,7 +63,8 @@ def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
         InputError: on arguments that are not floating point, an x with one axis or no entries, a scale or bias of
             another shape than (channels,), and a stats_dtype that is no floating-point type.
 
-    Source: 002 section 3.1.
+    Source: Ioffe & Szegedy 2015, *Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+    Covariate Shift*; 002 section 3.1.
 
     >>> import jax.numpy as jnp
     >>> y, mean, var = batch_norm(jnp.array([[1.0, 10.0], [3.0, 30.0]]), eps=0)
@@ -62,6 +72,7 @@ def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
     [[-1. -1.]
      [ 1.  1.]] [ 2. 20.] [  1. 100.]
     """
+    x = jnp.asarray(x)
     over = tuple(range(x.ndim - 1))
     mean = jnp.mean(x, over)
     var = jnp.mean((x - mean) ** 2, over)
@@ -69,10 +80,6 @@ def batch_norm(x, scale=None, bias=None, *, eps=1e-5, stats_dtype=None):
     y = y if scale is None else y * scale
     y = y if bias is None else y + bias
     return y, mean.astype(stats_dtype or y.dtype), var.astype(stats_dtype or y.dtype)
-
-
-def _channels(x):
-    return Cells(tuple(range(x.ndim - 1)))
 
 
 @batch_norm.def_forward
@@ -107,7 +114,15 @@ def _batch_norm_check(x, scale, bias, *, eps, stats_dtype):
 
 
 @Op
-def batch_norm_inference(x, mean, var, scale=None, bias=None, *, eps=1e-5):
+def batch_norm_inference(
+    x: Float[ArrayLike, "*batch channels"],
+    mean: Float[ArrayLike, " channels"],
+    var: Float[ArrayLike, " channels"],
+    scale: Float[ArrayLike, " channels"] | None = None,
+    bias: Float[ArrayLike, " channels"] | None = None,
+    *,
+    eps: float = 1e-5,
+) -> Float[Array, "*batch channels"]:
     r"""Batch norm by given statistics, :math:`y = \gamma (x - \mu)\, r + \beta`,
     :math:`r = (\sigma^2 + \epsilon)^{-1/2}`.
 
@@ -135,23 +150,18 @@ def batch_norm_inference(x, mean, var, scale=None, bias=None, *, eps=1e-5):
     Raises:
         InputError: on arguments that are not floating point, a scalar x, and others of another shape than (channels,).
 
-    Source: 002 section 3.1.
+    Source: Ioffe & Szegedy 2015, *Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+    Covariate Shift*; 002 section 3.1.
 
     >>> import jax.numpy as jnp
     >>> print(batch_norm_inference(jnp.array([[1.0, 10.0]]), jnp.array([2.0, 20.0]), jnp.array([1.0, 100.0]), eps=0))
     [[-1. -1.]]
     """
+    x, mean, var = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(var)
     y = (x - mean) / jnp.sqrt(var + eps)
     y = y if scale is None else y * scale
     y = y if bias is None else y + bias
     return y.astype(dtypes(x, scale, bias)[0])
-
-
-def _inference(x, mean, var, scale, bias, eps) -> tuple[Any, Any, Any]:
-    """x - mean, r, and r times scale, in the dtype to compute in."""
-    wide = dtypes(x, scale, bias)[1]
-    r = inverse_root(var.astype(wide) + eps)
-    return x.astype(wide) - mean.astype(wide), r, affine(r, scale, None)
 
 
 @batch_norm_inference.def_forward
@@ -190,3 +200,14 @@ def _batch_norm_inference_check(x, mean, var, scale, bias, *, eps):
             )
     for name, value in (("mean", mean), ("var", var), ("scale", scale), ("bias", bias)):
         check_parameter(op, name, value, x.shape[-1:], x)
+
+
+def _channels(x):
+    return Cells(tuple(range(x.ndim - 1)))
+
+
+def _inference(x, mean, var, scale, bias, eps) -> tuple[Any, Any, Any]:
+    """x - mean, r, and r times scale, in the dtype to compute in."""
+    wide = dtypes(x, scale, bias)[1]
+    r = inverse_root(var.astype(wide) + eps)
+    return x.astype(wide) - mean.astype(wide), r, affine(r, scale, None)

@@ -79,10 +79,6 @@ def layer_norm(
     return y if bias is None else y + bias
 
 
-def _last(x, axes):
-    return Cells(tuple(range(x.ndim - axes, x.ndim)))
-
-
 @layer_norm.def_forward
 def _layer_norm_forward(x, scale, bias, *, eps, axes):
     dtype, wide = dtypes(x, scale, bias)
@@ -106,10 +102,10 @@ def _layer_norm_backward(residuals, dy, *, axes):
     given = (pivot, shift, rstd, scale)
     copies = made_anew(given, given, given) if _is_long(x, axes) else (given,) * 3
     normal, g = normal_and_g(*given)
-    # Of the three sums: of g, of g times normal, of dy times normal.
+    # One copy for each of the three sums: of g, of g * normal_2 and of dy * normal_3.
     (_, g_1), (normal_2, g_2), (normal_3, _) = (normal_and_g(*copy) for copy in copies)
     average = _last(x, axes).average
-    # Negated before the addition: XLA on CPU then fuses better, as in softmax.
+    # Negated and added rather than subtracted, because XLA on CPU then fuses better, as in softmax.
     dx = rstd * ((g + -average(g_1)) + -(normal * average(g_2 * normal_2)))
     examples = tuple(range(x.ndim - axes))
     dscale = None if scale is None else like(jnp.sum(dy * normal_3, examples), jax.typeof(scale))
@@ -198,20 +194,26 @@ def _rms_norm_check(x, scale, *, eps):
     check_parameter("rms_norm", "scale", scale, x.shape[-1:], x)
 
 
+def _last(x, axes):
+    return Cells(tuple(range(x.ndim - axes, x.ndim)))
+
+
 def _weighted(dy, z, r, scale):
-    """The products of dy and r z, weighted by scale and summed over features, and summed over examples."""
+    """The products of dy and r z: weighted by scale and summed over features, and summed over examples."""
     if scale is None:
         return sum_of_products(-1, dy, z, r), None
     scale = scale.astype(r.dtype)
-    if _is_long(z, 1) or is_explicit(z):  # a contraction over sharded axes would need to be told its sharding
+    if _is_long(z, 1) or is_explicit(z):  # a contraction over sharded axes has to be given the sharding of its result
         scale, r = made_anew(scale, r)
         return sum_of_products(-1, dy * scale, z, r), jnp.sum(dy * (z * r), tuple(range(r.ndim - 1)))
-    products = dy * (z * r)  # once for both sums: as matrix products, which XLA on CPU makes faster than short sums
+    # Computed once for both sums. These are matrix products, which XLA on CPU computes faster than short sums.
+    products = dy * (z * r)
     along = jnp.matmul(products, scale, precision="highest")[..., None]
     return along, jnp.tensordot(jnp.ones_like(r[..., 0]), products, r.ndim - 1, precision="highest")
 
 
 def _is_long(x, axes):
-    """Whether rows are so long that XLA on CPU sums their terms faster as it makes them than from memory."""
+    """Whether rows are so long that XLA on CPU is faster when it computes the terms of each sum while summing them than
+    when it reads them from memory."""
     features = x.shape[x.ndim - axes :]
     return all(isinstance(size, int) for size in features) and math.prod(features) >= 256

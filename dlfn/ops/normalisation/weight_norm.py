@@ -3,6 +3,7 @@ r"""Normalisation of weights: by their length (weight norm) and by their largest
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import check_eps, dtypes
@@ -15,7 +16,9 @@ __all__ = ["spectral_norm", "spectral_quotient", "weight_norm"]
 
 
 @Op
-def weight_norm(v, g, *, axis=-1):
+def weight_norm(
+    v: Float[ArrayLike, "*shape"], g: Float[ArrayLike, " lengths"] | Float[ArrayLike, ""], *, axis: int | None = -1
+) -> Float[Array, "*shape"]:
     r"""Weight norm, :math:`w = g\, v / \|v\|`, the norm over all axes but one.
 
     With :math:`u = v / \|v\|`, from :math:`d\|v\| = u \cdot dv`
@@ -24,14 +27,15 @@ def weight_norm(v, g, *, axis=-1):
         \frac{\partial L}{\partial g} = \bar w \cdot u, \qquad
         \frac{\partial L}{\partial v} = \frac g{\|v\|} \big( \bar w - u\, (\bar w \cdot u) \big)
 
-    with the products :math:`\cdot` over the axes of the norm. Where v = 0 there is no direction: w and all gradients
-    are 0, by convention. So they are where the squares of v are out of float32's range, beyond 1e19 and below 1e-19.
+    where the products :math:`\cdot` sum over the axes of the norm. A v of length 0 has no direction, and w and all
+    gradients are 0 there, by convention. They are also 0 where the squares of v are out of float32's range: if an
+    entry is beyond 1e19, or all are below 1e-19.
 
     Args:
         v: (..., out), a weight; for kernels H W I O.
         g: (out,), the lengths; a scalar where axis is None.
-        axis: the axis of v whose entries have a length each. The last one, that of the outputs; PyTorch's, whose
-            weights are (out, in), is the first. None for one length of all of v.
+        axis: the axis of v along which each entry has a length of its own; None for a single length of all of v. The
+            default is the last axis, that of the outputs. In PyTorch, where weights are (out, in), it is the first.
 
     Returns:
         Of the shape of v, in the common dtype of v and g.
@@ -39,19 +43,17 @@ def weight_norm(v, g, *, axis=-1):
     Raises:
         InputError: on arguments that are not floating point, an axis that v does not have, and a g of another shape.
 
-    Source: Salimans & Kingma 2016, *Weight Normalization*.
+    Source: Salimans & Kingma 2016, *Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep
+    Neural Networks*.
 
     >>> import jax.numpy as jnp
     >>> print(weight_norm(jnp.array([[3.0, 0.0], [4.0, 2.0]]), jnp.array([10.0, 1.0])))
     [[6. 0.]
      [8. 1.]]
     """
+    v = jnp.asarray(v)
     over = _others(v, axis)
     return jnp.expand_dims(g, over) * v / jnp.sqrt(jnp.sum(v**2, over, keepdims=True))
-
-
-def _others(v, axis):
-    return tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
 
 
 @weight_norm.def_forward
@@ -93,8 +95,10 @@ def _weight_norm_check(v, g, *, axis):
 
 
 @Op
-def spectral_quotient(w, u, v):
-    r"""A matrix over its bilinear form, :math:`w / \sigma` with :math:`\sigma = v^\top w u`.
+def spectral_quotient(
+    w: Float[ArrayLike, "*rows out"], u: Float[ArrayLike, " out"], v: Float[ArrayLike, "*rows"]
+) -> Float[Array, "*rows out"]:
+    r"""A matrix divided by its bilinear form, :math:`w / \sigma` with :math:`\sigma = v^\top w u`.
 
     With the singular vectors of the largest singular value as u and v, this is spectral norm: see
     :func:`spectral_norm`. With :math:`\bar\sigma = -\sum \bar y \odot w / \sigma^2`,
@@ -117,13 +121,15 @@ def spectral_quotient(w, u, v):
     Raises:
         InputError: on arguments that are not floating point, a scalar w, and shapes that do not fit.
 
-    Source: Miyato et al. 2018, *Spectral Normalization for Generative Adversarial Networks*.
+    Source: Miyato, Kataoka, Koyama & Yoshida 2018, *Spectral Normalization for Generative Adversarial
+    Networks*.
 
     >>> import jax.numpy as jnp
     >>> print(spectral_quotient(jnp.diag(jnp.array([2.0, 1.0])), jnp.array([1.0, 0.0]), jnp.array([1.0, 0.0])))
     [[1.  0. ]
      [0.  0.5]]
     """
+    w, u, v = jnp.asarray(w), jnp.asarray(u), jnp.asarray(v)
     return (w / jnp.sum(v[..., None] * w * u)).astype(w.dtype)
 
 
@@ -163,18 +169,11 @@ def _spectral_quotient_check(w, u, v):
             )
 
 
-def _times(w, u):
-    return jnp.matmul(w, u, precision="highest")
-
-
-def _transposed_times(w, v):
-    if is_explicit(w, v):  # a contraction over sharded axes would need to be told its sharding
-        return jnp.sum(w * v[..., None], tuple(range(v.ndim)))
-    return jnp.tensordot(v, w, v.ndim, precision="highest")
-
-
-def spectral_norm(w, u, *, iterations=1, eps=1e-12):
-    r"""Spectral norm: a weight over an estimate of its largest singular value, and the next start of the estimate.
+def spectral_norm(
+    w: Float[ArrayLike, "*rows out"], u: Float[ArrayLike, " out"], *, iterations: int = 1, eps: float = 1e-12
+) -> tuple[Float[Array, "*rows out"], Float[Array, " out"]]:
+    r"""Spectral norm: a weight divided by an estimate of its largest singular value. Also returns the next start of the
+    estimate.
 
     Each iteration is :math:`v \leftarrow w u / \|w u\|`, :math:`u \leftarrow w^\top v / \|w^\top v\|`, and
     :math:`\sigma = v^\top w u`. u and v count as constants in gradients, as in the paper and in PyTorch. That is exact
@@ -183,8 +182,8 @@ def spectral_norm(w, u, *, iterations=1, eps=1e-12):
     Args:
         w: (..., out). The leading axes are the rows of the matrix: (in, out), or H W I O.
         u: (out,), of length 1: a random direction at first, then what the last call returned.
-        iterations: per call; 0 to use u as it is, at inference.
-        eps: the least length to divide by.
+        iterations: how many to make in this call; 0 to use u as it is, at inference.
+        eps: a lower bound for the lengths that are divided by.
 
     Returns:
         w/σ of the shape and dtype of w, and the new u.
@@ -193,7 +192,8 @@ def spectral_norm(w, u, *, iterations=1, eps=1e-12):
         InputError: on arguments that are not floating point, a scalar w, a u of another shape than (out,), and
             iterations that are no number of times.
 
-    Source: Miyato et al. 2018, *Spectral Normalization for Generative Adversarial Networks*.
+    Source: Miyato, Kataoka, Koyama & Yoshida 2018, *Spectral Normalization for Generative Adversarial
+    Networks*.
 
     >>> import jax.numpy as jnp
     >>> w, u = spectral_norm(jnp.array([[3.0, 0.0], [0.0, 1.0]]), jnp.array([0.6, 0.8]), iterations=20)
@@ -219,6 +219,20 @@ def spectral_norm(w, u, *, iterations=1, eps=1e-12):
         left = left if i == 0 else _direction(_times(matrix, right), eps)
         right = _direction(_transposed_times(matrix, left), eps)
     return spectral_quotient(w, right, left), right.astype(u.dtype)
+
+
+def _others(v, axis):
+    return tuple(i for i in range(v.ndim) if axis is None or i != axis % v.ndim)
+
+
+def _times(w, u):
+    return jnp.matmul(w, u, precision="highest")
+
+
+def _transposed_times(w, v):
+    if is_explicit(w, v):  # a contraction over sharded axes has to be given the sharding of its result
+        return jnp.sum(w * v[..., None], tuple(range(v.ndim)))
+    return jnp.tensordot(v, w, v.ndim, precision="highest")
 
 
 def _direction(x, eps):

@@ -1,5 +1,6 @@
-"""What the ops of two rooms or more need, and other parts of the library may use.
+"""What two or more of the folders of ops need, and other parts of the library may use too.
 
-arguments checks what an op is given; dtypes, shapes and sharding say what it computes in; compiled, exponential, limits
-and scaled are arithmetic that keeps its digits and its limits.
+The file op has the class that all ops are made of, and arguments the checks of what they are given. dtypes, shapes and
+sharding convert arrays, and lengths is about padded sequences. compiled, exponential, limits and scaled are arithmetic
+that keeps its digits and has its limits.
 """

@@ -48,7 +48,7 @@ def require_rank(op: str, name: str, x: jax.Array, axis: str) -> None:
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
-    """What ``axis`` means: an int, a tuple of them, or None for all axes."""
+    """The axes that ``axis`` names, counted from 0. It is an int, a tuple of them, or None for all axes."""
     if axis is None:
         return tuple(range(ndim))
     return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
@@ -73,8 +73,8 @@ def require_same_shape(op: str, name: str, x: jax.Array, other_name: str, other:
 
 
 def require_values(op: str, name: str, x: Any, condition: jax.Array, must_be: str) -> None:
-    """``condition``, of the shape of x, must hold for every entry, or not be known: under jit and vmap there are no
-    values yet."""
+    """Raises unless ``condition``, of the shape of x, holds for every entry. Under jit and vmap, where there are no
+    values yet, nothing is checked."""
     try:
         if jnp.all(condition):
             return
@@ -86,7 +86,7 @@ def require_values(op: str, name: str, x: Any, condition: jax.Array, must_be: st
 
 
 def require_broadcast(op: str, but: int = 0, /, **arrays: jax.Array) -> None:
-    """The shapes must broadcast, without the last ``but`` axes."""
+    """Raises unless the shapes, without their last ``but`` axes, broadcast against each other."""
     shapes = [array.shape[: -but or None] for array in arrays.values()]
     try:
         jnp.broadcast_shapes(*shapes)
@@ -105,8 +105,8 @@ def _listed(parts: Iterable[Any]) -> str:
 
 
 def require_distribution(op: str, name: str, p: jax.Array, axes: tuple[int, ...] | None) -> None:
-    """Where the values are known, they must not be negative, and sum to 1 along the axes, if they are given, up to the
-    root of their dtype's precision."""
+    """Raises if an entry of p is negative or, where ``axes`` are given, if the sums along them differ from 1 by more
+    than the square root of the precision of p's dtype. Values that are not known yet are not checked."""
     require_values(op, name, p, p >= 0, f"0 or more, as probabilities are; of logits they are ops.softmax({name})")
     if axes is None:
         return

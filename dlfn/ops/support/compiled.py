@@ -1,8 +1,9 @@
-"""What a formula does not tell XLA: which terms of a sum to make twice rather than to write, and derivatives that hold
-where it makes numbers twice and rounds them differently.
+"""What XLA cannot tell from a formula: which terms of a sum are faster computed twice than written to memory, and
+derivatives that are right even where XLA computes a number twice and rounds it differently.
 
-The first was measured on a CPU, where a sum is made together with those operands that nothing else uses. The second
-holds anywhere: the derivatives of jnp.maximum, jnp.minimum and jnp.max compare the operands with the result.
+The first was measured on a CPU, where XLA computes a sum together with those of its operands that nothing else uses.
+The second matters on every device: the derivatives of jnp.maximum, jnp.minimum and jnp.max compare the operands with
+the result, from which an operand that was computed again may differ in its last digit.
 """
 
 import functools
@@ -16,11 +17,15 @@ __all__ = ["apart", "below_zero", "capped", "made_anew", "peak"]
 
 
 def made_anew(*arrays: Any) -> Any:
-    """The arrays, or trees of them, as ones that XLA takes for others: what is made of them is made anew. One may be
-    passed several times, for several uses; but XLA finds out that two calls return the same.
+    """Copies of the arrays, or of trees of them, that XLA treats as different arrays, so that it recomputes what
+    depends on them.
 
-    XLA on CPU makes the terms of a sum as it sums them, unless something else uses them too: then it writes them to
-    memory. Terms that are a few operations on what is read anyway are faster made twice.
+    An array may be passed several times in one call, to get one copy for each of its uses. Two calls do not give two
+    copies, as XLA finds out that they return the same.
+
+    XLA on CPU computes the terms of a sum while it sums them, unless something else uses the terms too, in which case
+    it writes them to memory first. Terms that take a few operations on arrays that are read anyway are faster to
+    compute twice.
     """
     return lax.optimization_barrier(arrays)
 
@@ -29,31 +34,33 @@ def made_anew(*arrays: Any) -> Any:
 def below_zero(x: jax.Array) -> jax.Array:
     """min(x, 0), with a derivative of 0 at 0, for sums.
 
-    XLA on CPU sums what is made of it as it goes; what a select makes it writes to memory first. It would write the 0
-    as an array, too, if other operations used the same one: hence the barrier.
+    XLA on CPU computes a minimum, and what depends on it, while it sums, whereas it writes the result of a select to
+    memory first. It would also write the 0 to memory, as a whole array, if other operations used the same 0, which the
+    barrier prevents.
     """
     return jnp.minimum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
 
 
 @below_zero.defjvp
 def _below_zero_jvp(primals: Any, tangents: Any) -> Any:
-    # Not that of minimum, which compares x with the result: x may be made again with another last digit.
+    # Not the derivative of jnp.minimum, which compares x with the result: x may have been computed again, with another
+    # last digit.
     (x,), (dx,) = primals, tangents
     return below_zero(x), jnp.where(x < 0, dx, jnp.zeros_like(dx))
 
 
 def capped(x: jax.Array) -> jax.Array:
-    """x with the largest number in place of +inf, as inf - inf would be nan. The derivative of a clamp compares x with
-    the bounds, not with the result."""
+    """x with the largest number in place of +inf, as inf - inf would be nan. It is a clamp because the derivative of
+    that compares x with the bounds, not with the result."""
     return lax.clamp(x.dtype.type(-jnp.inf), x, jnp.finfo(x.dtype).max)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def peak(x: jax.Array, axis: int) -> jax.Array:
-    """The largest entry along an axis, for results that do not depend on which number is taken out of the entries.
+    """The largest entry along an axis, for results that do not depend on which number is subtracted from the entries.
 
-    Its derivative is the mean of those of the entries that are found to be the largest, as that of jnp.max, which is
-    nan if none is: x may be made again with another last digit.
+    As for jnp.max, the derivative is the mean of the derivatives of those entries that equal the result. There may be
+    none, because x may have been computed again with another last digit: then it is 0, whereas that of jnp.max is nan.
     """
     return jnp.max(x, axis)
 
@@ -69,10 +76,10 @@ def _peak_jvp(axis: int, primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
 def apart(x: jax.Array, m: jax.Array, largest: jax.Array, axis: int) -> jax.Array:
-    """x - m, for the peak m of x along an axis, kept as an axis, and which entries are the largest.
+    """x - m, where m is the peak of x along an axis, which m keeps, and ``largest`` is where x has its largest entries.
 
-    A single largest entry does not move from the peak. Left to the difference of two derivatives, that would cost the
-    digits of the small ones that are added to them in reverse mode.
+    For a single largest entry, the difference and its derivative are 0. If the derivative were left to be the
+    difference of two, small numbers that reverse mode adds to both of them would lose their digits.
     """
     return x - m
 

@@ -1,4 +1,4 @@
-"""The dtype to compute and to accumulate in, and dtypes among residuals."""
+"""The dtypes to compute and to accumulate in, and how to keep a dtype among residuals."""
 
 import dataclasses
 from typing import Any
@@ -28,12 +28,13 @@ def upcast(*arrays: jax.Array) -> Any:
 
 
 def sum_dtype(dtype: Any) -> Any:
-    """What sums of numbers of this dtype are accumulated in."""
+    """The dtype that sums of numbers of this dtype are accumulated in."""
     return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
 def dot(a: jax.Array, b: jax.Array, contracting: Any, precision: Any, out_sharding: Any = None) -> jax.Array:
-    """The product summed over the axes ``contracting`` of both, in the dtype of sums."""
+    """The product of a and b, summed over the axes ``contracting`` of both, accumulated and returned in
+    :func:`sum_dtype`."""
     return lax.dot_general(
         a,
         b,

@@ -1,5 +1,5 @@
-"""exp(-u) for the activations, faster than lax.exp and with digits to spare, and the tools to use it with; and what is
-left of exp(t) near 0 for the divergences.
+"""exp(-u) for the activations, faster than lax.exp and with digits to spare, and tools for formulas that use it; and,
+for the divergences, the rest of exp(t) near 0 after the first two terms of its series.
 
 The fits here and in activations/kernels.py are least squares reweighted towards minimax (rational ones linearised),
 with mpmath in 50 digits for float64. Their errors are relative. Coefficients are lowest power first.
@@ -39,7 +39,8 @@ def by_dtype(x, for_32, for_64):
 
 
 def headroom(x):
-    """What exp_neg multiplies its result by: exp(-bound(x)) times anything is 0, and is normal when scaled."""
+    """The power of two by which exp_neg multiplies its second result. exp(-bound(x)) is 0 in the dtype of x, and with
+    this factor it is a normal number."""
     return by_dtype(x, 2.0**64, 2.0**512)
 
 
@@ -60,23 +61,26 @@ def pick(condition, a, b, x):
 
 
 def magnitude(x, limit):
-    """|x|, bounded so that no product below is 0 * inf. Its derivative at 0 is 1, as f'' needs; jnp.abs has 0."""
+    """|x|, bounded so that no product with it is 0 * inf. Its derivative at 0 is 1, as f'' needs; jnp.abs has 0."""
     return jnp.minimum(jnp.where(x < 0, -x, x), limit)
 
 
 def _reduced(hi, lo):
-    """p with exp(-(hi + lo)) = (1 + p) * 2**n, and a function that makes 2**(n + shift). Near 0 n is 0, and p exact."""
+    """p with exp(-(hi + lo)) = (1 + p) * 2**n, and a function that computes 2**(n + shift).
+
+    Near 0 n is 0, so that p is exp(-(hi + lo)) - 1 with all its digits.
+    """
     integer, mantissa, bias = by_dtype(hi, (jnp.int32, 23, 127), (jnp.int64, 52, 1023))
     log2, exp = by_dtype(hi, (_LOG2_32, _EXP_32), (_LOG2_64, _EXP_64))
     # Adding 1.5 * 2**mantissa leaves round(-hi / log(2)) in the low bits. It is read from there, because subtracting
-    # the number again makes a sum with two constants, which XLA simplifies away.
+    # 1.5 * 2**mantissa again would make a sum with two constants, which XLA simplifies away.
     bits = lax.bitcast_convert_type(hi * (-1.0 / math.log(2.0)) + 1.5 * 2.0**mantissa, integer)
     n = (bits - (((mantissa + bias) << mantissa) + (1 << (mantissa - 1)))).astype(hi.dtype)
     rest = n * log2[1] if lo is None else n * log2[1] + lo
     r = (-hi - n * log2[0]) - rest
 
     def two_to(shift):
-        # exponents below the range wrap around in the sign bit: cut them off at 0
+        # Exponents below the range set the sign bit. The maximum makes them 0.
         power = (bits << mantissa) + ((bias + shift) << mantissa)
         return lax.bitcast_convert_type(jnp.maximum(power, 0), hi.dtype)
 
@@ -86,10 +90,11 @@ def _reduced(hi, lo):
 def exp_neg(hi, lo=None):
     """exp(-(hi + lo)), and the same times headroom, for 0 <= hi <= bound and |lo| < 0.04.
 
-    Own code for three reasons. In a tail exp(-u) drops below the smallest normal number, which XLA on CPU flushes to 0,
-    before t * exp(-u) does: hence the headroom, free here. (Neither result is the other times a constant: XLA gathers
-    the constants of products, and that of two factors in one underflow or overflow.) The rounding error of a
-    large u is a relative error of exp(-u): hence lo (exp(-hi) * exp(-lo) will not do, XLA merges them). And it takes
+    It does not use lax.exp for three reasons. In a tail exp(-u) falls below the smallest normal number, where XLA on
+    CPU flushes it to 0, sooner than t * exp(-u) does: hence the result with headroom, which costs nothing here.
+    (Neither result is computed from the other by a constant factor, because XLA collects the constant factors of a
+    product, and together they could over- or underflow.) The rounding error of a large u is a relative error of
+    exp(-u): hence lo. (exp(-hi) * exp(-lo) would not do, since XLA merges the two into one exponential.) And this takes
     0.6 times as long as lax.exp.
     """
     p, two_to = _reduced(hi, lo)
@@ -105,10 +110,11 @@ def expm1_neg(hi, lo=None):
 
 
 def halve(x):
-    """x >= 0 to half its significant bits: products of two such numbers are exact, and so is the remainder.
+    """x, which is >= 0, rounded to half its significant bits: products of two such numbers are exact, and so is the
+    remainder.
 
-    Two integer operations, where lax.reduce_precision has a dozen. At a nan the result may be a number, the remainder
-    is nan.
+    This takes two integer operations, lax.reduce_precision a dozen. For a nan the result may be a number, but the
+    remainder is nan.
     """
     integer, low = by_dtype(x, (jnp.int32, 12), (jnp.int64, 27))
     bits = lax.bitcast_convert_type(x, integer)
@@ -128,7 +134,8 @@ def quotient(t, divisor):
 
 
 def exp_remainder(t):
-    """Whether |t| < 1/2, s, which is t cut to ±1/2, and (exp(s) - 1 - s) / s², for results that count only there."""
+    """Three arrays: whether |t| < 1/2; s, which is t cut to ±1/2; and (exp(s) - 1 - s) / s². The last two are for
+    results that are used only where the first is true."""
     small = jnp.abs(t) < 0.5
     s = lax.clamp(t.dtype.type(-0.5), t, t.dtype.type(0.5))
     return small, s, horner([1 / math.factorial(k + 2) for k in range(by_dtype(t, 7, 14))], s)

@@ -1,4 +1,4 @@
-"""How many steps of each sequence count."""
+"""Sequences that are padded to one number of steps, and how many steps of each count."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ __all__ = ["wide", "within"]
 
 
 def wide(lengths: jax.Array) -> jax.Array:
-    """The lengths in a dtype that any number of steps is a number of."""
+    """The lengths in a dtype that can hold any number of steps."""
     return lengths if lengths.dtype.itemsize >= 4 else lengths.astype(jnp.int32)
 
 

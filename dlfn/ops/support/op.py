@@ -1,4 +1,4 @@
-"""The ops of this package, which look after themselves where the user has asked JAX to look for mistakes."""
+"""The class of this package's ops, exempt from the settings with which users let JAX find mistakes in their code."""
 
 import functools
 from collections.abc import Callable
@@ -18,8 +18,8 @@ def as_library(function: Callable[P, R]) -> Callable[P, R]:
     """``function``, free to broadcast and to make constants whatever ``jax_numpy_rank_promotion`` and
     ``jax_transfer_guard`` say.
 
-    They find mistakes in the user's code, and the z + b and x > 0 of a library's formulas are none; JAX exempts its own
-    in the same way.
+    These settings are there to find mistakes in the user's code. In the formulas of a library z + b, which broadcasts,
+    and x > 0, which makes a constant, are none. JAX exempts its own functions in the same way.
     """
 
     @functools.wraps(function)
@@ -35,7 +35,7 @@ def as_library(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Op(core.Op[P, R]):
-    """A :class:`dlfn.Op` whose rules run :func:`as_library`. Ops that users write are their code, and do not."""
+    """A :class:`dlfn.Op` whose rules run :func:`as_library`. The ops that users write are not exempt in this way."""
 
     def __init__(self, definition: Callable[P, R], *rules: Callable[..., Any], **options: Any):
         super().__init__(as_library(definition), *rules, **options)

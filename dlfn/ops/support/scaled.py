@@ -33,12 +33,12 @@ _Linear = Callable[[jax.Array], jax.Array]
 
 
 def or_one(x: jax.Array) -> jax.Array:
-    """x where it is not 0, where another formula is taken."""
+    """x with 1 in place of 0, for a division whose result is not used where x is 0."""
     return jnp.where(x == 0, jnp.ones_like(x), x)
 
 
-# The derivatives of these, as jax.numpy has them, form cubes of what is in range when squared. In this order every
-# product is a part of the result. All are 0 at 0.
+# The derivatives that jax.numpy has for the next functions form cubes, which may leave the range where squares do not.
+# Here they are products in such an order that each lies between the tangent and the result. All of them are 0 at 0.
 
 
 @jax.custom_jvp
@@ -55,7 +55,7 @@ def _inverse_jvp(primals: Any, tangents: Any) -> Any:
 
 @jax.custom_jvp
 def inverse_root(x: jax.Array) -> jax.Array:
-    """1/√x, and 0 at 0: so that a constant cell is normalised to 0 even where eps is 0."""
+    """1/√x, and 0 at 0, so that entries that are all the same are normalised to 0 even where eps is 0."""
     return jnp.where(x == 0, jnp.zeros_like(x), lax.rsqrt(or_one(x)))
 
 
@@ -67,10 +67,10 @@ def _inverse_root_jvp(primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def inverse_length(total: _Linear, spread: _Linear, x: jax.Array, square: jax.Array) -> jax.Array:
-    """inverse_root(square), where the square is total(x * x), perhaps and a constant.
+    """inverse_root(square), where the square is total(x * x), perhaps plus a constant.
 
-    It moves by x: its derivative in the square is a cube. ``total`` is a sum or a mean over parts of an array, and
-    ``spread`` has what they give broadcast to the array.
+    Its derivative is computed from the tangent of x, since the derivative in the square is a cube. ``total`` is a sum
+    or a mean over parts of an array, and ``spread`` broadcasts its results to the array.
     """
     return inverse_root(square)
 
@@ -83,14 +83,14 @@ def _inverse_length_jvp(total: Any, spread: Any, primals: Any, tangents: Any) ->
     return r, -(r * total((x * each) * (each * tangents[0])))
 
 
-# Of z, whose size is 1/r: their derivatives are made of r z, whose size is 1. Those of r and of what is below, alone,
-# leave the range where z is far from 1.
+# The next two functions are of a z whose size is 1/r, and their derivatives are computed from r z, whose size is 1. If
+# the factors were differentiated one by one, their derivatives would leave the range where z is far from 1.
 
 
 @jax.custom_jvp
 def product(z: jax.Array, r: jax.Array, x: jax.Array, more: Any = 0.0) -> jax.Array:
-    """z (r x + more), with a single product of the size of z where the others are smaller."""
-    (slope,) = made_anew(r * x + more)  # once, and not for every entry of z
+    """z (r x + more), where z is the larger array, so that there is only one product of its size."""
+    (slope,) = made_anew(r * x + more)  # computed once, and not again for every entry of z
     return z * slope
 
 
@@ -102,7 +102,7 @@ def _product_jvp(primals: Any, tangents: Any) -> Any:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def sum_of_products(axes: Any, x: jax.Array, z: jax.Array, r: jax.Array) -> jax.Array:
-    """r times the sum of x z over axes, which stay, and along which r is constant."""
+    """r times the sum of x z over axes along which r is constant, and which are kept with size 1."""
     return r * jnp.sum(x * z, axes, keepdims=True)
 
 
@@ -124,13 +124,13 @@ def _root_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def unit_factor(top: jax.Array) -> jax.Array:
-    """The power of two by which a size becomes 1 to 2, or 1/4 to 4 at the ends of the range.
+    """A power of two such that top times it is from 1 to 2, or at the ends of the range from 1/4 to 4.
 
-    It counts as a constant in derivatives: what is multiplied by it is divided by it in the end. The factor of a
-    factor is its inverse.
+    It counts as a constant in derivatives, because what is multiplied by it is divided by it in the end. The
+    unit_factor of such a factor is its inverse.
 
-    From the bits: a quotient that is used twice XLA writes to memory, and of two in a row it makes one, by a product
-    that may overflow.
+    It is computed from the bits of top. XLA would write a quotient that is used twice to memory, and would turn two
+    successive divisions into one by the product of the divisors, which may overflow.
     """
     info = jnp.finfo(top.dtype)
     bits = lax.bitcast_convert_type(lax.stop_gradient(top), jnp.int32 if info.bits == 32 else jnp.int64)
@@ -145,21 +145,21 @@ def largest(x: jax.Array, axes: Any, keepdims: bool = True) -> jax.Array:
 
 
 def fitting(top: jax.Array) -> jax.Array:
-    """The power of two by which to multiply what has this size, before it is squared: as :func:`unit_factor`, but not
-    so small that parts of it, the derivatives of means, underflow."""
+    """The power of two by which to multiply numbers of the size ``top`` before they are squared. It is that of
+    :func:`unit_factor`, but not so small that fractions of it, as in the derivatives of means, underflow."""
     info = jnp.finfo(top.dtype)
     return jnp.maximum(unit_factor(finite(top)), float(info.smallest_normal) / float(info.eps))
 
 
 def finite(x: jax.Array) -> jax.Array:
-    """x without infinities: a quotient of two would be nan."""
+    """x with the largest finite numbers in place of infinities, since the quotient of two infinities would be nan."""
     big = jnp.finfo(x.dtype).max
     return jnp.clip(x, -big, big)
 
 
 def in_range(squares: jax.Array, terms: Any = 1) -> jax.Array:
-    """Where sums of so many squares have cubes of their roots, which second derivatives form, with all digits in
-    range, and squares that have underflowed are below the sum's rounding."""
+    """Where sums of ``terms`` squares need no factor: the cubes of their roots, which second derivatives form, are in
+    range with all their digits, and squares that have underflowed are below the rounding error of the sum."""
     info = jnp.finfo(squares.dtype)
     most = (float(info.max) * float(info.eps)) ** (2 / 3)
     return (squares >= jnp.asarray(terms, squares.dtype) * (1 / most)) & (squares <= most)
@@ -167,7 +167,8 @@ def in_range(squares: jax.Array, terms: Any = 1) -> jax.Array:
 
 @jax.custom_jvp
 def square(x: jax.Array) -> jax.Array:
-    """x², not moved by what is not finite: if it is not used its cotangent is 0, and 0 times infinity is nan."""
+    """x², with the derivative 0 where x is not finite. If such a square is not used, its cotangent is 0, which times
+    infinity would be nan."""
     return x * x
 
 
@@ -178,9 +179,10 @@ def _square_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def lengths(arrays: Sequence[jax.Array], axes: tuple[int, ...] | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The norms over axes, which are kept, or of all arrays together for None: y, a scale k, and the norms r of k x.
+    """The norms y over axes, which are kept, or of all arrays together for None; a factor k; and the norms r of k x.
 
-    k is 1 if all norms can do without. That is the usual case, and costs one pass; else there are two more.
+    k is 1 if none of the norms needs a factor. This is the usual case, and takes one pass over the arrays; otherwise
+    there are two more.
     """
     keep = axes is not None
 

@@ -1,4 +1,4 @@
-"""Ops of arrays whose types have shardings."""
+"""For ops of arrays whose types include their sharding."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def upcast_alike(x: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def like(x: jax.Array, kind: Any) -> jax.Array:
-    """x in the dtype and, where types have one, the sharding of the type ``kind``, such as an argument's."""
+    """x in the dtype and, where types include it, the sharding of the type ``kind``, such as that of an argument."""
     x = x.astype(kind.dtype)
     if is_explicit(x) and not kind.sharding.mesh.empty and jax.typeof(x).sharding != kind.sharding:
         return jax.sharding.reshard(x, kind.sharding)
@@ -25,7 +25,7 @@ def like(x: jax.Array, kind: Any) -> jax.Array:
 
 
 def sharded_along(ids: jax.Array, x: jax.Array, axes: int) -> jax.Array:
-    """Where types have shardings, ids with that of x along the first ``axes`` axes, which they share."""
+    """ids with the sharding of x along their first ``axes`` axes, which both share, where types include shardings."""
     if not is_explicit(x):
         return ids
     kind = jax.typeof(x).sharding
