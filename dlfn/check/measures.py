@@ -54,8 +54,9 @@ def projected(f: Callable[..., Any], cotangents: Sequence[jax.Array | None]) -> 
     return loss
 
 
-# Of each sign, and exact in every dtype.
-_MIXTURE = (-0.75, 1.25)
+# Of each sign, and exact in every dtype. The mixture is made in a unit far from 1, so that a rule that clips its
+# cotangent clips it; but not in float16, where gradients might then overflow.
+_MIXTURE, _UNIT = (-0.75, 1.25), 1024.0
 
 
 def hand_gradients(
@@ -67,14 +68,16 @@ def hand_gradients(
     def outputs(point: Any) -> list[jax.Array]:
         return [y for y, c in zip(jax.tree.leaves(f(point)), first, strict=True) if c is not None]
 
-    a, b = _MIXTURE
     pairs = [(u, v) for u, v in zip(first, second, strict=True) if u is not None and v is not None]
-    stacked = [jnp.stack([u, v, a * u + b * v]) for u, v in pairs]
+    unit = _UNIT if all(float(jnp.finfo(u.dtype).max) > 1e30 for u, _ in pairs) else 1.0
+    a, b = _MIXTURE
+    stacked = [jnp.stack([u, v, unit * (a * u + b * v)]) for u, v in pairs]
     ys, back = jax.vjp(outputs, point)
     # A loop, for it compiles the backward pass once.
     found = jax.lax.map(lambda c: back(c)[0], stacked)
     value = functools.reduce(jnp.add, [jnp.sum(y * c[0]) for y, c in zip(ys, stacked, strict=True)])
     gradient, other, mixed = (jax.tree.map(lambda g, i=i: g[i], found) for i in range(3))
+    mixed = jax.tree.map(lambda g: g / unit, mixed)
     return value, gradient, mixed, jax.tree.map(lambda u, v: a * u + b * v, gradient, other)
 
 

@@ -20,10 +20,10 @@ __all__ = ["PRIMITIVES", "as_values", "mentioned"]
 
 
 class _Cell:
-    """A reference's present value."""
+    """A reference's present value: an array, where a jaxpr may have a constant that has no ``.at``."""
 
     def __init__(self, value: Any):
-        self.value = value
+        self.value = jnp.asarray(value)
 
 
 def mentioned(jaxpr: Any) -> bool:
@@ -105,7 +105,7 @@ class _Window:
     def read(self, value: Any) -> Any:
         return self._cut(value)[self.index]
 
-    def write(self, value: Any, change: Callable[[Any], Any]) -> Any:
+    def write(self, value: jax.Array, change: Callable[[Any], Any]) -> jax.Array:
         """``change`` is given ``array.at[index]``."""
         part = change(self._cut(value).at[self.index])
         return lax.dynamic_update_slice(value, part, self.starts) if self.moving else part

@@ -42,7 +42,8 @@ def permutation_test(
 
     What is equal but for rounding is as extreme. For the means the tolerance is that of the observations that change
     sides, :math:`2 \varepsilon \sum |x_i|` over them, so that an outlier that stays where it is hides nothing. For
-    another statistic it is 16 ε times the observed one.
+    another statistic it is 16 ε times the observed one, which is too little for one that cancels to nearly 0: round
+    such a statistic yourself.
 
     Args:
         a: (n,) observations.
@@ -119,6 +120,8 @@ def _compared(pool: jax.Array, order: jax.Array, observed: jax.Array, n: int, st
     if not jnp.issubdtype(observed.dtype, jnp.floating):  # a count, which nothing has rounded
         return _Tried(value >= observed, value <= observed, jnp.zeros((), bool))
     if statistic is _difference:
+        # Scaled by a power of two where sums of the observations might overflow.
+        pool = jnp.where(jnp.max(jnp.abs(pool)) > 1e30, pool * 2.0**-64, pool)
         gap, slack = _exchange(pool[:n], pool[order[:n]])
     else:
         gap, slack = value - observed, 16 * jnp.finfo(observed.dtype).eps * jnp.abs(observed)

@@ -132,6 +132,7 @@ NOT_LINEAR = {
     "takes the absolute value": jnp.abs,
     "takes the sign": jnp.sign,
     "clips": lambda dy: jnp.clip(dy, -1, 1),
+    "clips what is large": lambda dy: jnp.clip(dy, -100, 100),
     "cuts": lambda dy: jnp.maximum(dy, 0),
     "normalises": lambda dy: dy / jnp.sqrt(jnp.sum(dy**2)),
     "rounds": lambda dy: dy.astype(jnp.bfloat16).astype(dy.dtype),

@@ -170,6 +170,17 @@ def under_vmap_plain(x):
     return jnp.sum(x**3)
 
 
+def numbers_made_of_constants(x):
+    total, last = new_ref(jnp.zeros(())), new_ref(x[0])
+    total[...] += x[1] ** 2
+    last[...] = 2.0
+    return total[...] * last[...] * x[2]
+
+
+def numbers_made_of_constants_plain(x):
+    return x[1] ** 2 * 2.0 * x[2]
+
+
 PAIRS = {
     f.__name__: (f, plain)
     for name, plain in dict(globals()).items()

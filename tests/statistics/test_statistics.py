@@ -163,6 +163,13 @@ def test_ties_of_permutations_count():
     np.testing.assert_allclose(permutation_test(a, a).p_value, 1.0)
 
 
+def test_permutations_of_observations_whose_sums_overflow():
+    """One of 20 ways on either side, as for the same numbers in a smaller unit."""
+    a, b = jnp.array([7.5, 7.2, 7.0]), jnp.array([2.5, 2.7, 3.0])
+    for unit in (1.0, 1e37):
+        np.testing.assert_allclose(permutation_test(a * unit, b * unit).p_value, 0.1, rtol=1e-6)
+
+
 SAMPLES = {
     "plain": [1.0, 2.0, 4.0],
     "nan": [1.0, np.nan, 2.0],

@@ -209,3 +209,18 @@ def test_power_has_higher_derivatives_at_0():
     assert third(0.0) == 0
     assert jax.grad(third)(0.0) == 12
     assert jax.jacfwd(third)(0.0) == 12
+
+
+def test_the_mixed_derivative_of_power_at_base_0_is_finite_by_convention():
+    """0^0 log 0 counts as 0: -∞, the limit, would make the others nan."""
+    (xx, xn), (nx, nn) = jax.hessian(ops.power, (0, 1))(0.0, 1.0)
+    assert (xx, xn, nx, nn) == (0, 1, 1, 0)
+
+
+@pytest.mark.parametrize("n", [-128, -127, 0, 127])
+def test_powers_with_narrow_integers_do_not_wrap(n):
+    def f(x):
+        return ops.power(x, jnp.int8(n))
+
+    np.testing.assert_allclose(jax.grad(f)(1.1), n * 1.1 ** (n - 1), rtol=1e-5)
+    np.testing.assert_allclose(jax.hessian(f)(1.1), n * (n - 1) * 1.1 ** (n - 2), rtol=1e-5)

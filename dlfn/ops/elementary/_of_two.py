@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dlfn.ops.support.arguments import require_broadcast, require_float
 from dlfn.ops.support.dtypes import Static, sum_dtype
+from dlfn.ops.support.lengths import wide
 from dlfn.ops.support.op import Op, P, R
 from dlfn.ops.support.shapes import in_shape_of
 from dlfn.ops.support.sharding import like
@@ -43,8 +44,11 @@ def of_two(
             require_broadcast(op, **dict(zip(names, (a, b))))
 
         def widened(a, b):
+            """Both in dtypes that the formulas may compute in, and of one rank, so that they need no promotion."""
             dtype = sum_dtype(_common_dtype(a, b))
-            return a.astype(dtype), b if jnp.issubdtype(b.dtype, jnp.integer) else b.astype(dtype)
+            b = wide(b) if jnp.issubdtype(b.dtype, jnp.integer) else b.astype(dtype)
+            rank = max(a.ndim, b.ndim)
+            return tuple(jnp.expand_dims(x, range(rank - x.ndim)) for x in (a.astype(dtype), b))
 
         def forward(a, b):
             y = value(*widened(a, b)).astype(_common_dtype(a, b))

@@ -47,7 +47,8 @@ def power(base: Float[ArrayLike, "*#shape"], exponent: Real[ArrayLike, "*#shape"
     below 0        of another n: nan            nan                         nan
     =============  ===========================  ==========================  ============================================
 
-    The slope :math:`+\infty` of n < 1 is the limit; that of :func:`sqrt` at 0 is 0, by convention.
+    The slope :math:`+\infty` of n < 1 is the limit; that of :func:`sqrt` at 0 is 0, by convention. In derivatives of
+    higher order too :math:`0^0 \log 0` counts as 0, as in the mixed one, :math:`x^{n-1} (1 + n \log x)`, at (0, 1).
 
     Args:
         base: floating point, any shape.
@@ -83,7 +84,13 @@ class _Term(NamedTuple):
         return [_Term((*roots[:k], *roots[k + 1 :]), m, j) for k in range(len(roots))] + [_Term(roots, m, j + 1)]
 
 
+# Of the rules below those of derivatives are run when something is differentiated, outside of the op, and may then mix
+# an integer n with floats as well.
+_mixing = jax.numpy_dtype_promotion("standard")
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+@_mixing
 def _value(x, n, term):
     roots, m, j = term
     y = jnp.power(x, n - m)
@@ -94,7 +101,8 @@ def _value(x, n, term):
 
 
 def _times_log(x, n, y, j):
-    """y log^j x, given y = x^n. At x = 0 it is the limit, which for n > 0 is 0; for n = 0 it is 0 by convention."""
+    """y log^j x, given y = x^n. At x = 0 it is the limit, which for n > 0 is 0; for n = 0 it is 0 by convention, not
+    -∞, which would make the whole of a hessian nan where forward mode multiplies it by a tangent of 0."""
     return y * jnp.log(jnp.where((y == 0) | ((n == 0) & (x == 0)), jnp.ones_like(x), x)) ** j
 
 
@@ -110,6 +118,7 @@ def _moved(x, n, term, value, tangents):
 
 
 @functools.partial(_value.defjvp, symbolic_zeros=True)
+@_mixing
 def _value_jvp(term, primals, tangents):
     x, n = primals
     value = _value(x, n, term)
@@ -121,9 +130,10 @@ def _given_value(term: _Term) -> Callable[[Callable[..., Any]], Callable[..., An
     the term, and y counts as a constant."""
 
     def decorate(function):
-        of_value = jax.custom_jvp(function)
+        of_value = jax.custom_jvp(_mixing(function))
 
         @functools.partial(of_value.defjvp, symbolic_zeros=True)
+        @_mixing
         def _(primals, tangents):
             x, n, _ = primals
             value = of_value(*primals)

@@ -95,8 +95,8 @@ def _batch_norm_forward(x, scale, bias, *, eps, stats_dtype):
 @batch_norm.def_backward
 def _batch_norm_backward(residuals, cotangents):
     x, *_, rstd, _, _ = residuals
-    dy, dmean, dvariance = cotangents
-    return backward(residuals, dy, _channels(x), dmean.astype(rstd.dtype), dvariance.astype(rstd.dtype))
+    cells, (dy, *rest) = _channels(x), cotangents
+    return backward(residuals, dy, cells, *(jnp.expand_dims(d.astype(rstd.dtype), cells.axes) for d in rest))
 
 
 @batch_norm.def_check
