@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Linter, formatter, type checker, tests, and the transformation tests on the newest jax. Arguments go to pytest.
+# Linter, formatter, type checker, tests, and the transformation tests on the newest jax and on its next. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
 
 python=$(find_python 11 python3.11 python3.12 python3.13 python3) || {
@@ -12,4 +12,5 @@ install .venv "$python" --group dev --editable ".[test]"
 .venv/bin/ruff format --check
 .venv/bin/basedpyright --pythonpath .venv/bin/python
 bash scripts/test_newest_jax.sh
+bash scripts/test_prerelease_jax.sh
 .venv/bin/pytest --numprocesses auto --dist worksteal "$@"
