@@ -1,14 +1,16 @@
 """From the losses of examples to their mean or sum, and back."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
 
-__all__ = ["check_reduction", "reduce", "weight_of_each"]
+__all__ = ["Reduction", "check_reduction", "reduce", "weight_of_each"]
+
+Reduction = Literal["mean", "sum", "none"]
 
 
 def check_reduction(op: str, reduction: Any, shape: tuple[Any, ...]) -> None:

@@ -6,10 +6,11 @@ and return the common dtype of their arguments.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.losses._focus import power, require_focus
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_same_shape, require_values
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like, upcast_alike
@@ -31,7 +32,9 @@ def _check_probabilities(op, labels):
 
 
 @Op
-def binary_cross_entropy(logits, labels, *, reduction="mean"):
+def binary_cross_entropy(
+    logits: Float[ArrayLike, "*shape"], labels: Float[ArrayLike, "*shape"], *, reduction: Reduction = "mean"
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Binary cross-entropy from logits, :math:`(1 - y) \log(1 + e^z) + y \log(1 + e^{-z})`.
 
     With :math:`\hat p = \sigma(z)` this is :math:`-y \log \hat p - (1 - y) \log(1 - \hat p)`, and
@@ -64,6 +67,7 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
     >>> jax.grad(binary_cross_entropy)(logits, labels)
     Array([ 0.5, -0.5], dtype=float32)
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     softplus, softplus_of_minus = jnp.logaddexp(logits, 0.0), jnp.logaddexp(-logits, 0.0)
     return reduce((1 - labels) * softplus + labels * softplus_of_minus, reduction)
 
@@ -104,7 +108,14 @@ def _shares(z):
 
 
 @Op
-def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"):
+def binary_focal_loss(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*shape"],
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Binary cross-entropy :math:`\ell` that counts examples less the better they are decided,
     :math:`\alpha_y\, r^\gamma\, \ell`.
 
@@ -144,6 +155,7 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
     >>> print(jax.grad(binary_focal_loss)(logits, labels, reduction="sum").round(4))
     [-0.2983 -0.     -1.    ]
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     p = 1 / (1 + jnp.exp(-logits))
     losses = -labels * jnp.log(p) - (1 - labels) * jnp.log(1 - p)
     weights = 1 if alpha is None else alpha * labels + (1 - alpha) * (1 - labels)
@@ -201,7 +213,13 @@ def _times(factor, x):
 
 
 @Op
-def hinge(logits, labels, *, squared=False, reduction="mean"):
+def hinge(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*shape"],
+    *,
+    squared: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Hinge loss :math:`\max(0, m)` of the missing margin :math:`m = 1 - y z`, or its square.
 
     .. math::
@@ -230,6 +248,7 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
     >>> print(hinge(logits, labels, reduction="none"), jax.grad(hinge)(logits, labels, reduction="sum"))
     [0.5 0.  2. ] [-1.  0.  1.]
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     losses = jnp.maximum(0, 1 - labels * logits)
     return reduce(losses**2 if squared else losses, reduction)
 

@@ -3,9 +3,10 @@ r"""The contrastive loss of pairs of embeddings."""
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float, require_positive, require_same_shape
 from dlfn.ops.support.compiled import peak
 from dlfn.ops.support.dtypes import sum_dtype
@@ -16,7 +17,15 @@ __all__ = ["info_nce"]
 
 
 @Op
-def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", precision=None):
+def info_nce(
+    queries: Float[ArrayLike, "*batch n features"],
+    keys: Float[ArrayLike, "*batch n features"],
+    temperature: Float[ArrayLike, ""],
+    *,
+    symmetric: bool = False,
+    reduction: Reduction = "mean",
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, ""] | Float[Array, "*batch n"]:
     r"""InfoNCE: each of N queries is to find its key among all of them, :math:`L_i = -\log
     \operatorname{softmax}_j(S_{ij})_i` with the similarities :math:`S_{ij} = q_i \cdot k_j / \tau`.
 
@@ -58,6 +67,7 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
     >>> print(f"{jax.grad(info_nce, 2)(queries, keys, 0.1):.3e}")
     9.079e-03
     """
+    queries, keys, temperature = map(jnp.asarray, (queries, keys, temperature))
     similarities = jnp.matmul(queries, jnp.swapaxes(keys, -1, -2), precision=precision) / temperature
     losses = -jnp.diagonal(jax.nn.log_softmax(similarities, axis=-1), axis1=-2, axis2=-1)
     if symmetric:

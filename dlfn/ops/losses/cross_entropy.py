@@ -2,6 +2,7 @@ r"""Softmax cross-entropy, from logits."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import (
@@ -14,7 +15,7 @@ from dlfn.ops.losses._class_ids import (
     logits_gradient,
     reduce_valid,
 )
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_rank
 from dlfn.ops.support.compiled import apart
 from dlfn.ops.support.dtypes import upcast
@@ -25,7 +26,14 @@ __all__ = ["softmax_cross_entropy"]
 
 
 @Op
-def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0.0, ignore_label=-100):
+def softmax_cross_entropy(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
+    *,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+    ignore_label: int = -100,
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Cross-entropy of softmax(logits) and labels along the last axis.
 
     For a class id k (integer) :math:`L = \log \sum_j e^{z_j} - z_k`, for a distribution y (floating point)
@@ -72,6 +80,7 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
     >>> softmax_cross_entropy(logits, jnp.array([-100, 1]))
     Array(0.6931472, dtype=float32)
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     m = jnp.max(logits, axis=-1, keepdims=True)
     costs = jnp.log(jnp.sum(jnp.exp(logits - m), axis=-1, keepdims=True)) + m - logits
     if not are_ids(labels):

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import cut
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.compiled import capped, peak
 from dlfn.ops.support.dtypes import Static, upcast
@@ -23,7 +24,15 @@ _NEVER = -1e30
 
 
 @Op
-def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction="mean"):
+def ctc_loss(
+    logits: Float[ArrayLike, "*batch frames classes"],
+    logit_lengths: Integer[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch slots"],
+    label_lengths: Integer[ArrayLike, "*batch"],
+    *,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""CTC: :math:`-\log P`, P being the probability of all paths through the frames that spell the labels.
 
     A path gives each frame a class. It spells what is left when repetitions are merged, then blanks removed. Such paths
@@ -73,6 +82,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
     >>> print(f"{jnp.exp(-loss):.6f}")
     0.333333
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    logit_lengths, label_lengths = jnp.asarray(logit_lengths), jnp.asarray(label_lengths)
     p = jax.nn.softmax(logits, axis=-1)
     length, classes = logits.shape[-2:]
     wrong = _wrong(logits, logit_lengths, labels, label_lengths, blank)

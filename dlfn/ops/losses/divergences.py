@@ -3,8 +3,9 @@ r"""The Kullback-Leibler divergence of two distributions given by their logits."
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_rank, require_same_shape
 from dlfn.ops.support.exponential import exp_remainder
 from dlfn.ops.support.op import Op
@@ -15,7 +16,12 @@ __all__ = ["kl_divergence"]
 
 
 @Op
-def kl_divergence(logits, target_logits, *, reduction="mean"):
+def kl_divergence(
+    logits: Float[ArrayLike, "*batch classes"],
+    target_logits: Float[ArrayLike, "*batch classes"],
+    *,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Divergence of a prediction from a target, both given by logits along the last axis,
     :math:`\operatorname{KL}(p \,\|\, q) = \sum_j p_j \log (p_j / q_j)`.
 
@@ -55,6 +61,7 @@ def kl_divergence(logits, target_logits, *, reduction="mean"):
     >>> print(jax.grad(kl_divergence)(z, target))
     [[-1.9664001e-05  1.9663999e-05]]
     """
+    logits, target_logits = jnp.asarray(logits), jnp.asarray(target_logits)
     log_q = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     log_p = target_logits - jax.nn.logsumexp(target_logits, axis=-1, keepdims=True)
     return reduce(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), reduction)

@@ -2,10 +2,12 @@ r"""The focal loss of several classes."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import check_ids, class_ids, counting, counting_losses, logits_gradient, reduce_valid
 from dlfn.ops.losses._focus import power, require_focus
+from dlfn.ops.losses._reductions import Reduction
 from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
@@ -14,7 +16,14 @@ __all__ = ["softmax_focal_loss"]
 
 
 @Op
-def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_label=-100):
+def softmax_focal_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Integer[ArrayLike, "*batch"],
+    *,
+    gamma: float = 2.0,
+    reduction: Reduction = "mean",
+    ignore_label: int = -100,
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Softmax cross-entropy :math:`\ell` that counts rows less the better they are decided, :math:`r^\gamma \ell`,
     with :math:`r = 1 - p_k` and k the class of the row.
 
@@ -48,6 +57,7 @@ def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_la
     >>> print(jax.grad(softmax_focal_loss)(logits, jnp.array([0])))
     [[-0.02677352  0.01338676  0.01338676]]
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     index, valid, wrong = class_ids(labels, logits, logits.shape[-1], ignore_label)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), index[..., None], axis=-1)[..., 0]
     losses = -((1 - jnp.exp(log_p)) ** gamma) * log_p

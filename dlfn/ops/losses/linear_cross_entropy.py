@@ -2,6 +2,7 @@ r"""The cross-entropy of an affine map's logits, which are never whole."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.linear_algebra.linear import linear
@@ -13,6 +14,7 @@ from dlfn.ops.losses._class_ids import (
     reduce_valid,
 )
 from dlfn.ops.losses._head import Chunks, Head
+from dlfn.ops.losses._reductions import Reduction
 from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
 from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.dtypes import Static, sum_dtype
@@ -26,18 +28,18 @@ _FOR_DISTRIBUTIONS = "; for distributions use softmax_cross_entropy(linear(x, w,
 
 @Op
 def linear_cross_entropy(
-    x,
-    w,
-    labels,
-    b=None,
+    x: Float[ArrayLike, "*batch features"],
+    w: Float[ArrayLike, "features classes"] | Float[ArrayLike, "classes features"],
+    labels: Integer[ArrayLike, "*batch"],
+    b: Float[ArrayLike, " classes"] | None = None,
     *,
-    classes_first=False,
-    reduction="mean",
-    label_smoothing=0.0,
-    ignore_label=-100,
-    chunk=None,
-    precision=None,
-):
+    classes_first: bool = False,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+    ignore_label: int = -100,
+    chunk: int | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""``softmax_cross_entropy(linear(x, w, b), labels)`` without the logits: of N rows and K classes there are N K of
     them, in language models far more than there are parameters.
 
@@ -83,6 +85,7 @@ def linear_cross_entropy(
     >>> print(f"{loss:.4f} {dx[0, 0]:.4f} {dx[0, 1]:.4f}")
     0.6348 -0.1224 -0.0450
     """
+    w = jnp.asarray(w)
     z = linear.definition(x, w.T if classes_first else w, b, precision=precision)
     return softmax_cross_entropy.definition(
         z, labels, reduction=reduction, label_smoothing=label_smoothing, ignore_label=ignore_label

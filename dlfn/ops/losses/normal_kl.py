@@ -3,9 +3,10 @@ r"""The Kullback-Leibler divergence of two normal distributions, in closed form.
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float, require_rank, require_same_shape
 from dlfn.ops.support.compiled import below_zero
 from dlfn.ops.support.dtypes import sum_dtype
@@ -19,7 +20,14 @@ __all__ = ["normal_kl"]
 
 
 @Op
-def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, reduction="mean"):
+def normal_kl(
+    mean: Float[ArrayLike, "*batch features"],
+    log_variance: Float[ArrayLike, "*batch features"],
+    prior_mean: Float[ArrayLike, ""] | Float[ArrayLike, "*#batch #features"] | None = None,
+    prior_log_variance: Float[ArrayLike, ""] | Float[ArrayLike, "*#batch #features"] | None = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Divergence of a normal distribution with independent coordinates along the last axis from a normal prior,
     :math:`\operatorname{KL}(N(\mu, \sigma^2) \,\|\, N(\mu_0, \sigma_0^2))`.
 
@@ -61,8 +69,9 @@ def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, r
     >>> print(jax.grad(normal_kl, 1)(mean, log_variance))
     [[0.0000000e+00 5.0002498e-05]]
     """
-    prior_mean = 0.0 if prior_mean is None else prior_mean
-    prior_log_variance = 0.0 if prior_log_variance is None else prior_log_variance
+    mean, log_variance = jnp.asarray(mean), jnp.asarray(log_variance)
+    prior_mean = 0.0 if prior_mean is None else jnp.asarray(prior_mean)
+    prior_log_variance = 0.0 if prior_log_variance is None else jnp.asarray(prior_log_variance)
     distance = (mean - prior_mean) ** 2 / jnp.exp(prior_log_variance)
     ratio = jnp.exp(log_variance - prior_log_variance)
     return reduce(jnp.sum(distance + ratio - 1 - (log_variance - prior_log_variance), axis=-1) / 2, reduction)

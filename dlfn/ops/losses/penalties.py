@@ -7,9 +7,11 @@ configuration, and a new one compiles anew: define it once, outside of the train
 
 import math
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe
@@ -20,7 +22,9 @@ __all__ = ["l1_penalty", "l2_penalty"]
 
 
 @Op
-def l2_penalty(params, *, strength, where=None):
+def l2_penalty(
+    params: PyTree, *, strength: float, where: str | Callable[[str], bool] | None = None
+) -> Float[Array, ""]:
     r"""Half the squared norm of the parameters, :math:`\tfrac\lambda2 \sum_i W_i^2`.
 
     Its gradient, :math:`\lambda W`, in plain gradient descent is weight decay. In Adam it is not: there the gradient is
@@ -46,12 +50,16 @@ def l2_penalty(params, *, strength, where=None):
     >>> jax.grad(l2_penalty)(params, strength=0.5, where="w$")
     {'b': Array([0.], dtype=float32), 'w': Array([ 1.5, -2. ], dtype=float32)}
     """
-    chosen = [leaf for leaf in _chosen("l2_penalty", params, where) if leaf is not None]
-    return sum(strength / 2 * jnp.sum(leaf**2) for leaf in chosen)
+    first, *others = (
+        strength / 2 * jnp.sum(leaf**2) for leaf in _chosen("l2_penalty", params, where) if leaf is not None
+    )
+    return sum(others, first)
 
 
 @Op
-def l1_penalty(params, *, strength, where=None):
+def l1_penalty(
+    params: PyTree, *, strength: float, where: str | Callable[[str], bool] | None = None
+) -> Float[Array, ""]:
     r"""The sum of the parameters' sizes, :math:`\lambda \sum_i |W_i|`.
 
     Its gradient is :math:`\lambda \operatorname{sign} W`, and 0 where W is.
@@ -74,8 +82,10 @@ def l1_penalty(params, *, strength, where=None):
     >>> print(l1_penalty(params, strength=0.5), jax.grad(l1_penalty)(params, strength=0.5)["w"])
     3.5 [ 0.5  0.  -0.5]
     """
-    chosen = [leaf for leaf in _chosen("l1_penalty", params, where) if leaf is not None]
-    return sum(strength * jnp.sum(jnp.abs(leaf)) for leaf in chosen)
+    first, *others = (
+        strength * jnp.sum(jnp.abs(leaf)) for leaf in _chosen("l1_penalty", params, where) if leaf is not None
+    )
+    return sum(others, first)
 
 
 def _chosen(op, params, where):

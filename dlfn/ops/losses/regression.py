@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_same_shape
 from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op, P, R
@@ -65,7 +66,13 @@ def _check_half(half):
     lambda d, weight, half: weight * (d * (1.0 if half else 2.0)),
     _check_half,
 )
-def mse(prediction, target, *, half=False, reduction="mean"):
+def mse(
+    prediction: Float[ArrayLike, "*shape"],
+    target: Float[ArrayLike, "*shape"],
+    *,
+    half: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Squared error over all N entries, :math:`\frac1N \sum_i (\hat y_i - y_i)^2`, or with ``half`` 1/(2N) of the sum.
 
     .. math::
@@ -95,12 +102,14 @@ def mse(prediction, target, *, half=False, reduction="mean"):
     >>> jax.grad(mse)(prediction, target)
     Array([1., 2.], dtype=float32)
     """
-    losses = (prediction - target) ** 2
+    losses = (jnp.asarray(prediction) - jnp.asarray(target)) ** 2
     return reduce(losses / 2 if half else losses, reduction)
 
 
 @_of_difference(jnp.abs, lambda d, weight: weight * jnp.sign(d))
-def mae(prediction, target, *, reduction="mean"):
+def mae(
+    prediction: Float[ArrayLike, "*shape"], target: Float[ArrayLike, "*shape"], *, reduction: Reduction = "mean"
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Absolute error, :math:`\frac1N \sum_i |d_i|`.
 
     Derivative: :math:`\operatorname{sign} d`, and 0 at d = 0.
@@ -123,7 +132,7 @@ def mae(prediction, target, *, reduction="mean"):
     >>> print(mae(prediction, target), jax.grad(mae)(prediction, target))
     1.0 [ 0.  -0.5]
     """
-    return reduce(jnp.abs(prediction - target), reduction)
+    return reduce(jnp.abs(jnp.asarray(prediction) - jnp.asarray(target)), reduction)
 
 
 def _check_delta(delta):
@@ -138,7 +147,13 @@ def _huber_value(d, delta):
 
 
 @_of_difference(_huber_value, lambda d, weight, delta: weight * jnp.clip(d, -delta, delta), _check_delta)
-def huber(prediction, target, *, delta=1.0, reduction="mean"):
+def huber(
+    prediction: Float[ArrayLike, "*shape"],
+    target: Float[ArrayLike, "*shape"],
+    *,
+    delta: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Huber's loss: :math:`\tfrac12 d^2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \tfrac12 \delta)`.
 
     Derivative: d, cut to :math:`[-\delta, \delta]`.
@@ -163,7 +178,7 @@ def huber(prediction, target, *, delta=1.0, reduction="mean"):
     >>> print(huber(prediction, target, reduction="none"), jax.grad(huber)(prediction, target))
     [0.125 3.5  ] [0.25 0.5 ]
     """
-    d = jnp.abs(prediction - target)
+    d = jnp.abs(jnp.asarray(prediction) - jnp.asarray(target))
     return reduce(jnp.where(d <= delta, d**2 / 2, delta * (d - delta / 2)), reduction)
 
 
@@ -191,7 +206,9 @@ def _log_cosh_slope(d, weight):
 
 
 @_of_difference(_log_cosh_value, _log_cosh_slope)
-def log_cosh(prediction, target, *, reduction="mean"):
+def log_cosh(
+    prediction: Float[ArrayLike, "*shape"], target: Float[ArrayLike, "*shape"], *, reduction: Reduction = "mean"
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""The mean of :math:`\log \cosh d`, which is :math:`d^2 / 2` near 0 and :math:`|d| - \log 2` far from it.
 
     Derivative: :math:`\tanh d`.
@@ -214,4 +231,4 @@ def log_cosh(prediction, target, *, reduction="mean"):
     >>> print(log_cosh(prediction, target, reduction="none"), jax.grad(log_cosh)(prediction, target))
     [4.999998e-07 9.993068e+02] [4.9999985e-04 5.0000000e-01]
     """
-    return reduce(jnp.log(jnp.cosh(prediction - target)), reduction)
+    return reduce(jnp.log(jnp.cosh(jnp.asarray(prediction) - jnp.asarray(target))), reduction)

@@ -13,6 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_same_shape
@@ -26,7 +27,9 @@ __all__ = ["covariance", "mean", "std", "variance"]
 
 
 @Op
-def mean(x, *, axis=None, keepdims=False):
+def mean(
+    x: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Mean, :math:`\mu = \frac1n \sum_i x_i`.
 
     .. math:: \frac{\partial L}{\partial x_i} = \frac{\bar \mu}{n}
@@ -85,7 +88,9 @@ def _mean_check(x, *, axis):
 
 
 @Op
-def variance(x, *, axis=None, ddof=0, keepdims=False):
+def variance(
+    x: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Variance, :math:`\sigma^2 = \frac1n \sum_i (x_i - \mu)^2`, with n - ddof for n.
 
     .. math:: \frac{\partial L}{\partial x_i} = \frac{2 \bar y}{n} (x_i - \mu),
@@ -111,13 +116,16 @@ def variance(x, *, axis=None, ddof=0, keepdims=False):
     >>> print(variance(x), variance(x, ddof=1), jax.grad(variance)(x))
     1.0 2.0 [-1.  1.]
     """
+    x = jnp.asarray(x)
     axes = axes_of(axis, x.ndim)
     squares = (x - jnp.mean(x, axes, keepdims=True)) ** 2
     return jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)
 
 
 @Op
-def std(x, *, axis=None, ddof=0, keepdims=False):
+def std(
+    x: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Standard deviation, :math:`\sigma = \sqrt{\frac1n \sum_i (x_i - \mu)^2}`, with n - ddof for n.
 
     .. math::
@@ -143,6 +151,7 @@ def std(x, *, axis=None, ddof=0, keepdims=False):
     >>> print(std(jnp.array([1.0, 3.0])), jax.grad(std)(jnp.array([1.0, 3.0])), jax.grad(std)(jnp.full(2, 0.1)))
     1.0 [-0.5  0.5] [0. 0.]
     """
+    x = jnp.asarray(x)
     axes = axes_of(axis, x.ndim)
     squares = (x - jnp.mean(x, axes, keepdims=True)) ** 2
     return jnp.sqrt(jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype))
@@ -211,7 +220,14 @@ _of_spread(std, lambda s, k: root(s) * unit_factor(k), lambda s, k: inverse_root
 
 
 @Op
-def covariance(x, y, *, axis=None, ddof=0, keepdims=False):
+def covariance(
+    x: Float[ArrayLike, "*shape"],
+    y: Float[ArrayLike, "*shape"],
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+) -> Float[Array, "..."]:
     r"""Covariance, :math:`\operatorname{Cov}(x, y) = \frac1n \sum_i (x_i - \mu_x) (y_i - \mu_y)`, with n - ddof for n.
 
     .. math::
@@ -238,6 +254,7 @@ def covariance(x, y, *, axis=None, ddof=0, keepdims=False):
     >>> print(covariance(x, y), jax.grad(covariance)(x, y))
     -4.0 [ 2. -2.]
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     axes = axes_of(axis, x.ndim)
     products = (x - jnp.mean(x, axes, keepdims=True)) * (y - jnp.mean(y, axes, keepdims=True))
     return jnp.sum(products, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)

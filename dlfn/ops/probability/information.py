@@ -22,8 +22,11 @@ normal_kl              the same of normal distributions, given by means and vari
 =====================  ===============================================================================================
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.probability._information import check_arguments, check_distributions, per_nat
@@ -39,7 +42,9 @@ __all__ = ["cross_entropy", "entropy", "entropy_from_logits", "relative_entropy"
 
 
 @Op
-def entropy(p, *, axis=-1, base=None):
+def entropy(
+    p: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] = -1, base: float | None = None
+) -> Float[Array, "..."]:
     r"""Entropy of distributions, :math:`H(p) = -\sum_j p_j \log p_j`.
 
     .. math:: \frac{\partial H}{\partial p_j} = -(\log p_j + 1), \qquad +\infty \text{ at } p_j = 0.
@@ -63,6 +68,7 @@ def entropy(p, *, axis=-1, base=None):
     >>> print(entropy(p, base=2), jax.grad(entropy)(p))
     1.5 [-0.30685282  0.38629436  0.38629436         inf]
     """
+    p = jnp.asarray(p)
     return -jnp.sum(p * jnp.log(p), axis) * per_nat(base)
 
 
@@ -84,7 +90,9 @@ def _entropy_check(p, *, axis, base):
 
 
 @Op
-def entropy_from_logits(logits, *, axis=-1, base=None):
+def entropy_from_logits(
+    logits: Float[ArrayLike, "..."], *, axis: int = -1, base: float | None = None
+) -> Float[Array, "..."]:
     r"""Entropy of :math:`p = \operatorname{softmax}(z)`, :math:`H = \log \sum_j e^{z_j} - \sum_j p_j z_j`.
 
     .. math:: \frac{\partial H}{\partial z_j} = -p_j (\log p_j + H)
@@ -113,6 +121,7 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
     >>> print(jax.grad(entropy_from_logits)(jnp.array([1.0, 0.0, -jnp.inf])))
     [-0.19661194  0.19661194  0.        ]
     """
+    logits = jnp.asarray(logits)
     log_p = logits - jax.nn.logsumexp(logits, axis, keepdims=True)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis) * per_nat(base)
 
@@ -156,7 +165,13 @@ def _below(z, m, axis):
 
 
 @Op
-def cross_entropy(p, q, *, axis=-1, base=None):
+def cross_entropy(
+    p: Float[ArrayLike, "*shape"],
+    q: Float[ArrayLike, "*shape"],
+    *,
+    axis: int | tuple[int, ...] = -1,
+    base: float | None = None,
+) -> Float[Array, "..."]:
     r"""Cross-entropy of two distributions, :math:`H(p, q) = -\sum_j p_j \log q_j`, both given by probabilities.
 
     .. math::
@@ -186,7 +201,7 @@ def cross_entropy(p, q, *, axis=-1, base=None):
     >>> print(f"{cross_entropy(p, q):.4f}", jax.grad(cross_entropy, argnums=1)(p, q))
     0.8370 [-2.        -0.6666667 -0.       ]
     """
-    return -jnp.sum(p * jnp.log(q), axis) * per_nat(base)
+    return -jnp.sum(jnp.asarray(p) * jnp.log(q), axis) * per_nat(base)
 
 
 @cross_entropy.def_forward
@@ -209,7 +224,14 @@ def _cross_entropy_check(p, q, *, axis, base):
 
 
 @Op
-def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
+def relative_entropy(
+    p: Float[ArrayLike, "*shape"],
+    q: Float[ArrayLike, "*shape"],
+    *,
+    axis: int | tuple[int, ...] = -1,
+    reduction: Literal["sum", "none"] = "sum",
+    base: float | None = None,
+) -> Float[Array, "..."]:
     r"""Relative entropy of two distributions, :math:`\operatorname{KL}(p \| q) = \sum_j p_j \log (p_j / q_j) \ge 0`.
 
     .. math::
@@ -249,6 +271,7 @@ def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
     >>> print(relative_entropy(p, q, base=2), *jax.grad(relative_entropy, (0, 1))(p, q))
     1.0 [1.6931472      -inf] [-2. -0.]
     """
+    p, q = jnp.asarray(p), jnp.asarray(q)
     terms = p * jnp.log(p / q) * per_nat(base)
     return jnp.sum(terms, axis) if reduction == "sum" else terms
 

@@ -5,6 +5,7 @@ The conventions are those of :mod:`dlfn.ops.probability.information`.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.probability._information import check_distributions, per_nat
@@ -18,7 +19,7 @@ __all__ = ["conditional_entropy", "mutual_information"]
 
 
 @Op
-def conditional_entropy(joint, *, base=None):
+def conditional_entropy(joint: Float[ArrayLike, "*batch X Y"], *, base: float | None = None) -> Float[Array, "*batch"]:
     r"""Entropy of X given Y from their joint table, :math:`H(X | Y) = -\sum_{xy} p_{xy} \log p_{x|y}`.
 
     With :math:`p_{x|y} = p_{xy} / p_y` and :math:`p_y = \sum_x p_{xy}`,
@@ -45,6 +46,7 @@ def conditional_entropy(joint, *, base=None):
     >>> print(conditional_entropy(jnp.array([[0.25, 0.0], [0.25, 0.5]]), base=2))
     0.5
     """
+    joint = jnp.asarray(joint)
     p_y = jnp.sum(joint, -2, keepdims=True)
     return -jnp.sum(joint * jnp.log(joint / p_y), (-2, -1)) * per_nat(base)
 
@@ -75,7 +77,7 @@ def _share(p, total):
 
 
 @Op
-def mutual_information(joint, *, base=None):
+def mutual_information(joint: Float[ArrayLike, "*batch X Y"], *, base: float | None = None) -> Float[Array, "*batch"]:
     r"""Mutual information from the joint table of X and Y,
 
     .. math::
@@ -103,6 +105,7 @@ def mutual_information(joint, *, base=None):
     >>> print(mutual_information(jnp.array([[0.5, 0.0], [0.0, 0.5]]), base=2))  # Y tells X, one bit
     1.0
     """
+    joint = jnp.asarray(joint)
     p_x, p_y = jnp.sum(joint, -1, keepdims=True), jnp.sum(joint, -2, keepdims=True)
     return jnp.sum(joint * jnp.log(joint / (p_x * p_y)), (-2, -1)) * per_nat(base)
 

@@ -7,6 +7,7 @@ values are known; under jit value and gradients are nan.
 """
 
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.probability.densities import HALF_LOG_2_PI, cotangent, or_nan, require_ends
 from dlfn.ops.support.arguments import require_broadcast, require_float, require_positive
@@ -17,7 +18,9 @@ __all__ = ["exponential_log_prob", "normal_log_prob", "uniform_log_prob"]
 
 
 @Op
-def normal_log_prob(x, loc, scale):
+def normal_log_prob(
+    x: Float[ArrayLike, "*#shape"], loc: Float[ArrayLike, "*#shape"], scale: Float[ArrayLike, "*#shape"]
+) -> Float[Array, "*shape"]:
     r"""Log-density of the normal distribution,
     :math:`\log p = -\tfrac12 z^2 - \log \sigma - \tfrac12 \log 2\pi` with :math:`z = (x - \mu) / \sigma`.
 
@@ -48,6 +51,7 @@ def normal_log_prob(x, loc, scale):
     >>> print(jax.grad(lambda scale: normal_log_prob(x, 1.0, scale).sum())(2.0))
     -0.375
     """
+    x, loc, scale = map(jnp.asarray, (x, loc, scale))
     return -0.5 * ((x - loc) / scale) ** 2 - jnp.log(scale) - 0.5 * jnp.log(2 * jnp.pi)
 
 
@@ -79,7 +83,9 @@ def _normal_log_prob_check(x, loc, scale):
 
 
 @Op
-def uniform_log_prob(x, low, high):
+def uniform_log_prob(
+    x: Float[ArrayLike, "*#shape"], low: Float[ArrayLike, "*#shape"], high: Float[ArrayLike, "*#shape"]
+) -> Float[Array, "*shape"]:
     r"""Log-density of the uniform distribution, :math:`\log p = -\log(b - a)` for :math:`a \le x \le b`.
 
     .. math::
@@ -109,6 +115,7 @@ def uniform_log_prob(x, low, high):
     >>> print(jax.grad(uniform_log_prob, 1)(1.0, 0.0, 4.0))
     0.25
     """
+    x, low, high = map(jnp.asarray, (x, low, high))
     return jnp.where((x < low) | (x > high), -jnp.inf, -jnp.log(high - low))
 
 
@@ -139,7 +146,7 @@ def _uniform_log_prob_check(x, low, high):
 
 
 @Op
-def exponential_log_prob(x, rate):
+def exponential_log_prob(x: Float[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Log-density of the exponential distribution, :math:`\log p = \log \lambda - \lambda x` for :math:`x \ge 0`.
 
     .. math::
@@ -167,6 +174,7 @@ def exponential_log_prob(x, rate):
     >>> print(*jax.grad(exponential_log_prob, (0, 1))(1.0, 2.0))
     -2.0 -0.5
     """
+    x, rate = jnp.asarray(x), jnp.asarray(rate)
     return jnp.where(x < 0, -jnp.inf, jnp.log(rate) - rate * x)
 
 

@@ -15,6 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from dlfn.ops.activations.kernels import log_sigmoid_value, sigmoid_value
 from dlfn.ops.probability.densities import (
@@ -47,7 +48,11 @@ def _chance(probs, logits) -> jax.Array:
 
 
 @Op
-def bernoulli_log_prob(x, probs=None, logits=None):
+def bernoulli_log_prob(
+    x: Real[ArrayLike, "*#shape"] | Bool[ArrayLike, "*#shape"],
+    probs: Float[ArrayLike, "*#shape"] | None = None,
+    logits: Float[ArrayLike, "*#shape"] | None = None,
+) -> Float[Array, "*shape"]:
     r"""Log-probability of an event that happened, x = 1, or did not, x = 0:
     :math:`\log p^x (1 - p)^{1 - x} = x \log p + (1 - x) \log(1 - p)`, with :math:`p = \sigma(z)` from logits.
 
@@ -79,7 +84,7 @@ def bernoulli_log_prob(x, probs=None, logits=None):
     >>> print(jax.grad(bernoulli_log_prob, 1)(1, 0.25), jax.grad(bernoulli_log_prob, 1)(0, 0.0))
     4.0 -1.0
     """
-    p = _chance(probs, logits)
+    x, p = jnp.asarray(x), _chance(probs, logits)
     return jnp.where((x == 0) | (x == 1), jnp.where(x == 1, jnp.log(p), jnp.log(1 - p)), -jnp.inf)
 
 
@@ -130,7 +135,12 @@ def _bernoulli_log_prob_check(x, probs, logits):
 
 
 @Op
-def binomial_log_prob(counts, trials, probs=None, logits=None):
+def binomial_log_prob(
+    counts: Real[ArrayLike, "*#shape"],
+    trials: Real[ArrayLike, "*#shape"],
+    probs: Float[ArrayLike, "*#shape"] | None = None,
+    logits: Float[ArrayLike, "*#shape"] | None = None,
+) -> Float[Array, "*shape"]:
     r"""Log-probability of k successes in n independent trials, :math:`\log \binom nk p^k (1 - p)^{n - k}`.
 
     .. math::
@@ -168,7 +178,7 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
     5.333333 -4.0
     """
     p = _chance(probs, logits)
-    k, n = (x.astype(jnp.result_type(p)) for x in (counts, trials))
+    k, n = (jnp.asarray(x).astype(jnp.result_type(p)) for x in (counts, trials))
     ways = jax.lax.lgamma(n + 1) - jax.lax.lgamma(k + 1) - jax.lax.lgamma(n - k + 1)
     return ways + k * jnp.log(p) + (n - k) * jnp.log(1 - p)
 

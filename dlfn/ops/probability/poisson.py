@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlfn.ops.probability.densities import (
     HALF_LOG_2_PI,
@@ -23,7 +24,7 @@ __all__ = ["poisson_log_prob"]
 
 
 @Op
-def poisson_log_prob(counts, rate):
+def poisson_log_prob(counts: Real[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Log-probability of k events where :math:`\lambda` are expected,
     :math:`\log \lambda^k e^{-\lambda} / k! = k \log \lambda - \lambda - \log k!`.
 
@@ -53,7 +54,8 @@ def poisson_log_prob(counts, rate):
     >>> print(jax.grad(poisson_log_prob, 1)(0, 0.0), jax.grad(poisson_log_prob, 1)(3, 2.0))
     -1.0 0.5
     """
-    k = counts.astype(rate.dtype)
+    rate = jnp.asarray(rate)
+    k = jnp.asarray(counts).astype(rate.dtype)
     return k * jnp.log(rate) - rate - jax.lax.lgamma(k + 1)
 
 
