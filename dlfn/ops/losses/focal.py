@@ -24,8 +24,8 @@ def softmax_focal_loss(
     reduction: Reduction = "mean",
     ignore_label: int = -100,
 ) -> Float[Array, ""] | Float[Array, "*batch"]:
-    r"""Softmax cross-entropy :math:`\ell` that counts rows less the better they are decided, :math:`r^\gamma \ell`,
-    with :math:`r = 1 - p_k` and k the class of the row.
+    r"""Softmax cross-entropy :math:`\ell` in which a row weighs less the better it is classified,
+    :math:`r^\gamma \ell`, with :math:`r = 1 - p_k` and k the class of the row.
 
     Since :math:`\partial r / \partial z = p_k\, \partial \ell / \partial z`, the gradient is that of the cross-entropy
     times a number for each row,
@@ -48,7 +48,7 @@ def softmax_focal_loss(
         InputError: on scalar or integer logits, labels that are not class ids, a negative gamma, an unknown reduction,
             and a mean over nothing.
 
-    Source: peers; Lin et al. 2017, *Focal Loss for Dense Object Detection*.
+    Source: Lin et al. 2017, *Focal Loss for Dense Object Detection*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.array([[2.0, 0.0, 0.0]])
@@ -71,7 +71,8 @@ def _softmax_focal_loss_forward(logits, labels, *, gamma, reduction, ignore_labe
     losses, statistics = counting_losses(z, index, valid, wrong, 0.0)
     r = statistics.others * statistics.inverse
     focus = power(r, gamma)
-    # Where r is 0 so is the loss, and where p_k is 0 the loss may be inf.
+    # p_k times the loss, over r. At r = 0 it does not matter, as it is multiplied by gamma r^gamma; at r = 1, p_k is 0,
+    # and the loss may be inf.
     per_r = jnp.where((r == 0) | (r == 1), jnp.zeros_like(r), (1 - r) * losses / jnp.where(r == 0, jnp.ones_like(r), r))
     y, n = reduce_valid(focus * losses, valid, reduction)
     weights = jnp.where(valid, focus * (1 + gamma * per_r), jnp.zeros_like(r))
