@@ -125,9 +125,9 @@ def _normal_kl_check(mean, log_variance, prior_mean, prior_log_variance, *, redu
 def _beyond(t):
     """rest = exp(t) - 1 - cut, and cut, which is t but at least -1.
 
-    With them exp(t) - 1 = rest + cut and exp(t) - 1 - t = rest - min(1 + t, 0) are sums without cancellation, so that one
-    array serves both passes. XLA on CPU writes the result of a select to memory before it sums it; here it writes
-    it to the memory of the gradient.
+    With them exp(t) - 1 = rest + cut and exp(t) - 1 - t = rest - min(1 + t, 0) are sums without cancellation, so that
+    one array serves both passes. XLA on CPU writes the result of a select to memory before it sums it, here to that of
+    the gradient.
     """
     small, s, series = exp_remainder(t)
     cut = lax.clamp(t.dtype.type(-1), t, t.dtype.type(1e3))

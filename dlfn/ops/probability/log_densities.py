@@ -68,7 +68,7 @@ def _normal_log_prob_backward(residuals, dy):
     x, loc, scale = residuals
     v, mu, sigma = upcast(*residuals)
     dy, sigma, off = dy.astype(v.dtype), or_nan(sigma, (sigma > 0) & (sigma < jnp.inf)), v - mu
-    # No quotient has two uses: XLA on CPU would write it to memory.
+    # No quotient is used twice, as XLA on CPU would write it to memory.
     dloc = dy / sigma * off / sigma
     dscale = dy * ((off - sigma) / sigma) * ((off + sigma) / sigma) / sigma
     return cotangent(-dloc, x), cotangent(dloc, loc), cotangent(dscale, scale)
@@ -98,14 +98,14 @@ def uniform_log_prob(
     Args:
         x: observations.
         low: :math:`a`.
-        high: :math:`b`, greater than a. Where :math:`b - a` overflows the log-density does, to -inf.
+        high: :math:`b`, greater than a. Where :math:`b - a` overflows, the log-density is -inf.
 
     Returns:
         One log-density per observation, in the shape that the arguments broadcast to.
 
     Raises:
-        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater, or that
-            are further apart.
+        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater, or
+            whose difference overflows.
 
     Source: 004 distributions.
 
@@ -181,7 +181,7 @@ def exponential_log_prob(x: Float[ArrayLike, "*#shape"], rate: Float[ArrayLike, 
 @exponential_log_prob.def_forward
 def _exponential_log_prob_forward(x, rate):
     v, r = upcast(x, rate)
-    # Of an infinite rate it is inf - inf.
+    # For an infinite rate this is inf - inf, which is nan.
     y = jnp.log(or_nan(r, r > 0)) - r * jnp.where(v < 0, jnp.full_like(v, jnp.inf), v)
     return y.astype(jnp.result_type(x, rate)), (x, rate)
 
