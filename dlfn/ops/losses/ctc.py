@@ -19,7 +19,7 @@ from dlfn.ops.support.sharding import is_explicit, like, sharded_along
 
 __all__ = ["ctc_loss"]
 
-# Stands for log(0), as the difference of two -inf is nan. Sums of log-probabilities stay far above half of it.
+# Stands for log(0), since the difference of two -inf is nan. Sums of log-probabilities stay far above half of it.
 _NEVER = -1e30
 
 

@@ -1,5 +1,5 @@
-"""What the log-densities share: checks of their arguments, nan outside of a domain, and the cotangents of arguments that
-were broadcast."""
+"""What the log-densities share: checks of their arguments, nan outside of a domain, and the cotangents of arguments
+that were broadcast."""
 
 import math
 

@@ -32,8 +32,8 @@ def poisson_log_prob(counts: Real[ArrayLike, "*#shape"], rate: Float[ArrayLike, 
         \frac{\partial \log P}{\partial \lambda} = \frac k\lambda - 1 = \frac{k - \lambda}{\lambda}.
 
     For large k the three terms cancel, so it is computed as :math:`-\mu(k) - D(k, \lambda) - \tfrac12 \log 2\pi k`, as
-    in :func:`binomial_log_prob`. With a rate of 0 there are no events: any other count has probability 0, and its score is
-    the limit from above, infinity. Half types are computed and summed in float32.
+    in :func:`binomial_log_prob`. With a rate of 0 there are no events: any other count has probability 0, and its score
+    is the limit from above, infinity. Half types are computed and summed in float32.
 
     Args:
         counts: :math:`k`, whole numbers; negative ones are impossible.
