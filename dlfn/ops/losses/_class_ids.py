@@ -1,4 +1,4 @@
-r"""Cross-entropy of class ids, row by row, for ops that have the logits whole or a chunk at a time.
+r"""Cross-entropy of class ids, row by row, for ops that have all logits at once or a chunk of them at a time.
 
 With k the class of the row and :math:`e_j = e^{z_j - \max z}`, the loss is
 :math:`(\max z - z_k) + \log \sum_j e_j`. Its gradient is :math:`p_j = e_j / \sum_i e_i` at the other classes, and at
@@ -38,15 +38,17 @@ class Statistics(NamedTuple):
 
     m: jax.Array  # max z, cut to the finite range
     others: jax.Array  # the sum of e_j over j other than k
-    inverse: jax.Array  # 1 / the sum of all e_j; nan where the row has no such class
+    inverse: jax.Array  # 1 / the sum of all e_j; nan where the row's label is out of range
 
 
 def are_ids(labels):
+    """Whether the labels are class ids, and not distributions."""
     return not jnp.issubdtype(labels.dtype, jnp.floating)
 
 
 def check_ids(op, labels, name, rows, reduction, ignore_label, hint=""):
-    """That there is a class id for every row of the argument ``rows``, and something to reduce."""
+    """Checks that there is a class id for every row of the argument ``rows``, which is called ``name``, and that there
+    is something to reduce. ``hint`` ends the message about labels that are no class ids."""
     if not isinstance(labels, jax.Array) or labels.dtype == jnp.bool_ or not are_ids(labels):
         raise InputError(f"{op}: labels is {describe(labels)}, and must be an array of class ids{hint}")
     if labels.shape != rows.shape[:-1]:
@@ -65,8 +67,10 @@ def check_smoothing(op, label_smoothing):
 
 
 def class_ids(labels, rows, classes, ignore_label):
-    """The class of every row as an index in range, which rows count, and which of them have no such class. ``rows``
-    has the leading dimensions of the logits, and their sharding, and one more."""
+    """The class of every row as an index in range, which rows count, and which of these have a label out of range.
+
+    ``rows`` has the leading axes and the sharding of the logits, and one more axis.
+    """
     if labels.dtype != jnp.int64:
         labels = labels.astype(jnp.int32)
     labels = sharded_along(labels, rows, labels.ndim)
@@ -76,12 +80,14 @@ def class_ids(labels, rows, classes, ignore_label):
 
 
 def counting(rows, valid):
-    """The rows that count, and zeros for the others, whatever they hold: 0 times a nan of theirs would be nan."""
+    """The rows that count, and zeros in place of the others. These may hold nan, and 0 times nan is nan, so multiplying
+    their results by 0 would not do."""
     return jnp.where(valid[..., None], rows, jnp.zeros_like(rows))
 
 
 def reduce_valid(losses, valid, reduction):
-    """The losses of the rows that count, reduced, and by how many rows the mean divides (1 if it is none)."""
+    """The losses of the rows that count, reduced, and the number that the sum was divided by: for a mean, the number of
+    rows that count, or 1 if none does; otherwise 1."""
     losses = jnp.where(valid, losses, jnp.zeros_like(losses))
     if reduction != "mean":
         return reduce(losses, reduction), jnp.ones((), losses.dtype)
@@ -90,26 +96,32 @@ def reduce_valid(losses, valid, reduction):
 
 
 def cut(z):
-    """z without infinities: inf - inf would be nan."""
+    """z with the largest finite numbers in place of infinities, as inf - inf would be nan."""
     big = jnp.finfo(z.dtype).max
     return jnp.clip(z, -big, big)
 
 
 def sum_of_others(z, index, m, first=None):
-    """Of e_j. ``first`` here and below: of a block of the classes, that which it begins with."""
+    """The sum of e_j over the classes j other than the row's own.
+
+    Here and below, if z is a block of the classes, ``first`` is the class that it begins with.
+    """
     return jnp.sum(_exp_of_others(z, index, m, first), axis=-1)
 
 
 def counting_losses(z, index, valid, wrong, label_smoothing):
-    """:func:`class_losses` of the rows that count."""
-    # XLA on CPU would write the rows that count to memory before it takes a maximum over them.
+    """:func:`class_losses`, with zeros in place of the rows that do not count."""
+    # Maximum first, select afterwards: XLA on CPU would write the selected rows to memory to take their maximum.
     top = jnp.where(valid, peak(z, -1), jnp.zeros_like(z[..., 0]))
     return class_losses(counting(z, valid), index, wrong, label_smoothing, top=top)
 
 
 def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others, top=None):
-    """The loss of every row, and what :func:`logits_gradient` needs to know of it. ``top`` is the largest logit where
-    that is known."""
+    """The loss of every row, and what :func:`logits_gradient` needs to know of it.
+
+    ``top`` is the largest logit of every row, if it is known already. ``sum_of_others`` is a function like the one
+    above, for callers that sum over blocks of classes.
+    """
     top = peak(z, -1) if top is None else top
     m = cut(top)
     others = sum_of_others(z, index, m)
@@ -126,7 +138,10 @@ def class_losses(z, index, wrong, label_smoothing, sum_of_others=sum_of_others, 
 
 
 def logits_gradient(z, index, statistics, dy, label_smoothing, first=None, classes=None):
-    """The cotangent of the logits, given that of every row's loss; of a block of ``classes``, theirs."""
+    """The cotangent of the logits, given that of every row's loss.
+
+    If z is a block of the classes, so is the result, and ``classes`` is the number of all classes.
+    """
     m, others, inverse = statistics
     per_row = dy * inverse
     e = _exp_of_others(z, index, m, first) * per_row[..., None]
@@ -138,12 +153,14 @@ def logits_gradient(z, index, statistics, dy, label_smoothing, first=None, class
 
 
 def _exp_of_others(z, index, m, first):
-    """e_j, with 0 for the class of the row. Written the same in forward and backward, XLA computes it once for both."""
+    """e_j, with 0 for the class of the row. Forward and backward pass share this expression, so that XLA computes it
+    once for both."""
     return _with_entry(jnp.exp(capped(z) - m[..., None]), index, jnp.zeros_like(m), first)
 
 
-# One entry per row. On a CPU it is cheaper to read and write it alone than in a masked pass over the classes; elsewhere
-# the mask fuses with its neighbours, and sharded classes allow nothing else. A block has the entries of few rows.
+# These functions read or write one entry of every row. On a CPU that is cheaper entry by entry than by a masked pass
+# over the classes. Elsewhere the mask fuses with the operations around it, and for sharded classes it is the only way.
+# In a block of the classes most rows have no entry, so that is done by a mask, too.
 
 
 def _entry(z, index):

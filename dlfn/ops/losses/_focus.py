@@ -1,4 +1,4 @@
-"""What focal losses of two and of more classes share."""
+"""What the binary focal loss and that of several classes share."""
 
 import math
 from typing import Any
@@ -16,5 +16,5 @@ def require_focus(op: str, gamma: Any) -> None:
 
 
 def power(x: jax.Array, exponent: float) -> jax.Array:
-    """x**exponent, by products where the exponent is whole."""
+    """x**exponent, by multiplications where the exponent is whole."""
     return x ** (int(exponent) if float(exponent).is_integer() else exponent)

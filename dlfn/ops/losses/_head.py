@@ -1,4 +1,4 @@
-"""An affine map to many classes under a cross-entropy, forward and backward, with few of the logits at a time."""
+"""The cross-entropy of an affine map to many classes, forward and backward, with few logits in memory at a time."""
 
 import math
 
@@ -12,10 +12,10 @@ from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = ["Chunks", "Head"]
 
-# Logits of a chunk, at most, and rows of one, at least, where the caller leaves it to us.
+# Where the caller does not choose the size of a chunk, it has at most so many logits, but at least so many rows.
 _LOGITS, _ROWS = 2**23, 256
-# Entries of the weights or the logits that a CPU takes at a time: they stay in its cache, and their exponentials, which
-# it does not compute in place, take no second array of a chunk's size.
+# How many entries of the weights or the logits a CPU takes at a time. So few stay in its cache, and their exponentials,
+# which XLA does not compute in place, need no second array of a chunk's size.
 _BLOCK = 5 * 2**16
 
 
@@ -32,10 +32,13 @@ class Head:
         return z if self.b is None else z + self.b.astype(z.dtype)
 
     def totals(self):
-        """Zeros for the gradients of w and b; of the arguments' own, which under shard_map know their axes."""
+        """Zeros to which the gradients of w and b are added. They are made from w and b, so that under shard_map they
+        vary over the same axes of the mesh."""
         return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=sum_dtype(self.dtype)), (self.w, self.b))
 
     def losses(self, z, index, wrong, label_smoothing):
+        """The losses of these rows, and their statistics."""
+
         def by_blocks(z, index, m):
             def add(total, first, size):
                 return total + sum_of_others(_part(z, first, size, -1), index, m, first)
@@ -45,7 +48,7 @@ class Head:
         return class_losses(z, index, wrong, label_smoothing, by_blocks if self._block(z) else sum_of_others)
 
     def backward(self, totals, x, z, index, statistics, dy, label_smoothing):
-        """The totals with the gradients of these rows added, and dx; dy is the cotangent of their losses."""
+        """The totals with the gradients of these rows added, and dx; ``dy`` is the cotangent of the rows' losses."""
         axis = 0 if self.classes_first else 1
         rows = tuple(range(x.ndim - 1))
         like_x, like_w = (jax.typeof(a).sharding if is_explicit(a) else None for a in (x, self.w))
@@ -66,14 +69,15 @@ class Head:
         return self._fold(add, (totals, jnp.zeros_like(x, dtype=sum_dtype(self.dtype))), z)
 
     def _block(self, z):
-        """How many classes are taken at a time; 0 for all."""
+        """How many classes are taken at a time; 0 if all of them are."""
         if jax.default_backend() != "cpu" or is_explicit(z):
             return 0
         size = max(_BLOCK // max(self.w.size // self.classes, math.prod(z.shape[:-1])) // 128, 1) * 128
         return size if 2 * size <= self.classes else 0
 
     def _fold(self, add, carry, z):
-        """``add(carry, first class, how many)`` over blocks of classes; of all classes, ``add(carry, None, None)``."""
+        """The last carry of ``add(carry, first class, how many)`` over blocks of classes, or ``add(carry, None, None)``
+        if all classes are taken at a time."""
         size = self._block(z)
         if not size:
             return add(carry, None, None)
@@ -84,10 +88,12 @@ class Head:
 
 
 def _part(array, first, size, axis):
+    """So many entries along an axis from the first one on, or all of them."""
     return array if first is None else lax.dynamic_slice_in_dim(array, first, size, axis)
 
 
 def _add(total, part, first, axis):
+    """The total with ``part`` added to its entries from the first one on, or to all of them."""
     if first is None:
         return total + part
     old = _part(total, first, part.shape[axis], axis)
@@ -95,7 +101,8 @@ def _add(total, part, first, axis):
 
 
 class Chunks:
-    """Rows as n chunks of equally many. A chunk takes every n-th row, so that rows sharded over devices stay there."""
+    """Rows, taken in n chunks of one size. A chunk has every n-th row, so that rows sharded over devices stay on their
+    device."""
 
     def __init__(self, x, classes, chunk):
         self.lead, self.whole = x.shape[:-1], is_explicit(x)

@@ -1,18 +1,20 @@
 """From the losses of examples to their mean or sum, and back."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
 
-__all__ = ["check_reduction", "reduce", "weight_of_each"]
+__all__ = ["Reduction", "check_reduction", "reduce", "weight_of_each"]
+
+Reduction = Literal["mean", "sum", "none"]
 
 
 def check_reduction(op: str, reduction: Any, shape: tuple[Any, ...]) -> None:
-    """``shape`` is that of the losses to reduce."""
+    """Checks that there is such a reduction, and that it is no mean over nothing; ``shape`` is that of the losses."""
     if reduction not in ("mean", "sum", "none"):
         raise InputError(f"{op}: reduction is {reduction!r}, and must be 'mean', 'sum' or 'none'")
     if reduction == "mean" and any(size == 0 for size in shape):

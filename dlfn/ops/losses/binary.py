@@ -6,10 +6,11 @@ and return the common dtype of their arguments.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.losses._focus import power, require_focus
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_same_shape, require_values
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like, upcast_alike
@@ -17,21 +18,10 @@ from dlfn.ops.support.sharding import like, upcast_alike
 __all__ = ["binary_cross_entropy", "binary_focal_loss", "hinge"]
 
 
-def _check(op, logits, labels, reduction):
-    require_float(op, "logits", logits)
-    require_float(op, "labels", labels)
-    require_same_shape(op, "logits", logits, "labels", labels)
-    check_reduction(op, reduction, logits.shape)
-
-
-def _check_probabilities(op, labels):
-    slack = float(jnp.finfo(labels.dtype).eps) ** 0.5  # probabilities may be sums or interpolated
-    inside = (labels >= -slack) & (labels <= 1 + slack)
-    require_values(op, "labels", labels, inside, "in [0, 1]; pass (labels + 1) / 2 for -1 and 1")
-
-
 @Op
-def binary_cross_entropy(logits, labels, *, reduction="mean"):
+def binary_cross_entropy(
+    logits: Float[ArrayLike, "*shape"], labels: Float[ArrayLike, "*shape"], *, reduction: Reduction = "mean"
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Binary cross-entropy from logits, :math:`(1 - y) \log(1 + e^z) + y \log(1 + e^{-z})`.
 
     With :math:`\hat p = \sigma(z)` this is :math:`-y \log \hat p - (1 - y) \log(1 - \hat p)`, and
@@ -55,7 +45,7 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
         InputError: on different shapes, integers, known labels out of range, an unknown reduction, and a mean over
             nothing.
 
-    Source: 001 section 4, 002 section 13.3.
+    Source: Cox 1958, *The Regression Analysis of Binary Sequences*; 001 section 4, 002 section 13.3.
 
     >>> import jax, jax.numpy as jnp
     >>> logits, labels = jnp.array([17.0, -90.0]), jnp.array([0.0, 1.0])
@@ -64,6 +54,7 @@ def binary_cross_entropy(logits, labels, *, reduction="mean"):
     >>> jax.grad(binary_cross_entropy)(logits, labels)
     Array([ 0.5, -0.5], dtype=float32)
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     softplus, softplus_of_minus = jnp.logaddexp(logits, 0.0), jnp.logaddexp(-logits, 0.0)
     return reduce((1 - labels) * softplus + labels * softplus_of_minus, reduction)
 
@@ -90,22 +81,16 @@ def _binary_cross_entropy_check(logits, labels, *, reduction):
     _check_probabilities("binary_cross_entropy", labels)
 
 
-def _cross_entropy(z, y, e, times):
-    # softplus(z) - max(z, 0) is log1p(exp(-|z|)), for z and -z alike.
-    return times(jnp.where(z > 0, 1 - y, -y), z) + jnp.log1p(e)
-
-
-def _shares(z):
-    """e = exp(-|z|), and sigmoid(z) and sigmoid(-z) times 1 + e."""
-    # Not of -|z|, whose derivative at 0 is that of z > 0: the selects below take the other side.
-    e = jnp.exp(jnp.where(z > 0, -z, z))
-    one = jnp.ones_like(e)
-    return e, jnp.where(z > 0, one, e), jnp.where(z > 0, e, one)
-
-
 @Op
-def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"):
-    r"""Binary cross-entropy :math:`\ell` that counts examples less the better they are decided,
+def binary_focal_loss(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*shape"],
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = None,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
+    r"""Binary cross-entropy :math:`\ell` in which an example weighs less the better it is classified,
     :math:`\alpha_y\, r^\gamma\, \ell`.
 
     With :math:`\hat p = \sigma(z)` and y the label, r is the probability of the wrong answer and :math:`\alpha_y` a
@@ -125,7 +110,7 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
         logits: :math:`z`.
         labels: :math:`y`, probabilities of the same shape, in floating point.
         gamma: the focus, 0 or more; 0 is plain cross-entropy.
-        alpha: the weight of class 1, in [0, 1], that of class 0 being 1 minus it; None for no weights.
+        alpha: the weight of class 1, in [0, 1]; class 0 has 1 - alpha. None for no weights.
         reduction: "mean", "sum" or "none".
 
     Returns:
@@ -135,7 +120,7 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
         InputError: on different shapes, integers, known labels, gamma or alpha out of range, an unknown reduction, and
             a mean over nothing.
 
-    Source: peers; Lin et al. 2017, *Focal Loss for Dense Object Detection*.
+    Source: Lin et al. 2017, *Focal Loss for Dense Object Detection*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits, labels = jnp.array([0.0, 4.0, -90.0]), jnp.ones(3)
@@ -144,6 +129,7 @@ def binary_focal_loss(logits, labels, *, gamma=2.0, alpha=None, reduction="mean"
     >>> print(jax.grad(binary_focal_loss)(logits, labels, reduction="sum").round(4))
     [-0.2983 -0.     -1.    ]
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     p = 1 / (1 + jnp.exp(-logits))
     losses = -labels * jnp.log(p) - (1 - labels) * jnp.log(1 - p)
     weights = 1 if alpha is None else alpha * labels + (1 - alpha) * (1 - labels)
@@ -169,7 +155,7 @@ def _binary_focal_loss_backward(residuals, dy, *, gamma, alpha, reduction):
     p, q = up / (1 + e), down / (1 + e)
     r = (1 - y) * p + y * q
     focus, weight, losses = power(r, gamma), _class_weight(y, alpha), _cross_entropy(z, y, e, _times)
-    # Where r is 0 so is the loss, faster than what it is divided by.
+    # At r = 0 the quotient does not matter: it is multiplied by r^gamma, which is 0 there if gamma is not.
     per_r = jnp.where(r == 0, jnp.zeros_like(r), gamma / jnp.where(r == 0, jnp.ones_like(r), r))
     dz = weight * focus * ((1 - y) * p - y * q + (1 - 2 * y) * _times(per_r * p * q, losses))
     dlabels = focus * weight * per_r * (q - p) + (0.0 if alpha is None else 2 * alpha - 1) * focus
@@ -186,22 +172,14 @@ def _binary_focal_loss_check(logits, labels, *, gamma, alpha, reduction):
         raise InputError(f"binary_focal_loss: alpha is {alpha!r}, and must be a number in [0, 1], or None")
 
 
-def _class_weight(y, alpha):
-    return jnp.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
-
-
-def _selected(factor, x):
-    """The product, which is 0 where the factor is, even of an infinite x; of values, which are not differentiated."""
-    return jnp.where(factor == 0, jnp.zeros_like(x), factor * x)
-
-
-def _times(factor, x):
-    """The same for what is differentiated once more: a select of the product would be multiplied by the infinite x."""
-    return factor * jnp.where((factor == 0) & jnp.isinf(x), jnp.zeros_like(x), x)
-
-
 @Op
-def hinge(logits, labels, *, squared=False, reduction="mean"):
+def hinge(
+    logits: Float[ArrayLike, "*shape"],
+    labels: Float[ArrayLike, "*shape"],
+    *,
+    squared: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Hinge loss :math:`\max(0, m)` of the missing margin :math:`m = 1 - y z`, or its square.
 
     .. math::
@@ -213,7 +191,7 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
     Args:
         logits: the scores :math:`z`.
         labels: :math:`y`, -1 or 1, of the same shape, in floating point.
-        squared: whether to square.
+        squared: whether to square the loss of each entry.
         reduction: "mean", "sum" or "none".
 
     Returns:
@@ -223,13 +201,14 @@ def hinge(logits, labels, *, squared=False, reduction="mean"):
         InputError: on different shapes, integers, known labels other than these, an unknown reduction, and a mean over
             nothing.
 
-    Source: peers; Cortes & Vapnik 1995, *Support-Vector Networks*.
+    Source: Cortes & Vapnik 1995, *Support-Vector Networks*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits, labels = jnp.array([0.5, 3.0, 1.0]), jnp.array([1.0, 1.0, -1.0])
     >>> print(hinge(logits, labels, reduction="none"), jax.grad(hinge)(logits, labels, reduction="sum"))
     [0.5 0.  2. ] [-1.  0.  1.]
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     losses = jnp.maximum(0, 1 - labels * logits)
     return reduce(losses**2 if squared else losses, reduction)
 
@@ -239,7 +218,8 @@ def _hinge_forward(logits, labels, *, squared, reduction):
     dtype = jnp.result_type(logits, labels)
     z, y = upcast_alike(logits, labels)
     margin = 1 - y * z
-    losses = jnp.where(margin <= 0, jnp.zeros_like(margin), margin)  # XLA on CPU writes out what a maximum compares
+    # Not a maximum, of which XLA on CPU would write the operands to memory.
+    losses = jnp.where(margin <= 0, jnp.zeros_like(margin), margin)
     return reduce(losses * losses if squared else losses, reduction).astype(dtype), (logits, labels)
 
 
@@ -262,3 +242,45 @@ def _hinge_check(logits, labels, *, squared, reduction):
     require_values("hinge", "labels", labels, jnp.abs(labels) == 1, "-1 or 1; pass 2 * labels - 1 for 0 and 1")
     if not isinstance(squared, bool):
         raise InputError(f"hinge: squared is {squared!r}, and must be True or False")
+
+
+def _check(op, logits, labels, reduction):
+    require_float(op, "logits", logits)
+    require_float(op, "labels", labels)
+    require_same_shape(op, "logits", logits, "labels", labels)
+    check_reduction(op, reduction, logits.shape)
+
+
+def _check_probabilities(op, labels):
+    slack = float(jnp.finfo(labels.dtype).eps) ** 0.5  # for probabilities that were rounded as sums or by interpolation
+    inside = (labels >= -slack) & (labels <= 1 + slack)
+    require_values(op, "labels", labels, inside, "in [0, 1]; pass (labels + 1) / 2 for -1 and 1")
+
+
+def _shares(z):
+    """e = exp(-|z|), and sigmoid(z) and sigmoid(-z) times 1 + e."""
+    # Not jnp.abs: its derivative at 0 is that of z > 0, where the selects below take the other side.
+    e = jnp.exp(jnp.where(z > 0, -z, z))
+    one = jnp.ones_like(e)
+    return e, jnp.where(z > 0, one, e), jnp.where(z > 0, e, one)
+
+
+def _cross_entropy(z, y, e, times):
+    """The loss of every entry, given e = exp(-|z|) and a product that is 0 where its first factor is."""
+    # softplus(z) - max(z, 0) is log1p(exp(-|z|)), for z and -z alike.
+    return times(jnp.where(z > 0, 1 - y, -y), z) + jnp.log1p(e)
+
+
+def _class_weight(y, alpha):
+    return jnp.ones_like(y) if alpha is None else alpha * y + (1 - alpha) * (1 - y)
+
+
+def _selected(factor, x):
+    """factor * x, and 0 where the factor is 0, even if x is infinite. For values that are not differentiated."""
+    return jnp.where(factor == 0, jnp.zeros_like(x), factor * x)
+
+
+def _times(factor, x):
+    """The same product for what is differentiated once more. Here x is selected: if it were the product, its derivative
+    would still have the infinite x as a factor."""
+    return factor * jnp.where((factor == 0) & jnp.isinf(x), jnp.zeros_like(x), x)

@@ -3,9 +3,10 @@ r"""The contrastive loss of pairs of embeddings."""
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float, require_positive, require_same_shape
 from dlfn.ops.support.compiled import peak
 from dlfn.ops.support.dtypes import sum_dtype
@@ -16,8 +17,16 @@ __all__ = ["info_nce"]
 
 
 @Op
-def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", precision=None):
-    r"""InfoNCE: each of N queries is to find its key among all of them, :math:`L_i = -\log
+def info_nce(
+    queries: Float[ArrayLike, "*batch n features"],
+    keys: Float[ArrayLike, "*batch n features"],
+    temperature: Float[ArrayLike, ""],
+    *,
+    symmetric: bool = False,
+    reduction: Reduction = "mean",
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, ""] | Float[Array, "*batch n"]:
+    r"""InfoNCE: each of N queries is to find its own key among those of all, :math:`L_i = -\log
     \operatorname{softmax}_j(S_{ij})_i` with the similarities :math:`S_{ij} = q_i \cdot k_j / \tau`.
 
     With :math:`G = \partial L / \partial S`, which is softmax minus the identity in every row,
@@ -27,7 +36,7 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
         \frac{\partial L}{\partial k} = \frac1\tau G^\top q, \qquad
         \frac{\partial L}{\partial \tau} = -\frac1\tau \sum_{ij} G_{ij} (S_{ij} - S_{ii}).
 
-    Since the rows of G sum to 0, the last may be taken of differences, and has no large terms that cancel. With
+    Since the rows of G sum to 0, the last sum may be taken over differences, so that no large terms cancel. With
     ``symmetric`` (CLIP) the keys look for their queries as well, and the loss is the mean of both directions. The
     residuals are the arguments and S.
 
@@ -35,7 +44,7 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
 
     Args:
         queries: (..., N, features).
-        keys: likewise; the i-th is the i-th query's.
+        keys: of the shape of the queries; the i-th key is that of the i-th query.
         temperature: :math:`\tau`, a positive scalar, which may be learned.
         symmetric: whether the loss is of both directions.
         reduction: "mean" over the pairs, "sum" or "none".
@@ -48,8 +57,8 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
         InputError: on different shapes, a temperature that is not a scalar or known not to be positive, integers, an
             unknown reduction, and a mean over nothing.
 
-    Source: peers; van den Oord et al. 2018, *Representation Learning with Contrastive Predictive Coding*; Radford et
-    al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*.
+    Source: van den Oord, Li & Vinyals 2018, *Representation Learning with Contrastive Predictive Coding*; symmetric:
+    Radford et al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*.
 
     >>> import jax, jax.numpy as jnp
     >>> queries = keys = jnp.eye(3)
@@ -58,6 +67,7 @@ def info_nce(queries, keys, temperature, *, symmetric=False, reduction="mean", p
     >>> print(f"{jax.grad(info_nce, 2)(queries, keys, 0.1):.3e}")
     9.079e-03
     """
+    queries, keys, temperature = map(jnp.asarray, (queries, keys, temperature))
     similarities = jnp.matmul(queries, jnp.swapaxes(keys, -1, -2), precision=precision) / temperature
     losses = -jnp.diagonal(jax.nn.log_softmax(similarities, axis=-1), axis1=-2, axis2=-1)
     if symmetric:
@@ -117,23 +127,25 @@ def _wide(queries, keys, temperature):
 
 
 def _axes(symmetric):
-    """Along keys, and along queries."""
+    """The axes along which softmax is taken: that of the keys, and for both directions that of the queries."""
     return (-1, -2) if symmetric else (-1,)
 
 
 def _diagonal(similarities):
+    """Which entries are those of a query and its own key."""
     n = jnp.arange(similarities.shape[-1])
     return n[:, None] == n
 
 
 def _half(dtype):
-    """Half the largest number. Similarities are kept within it, so that those that overflow have differences."""
+    """Half the largest number. Similarities are cut to this size, so that even differences of two that overflow are
+    finite."""
     return jnp.finfo(dtype).max / 2
 
 
 def _losses(similarities, own, axis):
-    """The losses of one direction; the largest similarity, and with e = exp of the difference to it the sum of the
-    others' e and 1 / that of all."""
+    """The losses of one direction, and three numbers for each: the largest similarity m, the sum of exp(S - m) over all
+    pairs but the own one, and 1 / the sum over all."""
     m = peak(similarities, axis)
     others = jnp.sum(_exp_of_others(similarities, m, axis), axis=axis)
     total = others + jnp.exp(own - m)
@@ -143,6 +155,6 @@ def _losses(similarities, own, axis):
 
 
 def _exp_of_others(similarities, m, axis):
-    """exp of the difference to the largest similarity m, and 0 for the own ones."""
+    """exp(S - m), for m the largest similarity, and 0 for a query and its own key."""
     e = jnp.exp(similarities - jnp.expand_dims(m, axis))
     return jnp.where(_diagonal(similarities), jnp.zeros_like(e), e)

@@ -2,6 +2,7 @@ r"""Softmax cross-entropy, from logits."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import (
@@ -14,7 +15,7 @@ from dlfn.ops.losses._class_ids import (
     logits_gradient,
     reduce_valid,
 )
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_rank
 from dlfn.ops.support.compiled import apart
 from dlfn.ops.support.dtypes import upcast
@@ -25,7 +26,14 @@ __all__ = ["softmax_cross_entropy"]
 
 
 @Op
-def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0.0, ignore_label=-100):
+def softmax_cross_entropy(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
+    *,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+    ignore_label: int = -100,
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Cross-entropy of softmax(logits) and labels along the last axis.
 
     For a class id k (integer) :math:`L = \log \sum_j e^{z_j} - z_k`, for a distribution y (floating point)
@@ -36,8 +44,8 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
         \frac{\partial L}{\partial z_k} = p_k \sum_j y_j - y_k = p_k - y_k \text{ if } \sum_j y_j = 1, \qquad
         \frac{\partial L}{\partial y_k} = \log \sum_j e^{z_j} - z_k.
 
-    Where :math:`p_k` rounds to 1, the difference :math:`p_k - y_k` has no digits left. It is computed from what is not
-    class k, with :math:`e_j = e^{z_j - \max z}`:
+    Where :math:`p_k` rounds to 1, the difference :math:`p_k - y_k` has no digits left. It is computed from the other
+    classes, with :math:`e_j = e^{z_j - \max z}`:
 
     .. math::
         p_k \sum_j y_j - y_k = p_k \Big(\sum_j y_j - y_k\Big) - y_k (1 - p_k), \qquad
@@ -50,28 +58,30 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
         logits: (..., K).
         labels: class ids (...), integers from 0 to K - 1, or distributions (..., K) in floating point.
         reduction: "mean" over the rows, "sum" or "none".
-        label_smoothing: :math:`\epsilon` in [0, 1), which makes of the labels :math:`(1 - \epsilon)\, y + \epsilon / K`
+        label_smoothing: :math:`\epsilon` in [0, 1); the labels become :math:`(1 - \epsilon)\, y + \epsilon / K`
             (Szegedy et al. 2016, *Rethinking the Inception Architecture for Computer Vision*).
-        ignore_label: rows with this class id have loss 0 and gradient 0 and do not count in the mean; if that is all of
-            them, the mean is 0. Any other class id out of range gives nan in loss and gradient.
+        ignore_label: rows with this class id have loss 0 and gradient 0 and do not count in the mean; if all rows have
+            it, the mean is 0. Any other class id out of range gives nan in loss and gradient.
 
     Returns:
-        A scalar, or with "none" one loss per row. A class of logit -inf costs inf, unless its label is 0.
+        A scalar, or with "none" one loss per row. It is inf where a class with logit -inf has a label other than 0.
 
     Raises:
         InputError: on scalar or integer logits, labels that fit neither case, known distributions with negative
             entries, an unknown reduction, and a mean over nothing.
 
-    Source: 000 sections 8 and 9, 001 section 6, 002 section 13.2, 003 section 4.
+    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*; 000 sections 8
+    and 9, 001 section 6, 002 section 13.2, 003 section 4.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.array([[20.0, 0.0], [1.0, 1.0]])
     >>> dz = jax.grad(softmax_cross_entropy)(logits, jnp.array([0, 1]))
-    >>> print(f"{dz[0, 0]:.4e} {dz[1, 0]}")  # p − y, in the first row by more than a rounded p tells
+    >>> print(f"{dz[0, 0]:.4e} {dz[1, 0]}")  # p − y; in the first row p rounds to 1
     -1.0306e-09 0.25
     >>> softmax_cross_entropy(logits, jnp.array([-100, 1]))
     Array(0.6931472, dtype=float32)
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     m = jnp.max(logits, axis=-1, keepdims=True)
     costs = jnp.log(jnp.sum(jnp.exp(logits - m), axis=-1, keepdims=True)) + m - logits
     if not are_ids(labels):
@@ -86,15 +96,49 @@ def softmax_cross_entropy(logits, labels, *, reduction="mean", label_smoothing=0
 @softmax_cross_entropy.def_forward
 def _softmax_cross_entropy_forward(logits, labels, *, reduction, label_smoothing, ignore_label):
     if are_ids(labels):
-        return _ids_forward(logits, labels, reduction, label_smoothing, ignore_label)
-    return _distribution_forward(logits, labels, reduction, label_smoothing)
+        z = upcast(logits)
+        index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
+        losses, statistics = counting_losses(z, index, valid, wrong, label_smoothing)
+        y, n = reduce_valid(losses, valid, reduction)
+        return y.astype(logits.dtype), (logits, labels, statistics, n)
+    z, y = upcast_alike(logits, labels)
+    y = _smoothed(y, label_smoothing)
+    top = jnp.max(z, axis=-1, keepdims=True)
+    m = cut(top)
+    e, largest = _exp_below(z, top, m)
+    ties = jnp.sum(largest.astype(z.dtype), axis=-1, keepdims=True)
+    others = jnp.sum(e, axis=-1, keepdims=True) + (ties - 1)
+    mass = jnp.sum(y, axis=-1, keepdims=True)
+    below = jnp.sum(jnp.where((y == 0) | largest, jnp.zeros_like(z), y * (top - z)), axis=-1)
+    normaliser = jnp.where(mass == 0, jnp.zeros_like(mass), mass * _log_total(top, others))
+    losses = below + normaliser[..., 0]
+    return reduce(losses, reduction).astype(jnp.result_type(logits, labels)), (logits, labels, top, m, others, mass)
 
 
 @softmax_cross_entropy.def_backward
 def _softmax_cross_entropy_backward(residuals, dy, *, reduction, label_smoothing, ignore_label):
-    if are_ids(residuals[1]):
-        return _ids_backward(residuals, dy, label_smoothing, ignore_label)
-    return _distribution_backward(residuals, dy, reduction, label_smoothing)
+    logits, labels, *rest = residuals
+    if are_ids(labels):
+        statistics, n = rest
+        z = upcast(logits)
+        index, valid, _ = class_ids(labels, z, z.shape[-1], ignore_label)
+        dy = jnp.where(valid, dy.astype(z.dtype) / n, jnp.zeros_like(statistics.m))
+        return logits_gradient(counting(z, valid), index, statistics, dy, label_smoothing).astype(logits.dtype), None
+    top, m, others, mass = rest
+    z, y = upcast_alike(logits, labels)
+    y = _smoothed(y, label_smoothing)
+    dy = weight_of_each(dy, reduction, z.shape[:-1], z.dtype)
+    dy = jnp.expand_dims(dy, -1) if reduction == "none" else dy
+    e, largest = _exp_below(z, top, m)
+    dy_z = jnp.where(top == -jnp.inf, jnp.zeros_like(top), dy)
+    per_row = dy_z / (1 + others)
+    # For the largest entries z - m is 0 and its exponential 1. Both are written as functions of z, since their
+    # derivatives are not 0 where several entries are the largest.
+    nothing = jnp.where(largest, apart(cut(z), m, largest, -1), jnp.zeros_like(z))
+    one = 1 + nothing * (1 + nothing / 2)
+    dz = jnp.where(largest, per_row * ((mass * one - y) - y * others), e * (per_row * mass) - y * dy_z)
+    dy_labels = (1 - label_smoothing) * dy * (jnp.where(largest, -nothing, top - z) + _log_total(top, others))
+    return like(dz, jax.typeof(logits)), like(dy_labels, jax.typeof(labels))
 
 
 @softmax_cross_entropy.def_check
@@ -122,59 +166,11 @@ def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, 
     if logits.shape[-1] == 0:
         raise InputError(f"{op}: logits is {describe(logits)}, and must have at least one class")
     if not ids:
-        require_distribution(op, "labels", labels, None)  # weighted rows are in use, and rows of 0 that do not count
-
-
-def _ids_forward(logits, labels, reduction, label_smoothing, ignore_label):
-    z = upcast(logits)
-    index, valid, wrong = class_ids(labels, z, z.shape[-1], ignore_label)
-    losses, statistics = counting_losses(z, index, valid, wrong, label_smoothing)
-    y, n = reduce_valid(losses, valid, reduction)
-    return y.astype(logits.dtype), (logits, labels, statistics, n)
-
-
-def _ids_backward(residuals, dy, label_smoothing, ignore_label):
-    logits, labels, statistics, n = residuals
-    z = upcast(logits)
-    index, valid, _ = class_ids(labels, z, z.shape[-1], ignore_label)
-    dy = jnp.where(valid, dy.astype(z.dtype) / n, jnp.zeros_like(statistics.m))
-    return logits_gradient(counting(z, valid), index, statistics, dy, label_smoothing).astype(logits.dtype), None
+        require_distribution(op, "labels", labels, None)  # rows may be weighted, or 0 in order not to count
 
 
 def _smoothed(y, label_smoothing):
     return (1 - label_smoothing) * y + label_smoothing / y.shape[-1] if label_smoothing else y
-
-
-def _distribution_forward(logits, labels, reduction, label_smoothing):
-    z, y = upcast_alike(logits, labels)
-    y = _smoothed(y, label_smoothing)
-    top = jnp.max(z, axis=-1, keepdims=True)
-    m = cut(top)
-    e, largest = _exp_below(z, top, m)
-    ties = jnp.sum(largest.astype(z.dtype), axis=-1, keepdims=True)
-    others = jnp.sum(e, axis=-1, keepdims=True) + (ties - 1)
-    mass = jnp.sum(y, axis=-1, keepdims=True)
-    below = jnp.sum(jnp.where((y == 0) | largest, jnp.zeros_like(z), y * (top - z)), axis=-1)
-    normaliser = jnp.where(mass == 0, jnp.zeros_like(mass), mass * _log_total(top, others))
-    losses = below + normaliser[..., 0]
-    return reduce(losses, reduction).astype(jnp.result_type(logits, labels)), (logits, labels, top, m, others, mass)
-
-
-def _distribution_backward(residuals, dy, reduction, label_smoothing):
-    logits, labels, top, m, others, mass = residuals
-    z, y = upcast_alike(logits, labels)
-    y = _smoothed(y, label_smoothing)
-    dy = weight_of_each(dy, reduction, z.shape[:-1], z.dtype)
-    dy = jnp.expand_dims(dy, -1) if reduction == "none" else dy
-    e, largest = _exp_below(z, top, m)
-    dy_z = jnp.where(top == -jnp.inf, jnp.zeros_like(top), dy)
-    per_row = dy_z / (1 + others)
-    # For the largest entries 0 and exp(0), which still have to move with each of several equal ones.
-    nothing = jnp.where(largest, apart(cut(z), m, largest, -1), jnp.zeros_like(z))
-    one = 1 + nothing * (1 + nothing / 2)
-    dz = jnp.where(largest, per_row * ((mass * one - y) - y * others), e * (per_row * mass) - y * dy_z)
-    dy_labels = (1 - label_smoothing) * dy * (jnp.where(largest, -nothing, top - z) + _log_total(top, others))
-    return like(dz, jax.typeof(logits)), like(dy_labels, jax.typeof(labels))
 
 
 def _exp_below(z, top, m):
@@ -184,4 +180,5 @@ def _exp_below(z, top, m):
 
 
 def _log_total(top, others):
+    """The logarithm of the sum of all e_j, and inf in a row of -inf."""
     return jnp.where(top == -jnp.inf, jnp.inf, jnp.log1p(others))

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import cut
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.compiled import capped, peak
 from dlfn.ops.support.dtypes import Static, upcast
@@ -18,12 +19,20 @@ from dlfn.ops.support.sharding import is_explicit, like, sharded_along
 
 __all__ = ["ctc_loss"]
 
-# Stands for log(0): differences of it are numbers. Sums of log-probabilities stay far above half of it.
+# Stands for log(0), since the difference of two -inf is nan. Sums of log-probabilities stay far above half of it.
 _NEVER = -1e30
 
 
 @Op
-def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction="mean"):
+def ctc_loss(
+    logits: Float[ArrayLike, "*batch frames classes"],
+    logit_lengths: Integer[ArrayLike, "*batch"],
+    labels: Integer[ArrayLike, "*batch slots"],
+    label_lengths: Integer[ArrayLike, "*batch"],
+    *,
+    blank: int = 0,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""CTC: :math:`-\log P`, P being the probability of all paths through the frames that spell the labels.
 
     A path gives each frame a class. It spells what is left when repetitions are merged, then blanks removed. Such paths
@@ -41,11 +50,11 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
 
     .. math:: \frac{\partial L}{\partial z_{tk}} = y_{tk} - \sum_{s :\, c_s = k} \gamma_t(s).
 
-    Both recursions run on logarithms, each frame's largest taken out, and every :math:`\gamma_t` is normalised by
-    itself: so the error does not grow with the number of frames, as that of :math:`\log \alpha + \log \beta - \log P`
-    does. At a class more likely than all others the gradient is minus the sum of the others', which has digits where
-    both terms round to 1. The forward pass computes the gradient of every sequence, the only residual, and the backward
-    pass scales it.
+    Both recursions run on logarithms, from which each frame's largest is subtracted, and every :math:`\gamma_t` is
+    normalised by itself. So the error does not grow with the number of frames, as that of
+    :math:`\log \alpha + \log \beta - \log P` does. At a class more likely than all others together, the gradient is
+    minus the sum of the others', which has digits where both terms of the formula round to 1. The forward pass computes
+    the gradient of every sequence, which is the only residual, and the backward pass scales it.
 
     Args:
         logits: (..., T, K).
@@ -57,15 +66,14 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
         reduction: "mean" over the sequences (each not divided by its length), "sum" or "none".
 
     Returns:
-        A scalar, or with "none" (...). Labels that need more frames than there are, or another class
-        where a logit is +inf, have loss inf and gradient 0. A
-        label or length out of range gives nan in loss and gradient.
+        A scalar, or with "none" (...). Labels that need more frames than there are, or another class where a logit is
+        +inf, have loss inf and gradient 0. A label or length out of range gives nan in loss and gradient.
 
     Raises:
         InputError: on arguments of other shapes or dtypes, a blank that is not a class, an unknown reduction, and a
             mean over nothing.
 
-    Source: peers; Graves et al. 2006, *Connectionist Temporal Classification*.
+    Source: Graves, Fernández, Gomez & Schmidhuber 2006, *Connectionist Temporal Classification*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.zeros((1, 2, 3))  # of the nine paths in two frames three spell "1": 11, 1_ and _1
@@ -73,6 +81,8 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
     >>> print(f"{jnp.exp(-loss):.6f}")
     0.333333
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    logit_lengths, label_lengths = jnp.asarray(logit_lengths), jnp.asarray(label_lengths)
     p = jax.nn.softmax(logits, axis=-1)
     length, classes = logits.shape[-2:]
     wrong = _wrong(logits, logit_lengths, labels, label_lengths, blank)
@@ -93,77 +103,6 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths, *, blank=0, reduction
     return reduce(jnp.where(wrong, jnp.nan, losses), reduction)
 
 
-def _wrong(logits, logit_lengths, labels, label_lengths, blank):
-    """Which sequences have labels or lengths out of range."""
-    logit_lengths, label_lengths = wide(logit_lengths), wide(label_lengths)
-    frames, classes = logits.shape[-2:]
-    no_label = (labels < 0) | (labels >= classes) | (labels == blank)
-    wrong = jnp.any(within(label_lengths, labels.shape[-1]) & no_label, axis=-1)
-    wrong |= (logit_lengths < 0) | (logit_lengths > frames)
-    return wrong | (label_lengths < 0) | (label_lengths > labels.shape[-1])
-
-
-class _Frame(NamedTuple):
-    """Log-probabilities; of all frames they have an axis of time in front."""
-
-    blank: jax.Array  # (..., 1)
-    labels: jax.Array  # (..., L)
-    counts: jax.Array  # (..., 1), whether the frame does
-
-
-# A number for every state is a pair: (..., L + 1) of the blanks, and (..., L) of the labels between them.
-
-
-def _into(state, frame, jumps):
-    """The recursion of alpha."""
-    blanks, labels = state
-    before = jnp.concatenate([jnp.full_like(blanks[..., :1], _NEVER), labels], axis=-1)
-    from_label = jnp.where(jumps, before[..., :-1], _NEVER)
-    return (
-        frame.blank + _log_sum(blanks, before),
-        frame.labels + _log_sum(labels, blanks[..., :-1], from_label),
-    )
-
-
-def _out_of(state, frame, jumps):
-    """The recursion of beta."""
-    blanks, labels = frame.blank + state[0], frame.labels + state[1]
-    never = jnp.full_like(blanks[..., :1], _NEVER)
-    after = jnp.concatenate([labels, never], axis=-1)
-    to_label = jnp.concatenate([jnp.where(jumps, labels, _NEVER), never], axis=-1)[..., 1:]
-    return _log_sum(blanks, after), _log_sum(labels, blanks[..., 1:], to_label)
-
-
-def _log_sum(a, b, c=None):
-    """log(exp(a) + exp(b) + exp(c)), all finite."""
-    low, high = _in_order(a, b)
-    if c is None:
-        return high + jnp.log(1 + jnp.exp(low - high))
-    c, high = _in_order(c, high)
-    low, middle = _in_order(low, c)
-    return high + jnp.log(1 + jnp.exp(middle - high) + jnp.exp(low - high))
-
-
-def _in_order(a, b):
-    """The smaller and the larger. Selected, since the derivative of a maximum compares it with the arguments, which may
-    have been made again with another last digit."""
-    return jnp.where(a < b, a, b), jnp.where(a < b, b, a)
-
-
-def _exponentials(state):
-    """exp(state - m), their sum, and the largest entry m."""
-    m = lax.stop_gradient(jnp.max(jnp.concatenate(state, axis=-1), axis=-1, keepdims=True))
-    e = tuple(jnp.exp(part - m) for part in state)
-    return e, sum(jnp.sum(part, axis=-1, keepdims=True) for part in e), m
-
-
-def _normalised(new, old, counts):
-    """The new state, its largest entry taken out, where the frame counts; and what was taken out."""
-    m = peak(jnp.concatenate(new, axis=-1), -1)[..., None]
-    state = tuple(jnp.where(counts, a - m, b) for a, b in zip(new, old))
-    return state, jnp.where(counts, m, jnp.zeros_like(m))
-
-
 @ctc_loss.def_forward
 def _ctc_loss_forward(logits, logit_lengths, labels, label_lengths, *, blank, reduction):
     z = upcast(logits)
@@ -171,13 +110,13 @@ def _ctc_loss_forward(logits, logit_lengths, labels, label_lengths, *, blank, re
         sharded_along(a, z, z.ndim - 2) for a in (wide(logit_lengths), labels, wide(label_lengths))
     )
     wrong = _wrong(z, logit_lengths, labels, label_lengths, blank)
-    # Those past the length take part in the recursions, and so in how results are rounded.
+    # Labels past the length take part in the recursions, too, and would change how results are rounded.
     labels = jnp.where(within(label_lengths, labels.shape[-1]), labels, blank)
     labels = jnp.clip(labels, 0, z.shape[-1] - 1).astype(jnp.int32)
     classes = jnp.concatenate([labels, jnp.full_like(label_lengths, blank, dtype=jnp.int32)[..., None]], axis=-1)
 
     counts = within(logit_lengths, z.shape[-2])[..., None]
-    # XLA on CPU would write the frames that count to memory before it takes a maximum over them.
+    # Maximum first, select afterwards: XLA on CPU would write the selected frames to memory to take their maximum.
     m = jnp.where(counts, cut(peak(z, -1))[..., None], jnp.zeros_like(z[..., :1]))
     z = jnp.where(counts, capped(z), jnp.zeros_like(z))
     e = jnp.exp(z - m)
@@ -217,7 +156,7 @@ def _ctc_loss_forward(logits, logit_lengths, labels, label_lengths, *, blank, re
     gamma = jnp.moveaxis(gamma, 0, -2)
     p = e / s
     dz = _scatter_add(p, classes, -gamma)
-    # At a class of more than half the probability: minus the rest of the row.
+    # At a class of more than half the probability, the gradient is minus the sum of the rest of the row.
     likely = (z == m) & (p > 0.5)
     dz = jnp.where(likely, jnp.zeros_like(dz), dz)
     dz = jnp.where(likely, -jnp.sum(dz, axis=-1, keepdims=True), dz)
@@ -273,3 +212,78 @@ def _scatter_add(z, classes, values):
     batch = tuple(range(z.ndim - 1))
     numbers = lax.ScatterDimensionNumbers((), (z.ndim - 1,), (z.ndim - 1,), batch, batch)
     return lax.scatter_add(z, classes[..., None], values, numbers, mode="promise_in_bounds")
+
+
+def _wrong(logits, logit_lengths, labels, label_lengths, blank):
+    """Which sequences have labels or lengths out of range."""
+    logit_lengths, label_lengths = wide(logit_lengths), wide(label_lengths)
+    frames, classes = logits.shape[-2:]
+    no_label = (labels < 0) | (labels >= classes) | (labels == blank)
+    wrong = jnp.any(within(label_lengths, labels.shape[-1]) & no_label, axis=-1)
+    wrong |= (logit_lengths < 0) | (logit_lengths > frames)
+    return wrong | (label_lengths < 0) | (label_lengths > labels.shape[-1])
+
+
+class _Frame(NamedTuple):
+    """The log-probabilities of a frame; those of all frames have an axis of time in front."""
+
+    blank: jax.Array  # (..., 1)
+    labels: jax.Array  # (..., L)
+    counts: jax.Array  # (..., 1), whether the frame counts
+
+
+def _into(state, frame, jumps):
+    """A step of the recursion of alpha, into the states of ``frame``.
+
+    Here and below, a number for every state is a pair: (..., L + 1) for the blanks, and (..., L) for the labels between
+    them.
+    """
+    blanks, labels = state
+    before = jnp.concatenate([jnp.full_like(blanks[..., :1], _NEVER), labels], axis=-1)
+    from_label = jnp.where(jumps, before[..., :-1], _NEVER)
+    return (
+        frame.blank + _log_sum(blanks, before),
+        frame.labels + _log_sum(labels, blanks[..., :-1], from_label),
+    )
+
+
+def _out_of(state, frame, jumps):
+    """A step of the recursion of beta, out of the states of ``frame``, back to the frame before it."""
+    blanks, labels = frame.blank + state[0], frame.labels + state[1]
+    never = jnp.full_like(blanks[..., :1], _NEVER)
+    after = jnp.concatenate([labels, never], axis=-1)
+    to_label = jnp.concatenate([jnp.where(jumps, labels, _NEVER), never], axis=-1)[..., 1:]
+    return _log_sum(blanks, after), _log_sum(labels, blanks[..., 1:], to_label)
+
+
+def _log_sum(a, b, c=None):
+    """log(exp(a) + exp(b) + exp(c)), all finite."""
+    low, high = _in_order(a, b)
+    if c is None:
+        return high + jnp.log(1 + jnp.exp(low - high))
+    c, high = _in_order(c, high)
+    low, middle = _in_order(low, c)
+    return high + jnp.log(1 + jnp.exp(middle - high) + jnp.exp(low - high))
+
+
+def _in_order(a, b):
+    """The smaller and the larger of two numbers.
+
+    They are selected, since the derivative of a maximum compares it with the arguments, which XLA may have computed
+    again with another last digit.
+    """
+    return jnp.where(a < b, a, b), jnp.where(a < b, b, a)
+
+
+def _exponentials(state):
+    """exp(state - m), their sum, and the largest entry m."""
+    m = lax.stop_gradient(jnp.max(jnp.concatenate(state, axis=-1), axis=-1, keepdims=True))
+    e = tuple(jnp.exp(part - m) for part in state)
+    return e, sum(jnp.sum(part, axis=-1, keepdims=True) for part in e), m
+
+
+def _normalised(new, old, counts):
+    """The new state less its largest entry, where the frame counts, and else the old one; and what was subtracted."""
+    m = peak(jnp.concatenate(new, axis=-1), -1)[..., None]
+    state = tuple(jnp.where(counts, a - m, b) for a, b in zip(new, old))
+    return state, jnp.where(counts, m, jnp.zeros_like(m))

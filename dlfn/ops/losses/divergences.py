@@ -3,8 +3,9 @@ r"""The Kullback-Leibler divergence of two distributions given by their logits."
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_rank, require_same_shape
 from dlfn.ops.support.exponential import exp_remainder
 from dlfn.ops.support.op import Op
@@ -15,7 +16,12 @@ __all__ = ["kl_divergence"]
 
 
 @Op
-def kl_divergence(logits, target_logits, *, reduction="mean"):
+def kl_divergence(
+    logits: Float[ArrayLike, "*batch classes"],
+    target_logits: Float[ArrayLike, "*batch classes"],
+    *,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Divergence of a prediction from a target, both given by logits along the last axis,
     :math:`\operatorname{KL}(p \,\|\, q) = \sum_j p_j \log (p_j / q_j)`.
 
@@ -32,21 +38,22 @@ def kl_divergence(logits, target_logits, *, reduction="mean"):
     .. math::
         q_j - p_j = p_j (e^{t_j} - 1), \qquad L = \sum_j p_j (e^{t_j} - 1 - t_j),
 
-    whose terms are not negative (the sum of the :math:`p_j (e^{t_j} - 1)` is 0). Log-probabilities are logits too.
+    whose terms are not negative (the sum of the :math:`p_j (e^{t_j} - 1)` is 0). Log-probabilities are logits, too.
 
     Args:
         logits: (..., K), of the prediction.
-        target_logits: likewise of the target.
+        target_logits: of the same shape, of the target.
         reduction: "mean" over the rows, "sum" or "none".
 
     Returns:
-        A scalar, or with "none" one divergence per row. A class with logit -inf in both counts nothing; in the
-        prediction alone it costs inf. Logits of +inf have the limits of large ones.
+        A scalar, or with "none" one divergence per row. A class with logit -inf in both adds nothing; one with logit
+        -inf in the prediction alone makes the divergence inf. Logits of +inf give the limit of large ones.
 
     Raises:
         InputError: on different shapes, scalars, integers, an unknown reduction, and a mean over nothing.
 
-    Source: 004 information theory; Hinton et al. 2015, *Distilling the Knowledge in a Neural Network*.
+    Source: Kullback & Leibler 1951, *On Information and Sufficiency*; of a teacher: Hinton, Vinyals & Dean 2015,
+    *Distilling the Knowledge in a Neural Network*; 004 information theory.
 
     >>> import jax, jax.numpy as jnp
     >>> z, target = jnp.array([[1.0, 0.0]]), jnp.array([[1.0001, 0.0]])
@@ -55,6 +62,7 @@ def kl_divergence(logits, target_logits, *, reduction="mean"):
     >>> print(jax.grad(kl_divergence)(z, target))
     [[-1.9664001e-05  1.9663999e-05]]
     """
+    logits, target_logits = jnp.asarray(logits), jnp.asarray(target_logits)
     log_q = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
     log_p = target_logits - jax.nn.logsumexp(target_logits, axis=-1, keepdims=True)
     return reduce(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1), reduction)
@@ -67,7 +75,7 @@ def _kl_divergence_forward(logits, target_logits, *, reduction):
     (z, m_q), (target, m_p) = map(_settled, (z, target), tops)
     e_q, e_p = jnp.exp(z - m_q), jnp.exp(target - m_p)
     per_q, per_p = (1 / or_one(jnp.sum(e, axis=-1, keepdims=True)) for e in (e_q, e_p))
-    # The change of the normaliser, of which log1p keeps the digits where it is small.
+    # How much the normaliser changes from target to prediction; log1p keeps the digits of a small change.
     gap = _gap(z, target, m_q - m_p)
     change = jnp.sum(_change(e_p, e_q, gap), axis=-1, keepdims=True) * per_p
     near = jnp.abs(change) < 0.5
@@ -75,7 +83,7 @@ def _kl_divergence_forward(logits, target_logits, *, reduction):
     p, q, t = e_p * per_p, e_q * per_q, _gap(z, target, (m_q - m_p) + change)
     small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
-    # Without the barrier XLA on CPU would write the terms, to sum them twice: row by row, and all for the mean.
+    # Without the barrier XLA on CPU would write the terms to memory and sum them twice: by rows, and all for the mean.
     losses = lax.optimization_barrier(jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1))
     y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
     return y, (logits, target_logits, (tops, per_q, per_p, (m_q - m_p) + change, losses))
@@ -102,20 +110,24 @@ def _kl_divergence_check(logits, target_logits, *, reduction):
 
 
 def _largest(z):
+    """The largest entry of every row, a constant in derivatives; -inf for a row without entries."""
     return lax.stop_gradient(jnp.max(z, axis=-1, keepdims=True, initial=-jnp.inf))
 
 
 def _settled(z, top):
-    """z, and its largest entries as finite numbers. Of a row with entries of +inf what it is in the limit: 0 in their
-    place, and -inf in that of all others."""
+    """z, and the largest entries, as finite numbers. A row with entries of +inf is replaced by its limit: 0 in place of
+    these entries, and -inf in place of all others."""
     infinite = top == jnp.inf
     settled = jnp.where(z == jnp.inf, jnp.zeros_like(z), z - jnp.where(infinite, top, jnp.zeros_like(top)))
     return settled, jnp.where(infinite, jnp.zeros_like(top), jnp.maximum(top, jnp.finfo(z.dtype).min))
 
 
 def _gap(z, target, offset):
-    """The difference of the logits, which is exact where they are close, without the offset. Of a class that the target
-    excludes it does not count, if it is not small: infinite, it would make derivatives nan."""
+    """The difference of the logits, which is exact where they are close, less the offset.
+
+    For a class that the target excludes, the gap may be any number that is not small, but an infinite one would make
+    derivatives nan.
+    """
     excluded = target == -jnp.inf
     return jnp.where(excluded, jnp.ones_like(z), (z - jnp.where(excluded, jnp.zeros_like(z), target)) - offset)
 

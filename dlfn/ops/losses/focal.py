@@ -2,10 +2,12 @@ r"""The focal loss of several classes."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import check_ids, class_ids, counting, counting_losses, logits_gradient, reduce_valid
 from dlfn.ops.losses._focus import power, require_focus
+from dlfn.ops.losses._reductions import Reduction
 from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
@@ -14,9 +16,16 @@ __all__ = ["softmax_focal_loss"]
 
 
 @Op
-def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_label=-100):
-    r"""Softmax cross-entropy :math:`\ell` that counts rows less the better they are decided, :math:`r^\gamma \ell`,
-    with :math:`r = 1 - p_k` and k the class of the row.
+def softmax_focal_loss(
+    logits: Float[ArrayLike, "*batch classes"],
+    labels: Integer[ArrayLike, "*batch"],
+    *,
+    gamma: float = 2.0,
+    reduction: Reduction = "mean",
+    ignore_label: int = -100,
+) -> Float[Array, ""] | Float[Array, "*batch"]:
+    r"""Softmax cross-entropy :math:`\ell` in which a row weighs less the better it is classified,
+    :math:`r^\gamma \ell`, with :math:`r = 1 - p_k` and k the class of the row.
 
     Since :math:`\partial r / \partial z = p_k\, \partial \ell / \partial z`, the gradient is that of the cross-entropy
     times a number for each row,
@@ -39,7 +48,7 @@ def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_la
         InputError: on scalar or integer logits, labels that are not class ids, a negative gamma, an unknown reduction,
             and a mean over nothing.
 
-    Source: peers; Lin et al. 2017, *Focal Loss for Dense Object Detection*.
+    Source: Lin et al. 2017, *Focal Loss for Dense Object Detection*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.array([[2.0, 0.0, 0.0]])
@@ -48,6 +57,7 @@ def softmax_focal_loss(logits, labels, *, gamma=2.0, reduction="mean", ignore_la
     >>> print(jax.grad(softmax_focal_loss)(logits, jnp.array([0])))
     [[-0.02677352  0.01338676  0.01338676]]
     """
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     index, valid, wrong = class_ids(labels, logits, logits.shape[-1], ignore_label)
     log_p = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), index[..., None], axis=-1)[..., 0]
     losses = -((1 - jnp.exp(log_p)) ** gamma) * log_p
@@ -61,7 +71,8 @@ def _softmax_focal_loss_forward(logits, labels, *, gamma, reduction, ignore_labe
     losses, statistics = counting_losses(z, index, valid, wrong, 0.0)
     r = statistics.others * statistics.inverse
     focus = power(r, gamma)
-    # Where r is 0 so is the loss, and where p_k is 0 the loss may be inf.
+    # p_k times the loss, over r. At r = 0 it does not matter, as it is multiplied by gamma r^gamma; at r = 1, p_k is 0,
+    # and the loss may be inf.
     per_r = jnp.where((r == 0) | (r == 1), jnp.zeros_like(r), (1 - r) * losses / jnp.where(r == 0, jnp.ones_like(r), r))
     y, n = reduce_valid(focus * losses, valid, reduction)
     weights = jnp.where(valid, focus * (1 + gamma * per_r), jnp.zeros_like(r))

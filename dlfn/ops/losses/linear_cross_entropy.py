@@ -1,7 +1,8 @@
-r"""The cross-entropy of an affine map's logits, which are never whole."""
+r"""The cross-entropy of an affine map's logits, which are never all in memory."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.linear_algebra.linear import linear
@@ -13,6 +14,7 @@ from dlfn.ops.losses._class_ids import (
     reduce_valid,
 )
 from dlfn.ops.losses._head import Chunks, Head
+from dlfn.ops.losses._reductions import Reduction
 from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
 from dlfn.ops.support.arguments import describe, require_float, require_rank
 from dlfn.ops.support.dtypes import Static, sum_dtype
@@ -26,20 +28,20 @@ _FOR_DISTRIBUTIONS = "; for distributions use softmax_cross_entropy(linear(x, w,
 
 @Op
 def linear_cross_entropy(
-    x,
-    w,
-    labels,
-    b=None,
+    x: Float[ArrayLike, "*batch features"],
+    w: Float[ArrayLike, "features classes"] | Float[ArrayLike, "classes features"],
+    labels: Integer[ArrayLike, "*batch"],
+    b: Float[ArrayLike, " classes"] | None = None,
     *,
-    classes_first=False,
-    reduction="mean",
-    label_smoothing=0.0,
-    ignore_label=-100,
-    chunk=None,
-    precision=None,
-):
-    r"""``softmax_cross_entropy(linear(x, w, b), labels)`` without the logits: of N rows and K classes there are N K of
-    them, in language models far more than there are parameters.
+    classes_first: bool = False,
+    reduction: Reduction = "mean",
+    label_smoothing: float = 0.0,
+    ignore_label: int = -100,
+    chunk: int | None = None,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, ""] | Float[Array, "*batch"]:
+    r"""``softmax_cross_entropy(linear(x, w, b), labels)`` without the array of all logits: N rows and K classes have
+    N K of them, in language models far more than there are parameters.
 
     The rows are taken a chunk at a time. With z the logits of a chunk and :math:`g = \partial \ell / \partial z` those
     of its summed losses (see :func:`~dlfn.ops.softmax_cross_entropy`),
@@ -50,9 +52,9 @@ def linear_cross_entropy(
         \frac{\partial \ell}{\partial b} = \sum_{\text{chunks}} \sum_{\text{rows}} g .
 
     For a mean or a sum the cotangent of the loss is one number that only scales them. So the forward pass computes them
-    beside the losses, while it has z, and they are the residuals: three matrix products in all. With
-    ``reduction="none"`` it keeps three numbers per row and the backward pass computes z again: four. Where nothing is
-    differentiated, compilation leaves the gradients out: one.
+    beside the losses, while it has z, and they are the residuals: that makes three matrix products in all. With
+    ``reduction="none"`` the forward pass keeps three numbers per row and the backward pass computes z again, which
+    makes four. Where nothing is differentiated, compilation removes the gradients, and one is left.
 
     Args:
         x: (..., in).
@@ -62,7 +64,7 @@ def linear_cross_entropy(
         classes_first: the layout of w.
         reduction: "mean" over the rows, "sum" or "none".
         label_smoothing: as in :func:`~dlfn.ops.softmax_cross_entropy`.
-        ignore_label: likewise.
+        ignore_label: as in :func:`~dlfn.ops.softmax_cross_entropy`.
         chunk: rows per chunk; by default as many as have 8 million logits, but 256 at least. Sharded arrays on a mesh
             of explicit axes are one chunk.
         precision: of the matrix products, as in :func:`jax.numpy.matmul`.
@@ -75,7 +77,8 @@ def linear_cross_entropy(
         InputError: on arguments that are not floating point, labels that are not class ids of x's leading dimensions,
             shapes that do not fit, a chunk that is not a positive int, an unknown reduction, and a mean over nothing.
 
-    Source: 000 sections 8, 9 and 12, 001 sections 6 and 7.
+    Source: Wijmans et al. 2024, *Cut Your Losses in Large-Vocabulary Language Models*; 000 sections 8, 9 and 12, 001
+    sections 6 and 7.
 
     >>> import jax, jax.numpy as jnp
     >>> x, table = jnp.array([[1.0, 2.0], [0.0, 1.0]]), jnp.array([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -83,26 +86,11 @@ def linear_cross_entropy(
     >>> print(f"{loss:.4f} {dx[0, 0]:.4f} {dx[0, 1]:.4f}")
     0.6348 -0.1224 -0.0450
     """
+    w = jnp.asarray(w)
     z = linear.definition(x, w.T if classes_first else w, b, precision=precision)
     return softmax_cross_entropy.definition(
         z, labels, reduction=reduction, label_smoothing=label_smoothing, ignore_label=ignore_label
     )
-
-
-def _common_dtype(*arrays):
-    return jnp.result_type(*(array for array in arrays if array is not None))
-
-
-def _setting(arguments, classes_first, ignore_label, chunk, precision):
-    x, w, labels, b = arguments
-    dtype = _common_dtype(x, w, b)
-    if jax.default_backend() == "cpu":
-        dtype = sum_dtype(dtype)  # it multiplies half types in float32 anyway, and so g need not be rounded to them
-    x = x.astype(dtype)
-    head = Head(w, b, dtype, classes_first, precision)
-    index, valid, wrong = class_ids(labels, x, head.classes, ignore_label)
-    x = counting(x, valid)
-    return x, head, Chunks(x, head.classes, chunk), (index, valid, wrong)
 
 
 @linear_cross_entropy.def_forward
@@ -149,7 +137,8 @@ def _linear_cross_entropy_backward(
 
     def step(totals, rows):
         x, index, statistics, dy = rows
-        # Rows that fill up the last chunk have zeros for statistics; the exponentials of their logits may be inf.
+        # Rows that fill up the last chunk have zeros for statistics. With m = 0 their exponentials might be inf; with
+        # m = inf they are 0.
         statistics = statistics._replace(m=jnp.where(statistics.inverse == 0, jnp.inf, statistics.m))
         return head.backward(totals, x, head.logits(x), index, statistics, dy, label_smoothing)
 
@@ -184,3 +173,20 @@ def _linear_cross_entropy_check(x, w, labels, b, *, classes_first, reduction, la
     check_smoothing(op, label_smoothing)
     if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
         raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
+
+
+def _setting(arguments, classes_first, ignore_label, chunk, precision):
+    """The rows, the head and the chunks to compute with, and of every row what :func:`class_ids` says."""
+    x, w, labels, b = arguments
+    dtype = _common_dtype(x, w, b)
+    if jax.default_backend() == "cpu":
+        dtype = sum_dtype(dtype)  # a CPU multiplies half types in float32 anyway, so g need not be rounded to them
+    x = x.astype(dtype)
+    head = Head(w, b, dtype, classes_first, precision)
+    index, valid, wrong = class_ids(labels, x, head.classes, ignore_label)
+    x = counting(x, valid)
+    return x, head, Chunks(x, head.classes, chunk), (index, valid, wrong)
+
+
+def _common_dtype(*arrays):
+    return jnp.result_type(*(array for array in arrays if array is not None))

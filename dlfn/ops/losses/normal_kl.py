@@ -3,9 +3,10 @@ r"""The Kullback-Leibler divergence of two normal distributions, in closed form.
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float, require_rank, require_same_shape
 from dlfn.ops.support.compiled import below_zero
 from dlfn.ops.support.dtypes import sum_dtype
@@ -19,7 +20,14 @@ __all__ = ["normal_kl"]
 
 
 @Op
-def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, reduction="mean"):
+def normal_kl(
+    mean: Float[ArrayLike, "*batch features"],
+    log_variance: Float[ArrayLike, "*batch features"],
+    prior_mean: Float[ArrayLike, ""] | Float[ArrayLike, "*#batch #features"] | None = None,
+    prior_log_variance: Float[ArrayLike, ""] | Float[ArrayLike, "*#batch #features"] | None = None,
+    *,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*batch"]:
     r"""Divergence of a normal distribution with independent coordinates along the last axis from a normal prior,
     :math:`\operatorname{KL}(N(\mu, \sigma^2) \,\|\, N(\mu_0, \sigma_0^2))`.
 
@@ -32,27 +40,29 @@ def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, r
         \frac{\partial L}{\partial \log \sigma_j^2} = \frac{e^{t_j} - 1}2,
 
     for the standard prior :math:`\frac12 \sum_j (\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2)`. As L depends on
-    :math:`\mu - \mu_0` alone, the gradient in :math:`\mu_0` is that in :math:`\mu` with the other sign; in
-    :math:`\log \sigma_0^2` it is :math:`\frac12 (1 - e^{t_j} - u_j^2)`.
+    :math:`\mu - \mu_0` alone, the gradient in :math:`\mu_0` is that in :math:`\mu` with the other sign; that in
+    :math:`\log \sigma_0^2` is :math:`\frac12 (1 - e^{t_j} - u_j^2)`.
 
     Where the variances nearly agree, :math:`e^t - 1 - t` is about :math:`t^2 / 2`, a difference of almost equal
-    numbers: there it and :math:`e^t - 1` are series. At the prior, L and its gradients are exactly 0.
+    numbers, so there it and :math:`e^t - 1` are computed from a series. At the prior, L and its gradients are exactly
+    0.
 
     Args:
         mean: :math:`\mu`, (..., D).
-        log_variance: :math:`\log \sigma^2`, of the same shape: any number is one, so no variance is negative.
+        log_variance: :math:`\log \sigma^2`, of the same shape. Any number is the logarithm of some variance.
         prior_mean: :math:`\mu_0`, of a shape that broadcasts to (..., D); None for 0.
         prior_log_variance: :math:`\log \sigma_0^2`, likewise; None for 0, which is :math:`\sigma_0` = 1.
         reduction: "mean" over the rows, "sum" or "none".
 
     Returns:
-        A scalar, or with "none" one divergence per row, in the common dtype of the arguments. A variance
-        of 0 or infinity (``log_variance`` -inf or inf), of the prior too, costs inf, and the same of both is nan.
+        A scalar, or with "none" one divergence per row, in the common dtype of the arguments. It is inf where a
+        variance, or that of the prior, is 0 or infinite (a logarithm of -inf or inf), and nan where both are 0 or both
+        infinite.
 
     Raises:
         InputError: on different shapes, scalars, integers, an unknown reduction, and a mean over nothing.
 
-    Source: 004 applications; Kingma & Welling 2014, *Auto-Encoding Variational Bayes*, appendix B.
+    Source: Kingma & Welling 2014, *Auto-Encoding Variational Bayes*, appendix B; 004 applications.
 
     >>> import jax, jax.numpy as jnp
     >>> mean, log_variance = jnp.array([[1.0, 1e-4]]), jnp.array([[0.0, 1e-4]])
@@ -61,8 +71,9 @@ def normal_kl(mean, log_variance, prior_mean=None, prior_log_variance=None, *, r
     >>> print(jax.grad(normal_kl, 1)(mean, log_variance))
     [[0.0000000e+00 5.0002498e-05]]
     """
-    prior_mean = 0.0 if prior_mean is None else prior_mean
-    prior_log_variance = 0.0 if prior_log_variance is None else prior_log_variance
+    mean, log_variance = jnp.asarray(mean), jnp.asarray(log_variance)
+    prior_mean = 0.0 if prior_mean is None else jnp.asarray(prior_mean)
+    prior_log_variance = 0.0 if prior_log_variance is None else jnp.asarray(prior_log_variance)
     distance = (mean - prior_mean) ** 2 / jnp.exp(prior_log_variance)
     ratio = jnp.exp(log_variance - prior_log_variance)
     return reduce(jnp.sum(distance + ratio - 1 - (log_variance - prior_log_variance), axis=-1) / 2, reduction)
@@ -114,9 +125,9 @@ def _normal_kl_check(mean, log_variance, prior_mean, prior_log_variance, *, redu
 def _beyond(t):
     """rest = exp(t) - 1 - cut, and cut, which is t but at least -1.
 
-    With them exp(t) - 1 = rest + cut and exp(t) - 1 - t = rest - min(1 + t, 0) are sums without cancellation, so one
-    array serves both passes. XLA on CPU writes what a select makes before it sums it, here into the memory of the
-    gradient.
+    With them exp(t) - 1 = rest + cut and exp(t) - 1 - t = rest - min(1 + t, 0) are sums without cancellation, so that
+    one array serves both passes. XLA on CPU writes the result of a select to memory before it sums it, here to that of
+    the gradient.
     """
     small, s, series = exp_remainder(t)
     cut = lax.clamp(t.dtype.type(-1), t, t.dtype.type(1e3))

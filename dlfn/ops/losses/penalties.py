@@ -1,15 +1,18 @@
 r"""Penalties on the size of parameters, over a pytree of them.
 
-``where`` chooses the parameters by their path, their keys joined by slashes as in ``"hidden/0/w"``: a regular
-expression to be found in it (``r"w$"``), or a function of it. A function must be hashable, as all of an op's
-configuration, and a new one compiles anew: define it once, outside of the training step.
+``where`` chooses the parameters by their path, which is their keys joined by slashes, as in ``"hidden/0/w"``. It is a
+regular expression that is searched for in the path (``r"w$"``), or a function of the path. A function must be hashable,
+like all configuration of an op, and every new one makes JAX compile again: define it once, outside of the training
+step.
 """
 
 import math
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe
@@ -20,10 +23,12 @@ __all__ = ["l1_penalty", "l2_penalty"]
 
 
 @Op
-def l2_penalty(params, *, strength, where=None):
+def l2_penalty(
+    params: PyTree, *, strength: float, where: str | Callable[[str], bool] | None = None
+) -> Float[Array, ""]:
     r"""Half the squared norm of the parameters, :math:`\tfrac\lambda2 \sum_i W_i^2`.
 
-    Its gradient, :math:`\lambda W`, in plain gradient descent is weight decay. In Adam it is not: there the gradient is
+    In plain gradient descent its gradient, :math:`\lambda W`, is weight decay. In Adam it is not: there the gradient is
     rescaled, and decoupled decay (AdamW) is another method. Half types are squared and summed in float32.
 
     Args:
@@ -37,7 +42,7 @@ def l2_penalty(params, *, strength, where=None):
     Raises:
         InputError: when no path is chosen, on a chosen parameter that is not floating point, and a negative strength.
 
-    Source: 002 section 15.1.
+    Source: Hoerl & Kennard 1970, *Ridge Regression: Biased Estimation for Nonorthogonal Problems*; 002 section 15.1.
 
     >>> import jax, jax.numpy as jnp
     >>> params = {"w": jnp.array([3.0, -4.0]), "b": jnp.array([1.0])}
@@ -46,15 +51,36 @@ def l2_penalty(params, *, strength, where=None):
     >>> jax.grad(l2_penalty)(params, strength=0.5, where="w$")
     {'b': Array([0.], dtype=float32), 'w': Array([ 1.5, -2. ], dtype=float32)}
     """
-    chosen = [leaf for leaf in _chosen("l2_penalty", params, where) if leaf is not None]
-    return sum(strength / 2 * jnp.sum(leaf**2) for leaf in chosen)
+    first, *others = (
+        strength / 2 * jnp.sum(leaf**2) for leaf in _chosen("l2_penalty", params, where) if leaf is not None
+    )
+    return sum(others, first)
+
+
+@l2_penalty.def_forward
+def _l2_penalty_forward(params, *, strength, where):
+    chosen, wide = _in_one_dtype("l2_penalty", params, where)
+    total = 0.5 * strength * sum(jnp.sum(w * w) for w in wide)
+    return total.astype(jnp.result_type(*chosen)), params
+
+
+@l2_penalty.def_backward
+def _l2_penalty_backward(params, dy, *, strength, where):
+    return (_gradients("l2_penalty", params, where, upcast(dy) * strength, lambda w: w),)
+
+
+@l2_penalty.def_check
+def _l2_penalty_check(params, *, strength, where):
+    _check("l2_penalty", params, strength, where)
 
 
 @Op
-def l1_penalty(params, *, strength, where=None):
+def l1_penalty(
+    params: PyTree, *, strength: float, where: str | Callable[[str], bool] | None = None
+) -> Float[Array, ""]:
     r"""The sum of the parameters' sizes, :math:`\lambda \sum_i |W_i|`.
 
-    Its gradient is :math:`\lambda \operatorname{sign} W`, and 0 where W is.
+    Its gradient is :math:`\lambda \operatorname{sign} W`, which is 0 where W is 0.
 
     Args:
         params: a pytree of arrays, or one array.
@@ -67,15 +93,45 @@ def l1_penalty(params, *, strength, where=None):
     Raises:
         InputError: when no path is chosen, on a chosen parameter that is not floating point, and a negative strength.
 
-    Source: 002 section 15.2.
+    Source: Tibshirani 1996, *Regression Shrinkage and Selection via the Lasso*; 002 section 15.2.
 
     >>> import jax, jax.numpy as jnp
     >>> params = {"w": jnp.array([3.0, 0.0, -4.0])}
     >>> print(l1_penalty(params, strength=0.5), jax.grad(l1_penalty)(params, strength=0.5)["w"])
     3.5 [ 0.5  0.  -0.5]
     """
-    chosen = [leaf for leaf in _chosen("l1_penalty", params, where) if leaf is not None]
-    return sum(strength * jnp.sum(jnp.abs(leaf)) for leaf in chosen)
+    first, *others = (
+        strength * jnp.sum(jnp.abs(leaf)) for leaf in _chosen("l1_penalty", params, where) if leaf is not None
+    )
+    return sum(others, first)
+
+
+@l1_penalty.def_forward
+def _l1_penalty_forward(params, *, strength, where):
+    chosen, wide = _in_one_dtype("l1_penalty", params, where)
+    total = strength * sum(jnp.sum(jnp.abs(w)) for w in wide)
+    return total.astype(jnp.result_type(*chosen)), params
+
+
+@l1_penalty.def_backward
+def _l1_penalty_backward(params, dy, *, strength, where):
+    return (_gradients("l1_penalty", params, where, upcast(dy) * strength, jnp.sign),)
+
+
+@l1_penalty.def_check
+def _l1_penalty_check(params, *, strength, where):
+    _check("l1_penalty", params, strength, where)
+
+
+def _check(op, params, strength, where):
+    if not (isinstance(strength, int | float) and 0 <= strength < math.inf):
+        raise InputError(f"{op}: strength is {strength!r}, and must be a number that is 0 or more")
+    if not (where is None or isinstance(where, str) or callable(where)):
+        raise InputError(f"{op}: where is {where!r}, and must be a regular expression, a function, or None")
+    try:
+        _chosen(op, params, where)
+    except re.error as error:
+        raise InputError(f"{op}: where is {where!r}, and is no regular expression: {error}") from None
 
 
 def _chosen(op, params, where):
@@ -99,37 +155,16 @@ def _chosen(op, params, where):
     return [leaf if taken else None for (_, leaf), taken in zip(found, chosen)]
 
 
-def _register(op, factor, value, slope):
-    """The rules of the penalty ``factor`` times the sum of ``value(w)``, which has ``slope(w)``."""
-
-    def check(params, *, strength, where):
-        if not (isinstance(strength, int | float) and 0 <= strength < math.inf):
-            raise InputError(f"{op.name}: strength is {strength!r}, and must be a number that is 0 or more")
-        if not (where is None or isinstance(where, str) or callable(where)):
-            raise InputError(f"{op.name}: where is {where!r}, and must be a regular expression, a function, or None")
-        try:
-            _chosen(op.name, params, where)
-        except re.error as error:
-            raise InputError(f"{op.name}: where is {where!r}, and is no regular expression: {error}") from None
-
-    def forward(params, *, strength, where):
-        chosen = [leaf for leaf in _chosen(op.name, params, where) if leaf is not None]
-        wide = upcast(*chosen) if len(chosen) > 1 else (upcast(*chosen),)
-        total = factor * strength * sum(jnp.sum(value(leaf)) for leaf in wide)
-        return total.astype(jnp.result_type(*chosen)), params
-
-    def backward(params, dy, *, strength, where):
-        chosen = _chosen(op.name, params, where)
-        scale = upcast(dy) * strength
-        gradients = [
-            None if w is None else (scale.astype(upcast(w).dtype) * slope(upcast(w))).astype(w.dtype) for w in chosen
-        ]
-        return (jax.tree.unflatten(jax.tree.structure(params), gradients),)
-
-    op.def_check(check)
-    op.def_forward(forward)
-    op.def_backward(backward)
+def _in_one_dtype(op, params, where):
+    """The leaves that are chosen, as they are, and in the dtype in which they are squared and summed."""
+    chosen = [leaf for leaf in _chosen(op, params, where) if leaf is not None]
+    return chosen, upcast(*chosen) if len(chosen) > 1 else (upcast(*chosen),)
 
 
-_register(l2_penalty, 0.5, lambda w: w * w, lambda w: w)
-_register(l1_penalty, 1.0, jnp.abs, jnp.sign)
+def _gradients(op, params, where, weight, slope):
+    """The weight times ``slope(w)`` for every leaf w that is chosen, as a tree like params."""
+    gradients = [
+        None if w is None else (weight.astype(upcast(w).dtype) * slope(upcast(w))).astype(w.dtype)
+        for w in _chosen(op, params, where)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(params), gradients)

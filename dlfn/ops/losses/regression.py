@@ -6,73 +6,36 @@ other sign. The residual is d. They compute half types in float32 and return the
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.losses._reductions import check_reduction, reduce, weight_of_each
+from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_same_shape
 from dlfn.ops.support.dtypes import Static
-from dlfn.ops.support.op import Op, P, R
+from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["huber", "log_cosh", "mae", "mse"]
 
 
-def _of_difference(
-    value: Callable[..., Any], slope: Callable[..., Any], check_static: Callable[..., None] = lambda: None
-) -> Callable[[Callable[P, R]], Op[P, R]]:
-    """Makes an Op of a definition, by f, and f′ times a weight. Both get the definition's static configuration."""
-
-    def decorate(definition: Callable[P, R]) -> Op[P, R]:
-        name = definition.__name__
-
-        def check(prediction, target, *, reduction, **static):
-            require_float(name, "prediction", prediction)
-            require_float(name, "target", target)
-            require_same_shape(name, "prediction", prediction, "target", target)
-            check_reduction(name, reduction, prediction.shape)
-            check_static(**static)
-
-        def forward(prediction, target, *, reduction, **static):
-            kinds = jax.typeof(prediction), jax.typeof(target)
-            dtype = jnp.result_type(prediction, target)
-            prediction, target = upcast_alike(prediction, target)
-            difference = prediction - target
-            return reduce(value(difference, **static), reduction).astype(dtype), (difference, Static(kinds))
-
-        def backward(residuals, dy, *, reduction, **static):
-            difference, kinds = residuals
-            weight = weight_of_each(dy, reduction, difference.shape, difference.dtype)
-            dx = slope(difference, weight, **static)
-            return like(dx, kinds.value[0]), like(-dx, kinds.value[1])
-
-        return Op(definition, forward, backward, check=check)
-
-    return decorate
-
-
-def _check_half(half):
-    if not isinstance(half, bool):
-        raise InputError(f"mse: half is {half!r}, and must be True or False")
-
-
-@_of_difference(
-    lambda d, half: d * d * (0.5 if half else 1.0),
-    lambda d, weight, half: weight * (d * (1.0 if half else 2.0)),
-    _check_half,
-)
-def mse(prediction, target, *, half=False, reduction="mean"):
+@Op
+def mse(
+    prediction: Float[ArrayLike, "*shape"],
+    target: Float[ArrayLike, "*shape"],
+    *,
+    half: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Squared error over all N entries, :math:`\frac1N \sum_i (\hat y_i - y_i)^2`, or with ``half`` 1/(2N) of the sum.
 
     .. math::
         \frac{\partial L}{\partial \hat y_i} = \frac2N (\hat y_i - y_i) = -\frac{\partial L}{\partial y_i},
 
-    or :math:`\frac1N (\hat y_i - y_i)` with ``half``. 002 section 13.1 writes :math:`\frac2N (y_i - \hat y_i)`: the
-    sign is flipped. Its factor is 1/N, that of 001 section 2 is 1/(2N); hence the option.
+    or :math:`\frac1N (\hat y_i - y_i)` with ``half``. 002 section 13.1 writes :math:`\frac2N (y_i - \hat y_i)`, with
+    the wrong sign. The loss has the factor 1/N there and 1/(2N) in 001 section 2; hence the option.
 
     Args:
         prediction: :math:`\hat y`.
@@ -95,12 +58,31 @@ def mse(prediction, target, *, half=False, reduction="mean"):
     >>> jax.grad(mse)(prediction, target)
     Array([1., 2.], dtype=float32)
     """
-    losses = (prediction - target) ** 2
+    losses = (jnp.asarray(prediction) - jnp.asarray(target)) ** 2
     return reduce(losses / 2 if half else losses, reduction)
 
 
-@_of_difference(jnp.abs, lambda d, weight: weight * jnp.sign(d))
-def mae(prediction, target, *, reduction="mean"):
+@mse.def_forward
+def _mse_forward(prediction, target, *, half, reduction):
+    return _forward(lambda d: d * d * (0.5 if half else 1.0), prediction, target, reduction)
+
+
+@mse.def_backward
+def _mse_backward(residuals, dy, *, half, reduction):
+    return _backward(lambda d, weight: weight * (d * (1.0 if half else 2.0)), residuals, dy, reduction)
+
+
+@mse.def_check
+def _mse_check(prediction, target, *, half, reduction):
+    _check("mse", prediction, target, reduction)
+    if not isinstance(half, bool):
+        raise InputError(f"mse: half is {half!r}, and must be True or False")
+
+
+@Op
+def mae(
+    prediction: Float[ArrayLike, "*shape"], target: Float[ArrayLike, "*shape"], *, reduction: Reduction = "mean"
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Absolute error, :math:`\frac1N \sum_i |d_i|`.
 
     Derivative: :math:`\operatorname{sign} d`, and 0 at d = 0.
@@ -123,22 +105,32 @@ def mae(prediction, target, *, reduction="mean"):
     >>> print(mae(prediction, target), jax.grad(mae)(prediction, target))
     1.0 [ 0.  -0.5]
     """
-    return reduce(jnp.abs(prediction - target), reduction)
+    return reduce(jnp.abs(jnp.asarray(prediction) - jnp.asarray(target)), reduction)
 
 
-def _check_delta(delta):
-    if not (isinstance(delta, int | float) and 0 < delta < math.inf):
-        raise InputError(f"huber: delta is {delta!r}, and must be a positive number")
+@mae.def_forward
+def _mae_forward(prediction, target, *, reduction):
+    return _forward(jnp.abs, prediction, target, reduction)
 
 
-def _huber_value(d, delta):
-    t = jnp.abs(d)
-    c = jnp.minimum(t, delta)
-    return c * (t - 0.5 * c)
+@mae.def_backward
+def _mae_backward(residuals, dy, *, reduction):
+    return _backward(lambda d, weight: weight * jnp.sign(d), residuals, dy, reduction)
 
 
-@_of_difference(_huber_value, lambda d, weight, delta: weight * jnp.clip(d, -delta, delta), _check_delta)
-def huber(prediction, target, *, delta=1.0, reduction="mean"):
+@mae.def_check
+def _mae_check(prediction, target, *, reduction):
+    _check("mae", prediction, target, reduction)
+
+
+@Op
+def huber(
+    prediction: Float[ArrayLike, "*shape"],
+    target: Float[ArrayLike, "*shape"],
+    *,
+    delta: float = 1.0,
+    reduction: Reduction = "mean",
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""Huber's loss: :math:`\tfrac12 d^2` where :math:`|d| \le \delta`, else :math:`\delta (|d| - \tfrac12 \delta)`.
 
     Derivative: d, cut to :math:`[-\delta, \delta]`.
@@ -156,42 +148,43 @@ def huber(prediction, target, *, delta=1.0, reduction="mean"):
         InputError: on different shapes, integers, a delta that is not positive, an unknown reduction, and a mean over
             nothing.
 
-    Source: peers; Huber 1964, *Robust Estimation of a Location Parameter*.
+    Source: Huber 1964, *Robust Estimation of a Location Parameter*.
 
     >>> import jax, jax.numpy as jnp
     >>> prediction, target = jnp.array([0.5, 4.0]), jnp.zeros(2)
     >>> print(huber(prediction, target, reduction="none"), jax.grad(huber)(prediction, target))
     [0.125 3.5  ] [0.25 0.5 ]
     """
-    d = jnp.abs(prediction - target)
+    d = jnp.abs(jnp.asarray(prediction) - jnp.asarray(target))
     return reduce(jnp.where(d <= delta, d**2 / 2, delta * (d - delta / 2)), reduction)
 
 
-def _log_cosh_parts(d):
-    """±1, the side of d; |d|; and 1 - exp(-|d|), which XLA computes once for value and gradient."""
-    side = jnp.where(d < 0, -jnp.ones_like(d), jnp.ones_like(d))
-    t = side * d  # unlike |d| it has a second derivative at 0
-    return side, t, -jnp.expm1(-t)
+@huber.def_forward
+def _huber_forward(prediction, target, *, delta, reduction):
+    def value(d):
+        t = jnp.abs(d)
+        c = jnp.minimum(t, delta)
+        return c * (t - 0.5 * c)
+
+    return _forward(value, prediction, target, reduction)
 
 
-def _log_cosh_value(d):
-    # cosh t is 1 + u²/2e and e^t (1 + e²)/2, with e = exp(-t) and u = 1 - e. The first keeps the digits of a small t,
-    # the second does not overflow.
-    _, t, u = _log_cosh_parts(d)
-    e = 1 - u
-    small = t < 1
-    rest = jnp.log1p(jnp.where(small, u * u / (2 * e), e * e))
-    return jnp.where(small, rest, (t - math.log(2)) + rest)
+@huber.def_backward
+def _huber_backward(residuals, dy, *, delta, reduction):
+    return _backward(lambda d, weight: weight * jnp.clip(d, -delta, delta), residuals, dy, reduction)
 
 
-def _log_cosh_slope(d, weight):
-    # tanh t is (1 - e²) / (1 + e²). The quotient comes last, for XLA on CPU computes no quotient twice.
-    side, _, u = _log_cosh_parts(d)
-    return weight * side * (u * (2 - u)) / (1 + jnp.square(1 - u))
+@huber.def_check
+def _huber_check(prediction, target, *, delta, reduction):
+    _check("huber", prediction, target, reduction)
+    if not (isinstance(delta, int | float) and 0 < delta < math.inf):
+        raise InputError(f"huber: delta is {delta!r}, and must be a positive number")
 
 
-@_of_difference(_log_cosh_value, _log_cosh_slope)
-def log_cosh(prediction, target, *, reduction="mean"):
+@Op
+def log_cosh(
+    prediction: Float[ArrayLike, "*shape"], target: Float[ArrayLike, "*shape"], *, reduction: Reduction = "mean"
+) -> Float[Array, ""] | Float[Array, "*shape"]:
     r"""The mean of :math:`\log \cosh d`, which is :math:`d^2 / 2` near 0 and :math:`|d| - \log 2` far from it.
 
     Derivative: :math:`\tanh d`.
@@ -214,4 +207,65 @@ def log_cosh(prediction, target, *, reduction="mean"):
     >>> print(log_cosh(prediction, target, reduction="none"), jax.grad(log_cosh)(prediction, target))
     [4.999998e-07 9.993068e+02] [4.9999985e-04 5.0000000e-01]
     """
-    return reduce(jnp.log(jnp.cosh(prediction - target)), reduction)
+    return reduce(jnp.log(jnp.cosh(jnp.asarray(prediction) - jnp.asarray(target))), reduction)
+
+
+@log_cosh.def_forward
+def _log_cosh_forward(prediction, target, *, reduction):
+    def value(d):
+        # cosh t is 1 + u²/2e and e^t (1 + e²)/2, with e = exp(-t) and u = 1 - e. The first keeps the digits of a small
+        # t, the second does not overflow.
+        _, t, u = _log_cosh_parts(d)
+        e = 1 - u
+        small = t < 1
+        rest = jnp.log1p(jnp.where(small, u * u / (2 * e), e * e))
+        return jnp.where(small, rest, (t - math.log(2)) + rest)
+
+    return _forward(value, prediction, target, reduction)
+
+
+@log_cosh.def_backward
+def _log_cosh_backward(residuals, dy, *, reduction):
+    def slope(d, weight):
+        # tanh t is (1 - e²) / (1 + e²). The quotient comes last, since XLA on CPU does not compute a quotient twice,
+        # but writes it to memory.
+        side, _, u = _log_cosh_parts(d)
+        return weight * side * (u * (2 - u)) / (1 + jnp.square(1 - u))
+
+    return _backward(slope, residuals, dy, reduction)
+
+
+@log_cosh.def_check
+def _log_cosh_check(prediction, target, *, reduction):
+    _check("log_cosh", prediction, target, reduction)
+
+
+def _log_cosh_parts(d):
+    """The sign of d as ±1; |d|; and 1 - exp(-|d|), which XLA computes once for value and gradient."""
+    side = jnp.where(d < 0, -jnp.ones_like(d), jnp.ones_like(d))
+    t = side * d  # unlike jnp.abs(d), this has a second derivative at 0
+    return side, t, -jnp.expm1(-t)
+
+
+def _forward(value, prediction, target, reduction):
+    """The forward pass of the loss that is ``value(d)`` for the difference d."""
+    kinds = jax.typeof(prediction), jax.typeof(target)
+    dtype = jnp.result_type(prediction, target)
+    prediction, target = upcast_alike(prediction, target)
+    difference = prediction - target
+    return reduce(value(difference), reduction).astype(dtype), (difference, Static(kinds))
+
+
+def _backward(slope, residuals, dy, reduction):
+    """The backward pass of the loss with ``slope(d, weight)``, its derivative times a weight."""
+    difference, kinds = residuals
+    weight = weight_of_each(dy, reduction, difference.shape, difference.dtype)
+    dx = slope(difference, weight)
+    return like(dx, kinds.value[0]), like(-dx, kinds.value[1])
+
+
+def _check(op, prediction, target, reduction):
+    require_float(op, "prediction", prediction)
+    require_float(op, "target", target)
+    require_same_shape(op, "prediction", prediction, "target", target)
+    check_reduction(op, reduction, prediction.shape)

@@ -1,4 +1,4 @@
-"""What the functions of distributions share: the unit, logarithms with their limits, checks."""
+"""What the functions of distributions share: the unit, and checks of their arguments."""
 
 import math
 
@@ -17,17 +17,19 @@ __all__ = ["check_arguments", "check_distributions", "per_nat"]
 
 
 def per_nat(base):
+    """How many units of the logarithm to this base a nat is."""
     return 1.0 if base is None else 1 / math.log(base)
 
 
 def check_distributions(op, distributions, axis, base, whole=True):
-    """``whole``: whether each must sum to 1."""
+    """Checks arrays, by name, of probabilities along ``axis``. ``whole``: whether each must sum to 1."""
     check_arguments(op, distributions, axis, base)
     for name, p in distributions.items():
         require_distribution(op, name, p, axes_of(axis, p.ndim) if whole else None)
 
 
 def check_arguments(op, arguments, axis, base):
+    """Checks arrays, by name, that have outcomes along ``axis``, and the base of the logarithm."""
     for name, array in arguments.items():
         require_float(op, name, array)
         require_rank(op, name, array, "an axis of outcomes")

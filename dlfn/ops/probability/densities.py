@@ -1,4 +1,5 @@
-"""What the log-densities share: arguments that broadcast, and what lies outside of a domain."""
+"""What the log-densities share: checks of their arguments, nan outside of a domain, and the cotangents of arguments
+that were broadcast."""
 
 import math
 
@@ -64,11 +65,12 @@ def require_ends(op, low, high):
 
 
 def is_whole(x):
+    """Which entries are whole numbers; infinities count as such, nan does not."""
     return x == (jnp.floor(x) if jnp.issubdtype(x.dtype, jnp.floating) else x)
 
 
 def or_nan(x, valid):
-    """x where there is such a distribution, nan where the parameter has none."""
+    """x where there is such a distribution, and nan where the parameter belongs to none."""
     return jnp.where(valid, x, jnp.full_like(x, jnp.nan))
 
 

@@ -1,8 +1,8 @@
 r"""Mean, variance, standard deviation and covariance of data, along any axes.
 
-Data are re-centred: an entry is subtracted, and then the mean of the differences. So a mean that is large beside the
-deviation costs no digits; and constant data have a deviation of exactly 0 and gradients of 0. Half types are summed in
-float32.
+Data are centred in two steps: one of the entries is subtracted, and then the mean of the differences. So a mean that is
+large beside the deviation costs no digits, and constant data have a deviation of exactly 0 and gradients of 0. Half
+types are summed in float32.
 
 ``ddof`` is subtracted from the number n of entries that a variance is divided by: 0 as in document 004 and in numpy, 1
 for the unbiased estimate, which is PyTorch's default.
@@ -13,6 +13,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_same_shape
@@ -26,7 +27,9 @@ __all__ = ["covariance", "mean", "std", "variance"]
 
 
 @Op
-def mean(x, *, axis=None, keepdims=False):
+def mean(
+    x: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Mean, :math:`\mu = \frac1n \sum_i x_i`.
 
     .. math:: \frac{\partial L}{\partial x_i} = \frac{\bar \mu}{n}
@@ -85,12 +88,14 @@ def _mean_check(x, *, axis):
 
 
 @Op
-def variance(x, *, axis=None, ddof=0, keepdims=False):
+def variance(
+    x: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Variance, :math:`\sigma^2 = \frac1n \sum_i (x_i - \mu)^2`, with n - ddof for n.
 
     .. math:: \frac{\partial L}{\partial x_i} = \frac{2 \bar y}{n} (x_i - \mu),
 
-    as the sum of the :math:`x_i - \mu`, through which μ would add to it, is 0.
+    as μ, which depends on x too, is multiplied by the sum of the :math:`x_i - \mu`, which is 0.
 
     Args:
         x: floating point, any shape.
@@ -111,13 +116,31 @@ def variance(x, *, axis=None, ddof=0, keepdims=False):
     >>> print(variance(x), variance(x, ddof=1), jax.grad(variance)(x))
     1.0 2.0 [-1.  1.]
     """
+    x = jnp.asarray(x)
     axes = axes_of(axis, x.ndim)
     squares = (x - jnp.mean(x, axes, keepdims=True)) ** 2
     return jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)
 
 
+@variance.def_forward
+def _variance_forward(x, *, axis, ddof, keepdims):
+    return _spread_forward(lambda s, k: s * unit_factor(k) * unit_factor(k), x, axis, ddof, keepdims)
+
+
+@variance.def_backward
+def _variance_backward(residuals, dy, *, axis, ddof, keepdims):
+    return (_spread_backward(lambda s, k: 2 * unit_factor(k), residuals, dy, axis, ddof, keepdims),)
+
+
+@variance.def_check
+def _variance_check(x, *, axis, ddof):
+    _check("variance", x, axis, ddof)
+
+
 @Op
-def std(x, *, axis=None, ddof=0, keepdims=False):
+def std(
+    x: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] | None = None, ddof: float = 0, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Standard deviation, :math:`\sigma = \sqrt{\frac1n \sum_i (x_i - \mu)^2}`, with n - ddof for n.
 
     .. math::
@@ -143,75 +166,36 @@ def std(x, *, axis=None, ddof=0, keepdims=False):
     >>> print(std(jnp.array([1.0, 3.0])), jax.grad(std)(jnp.array([1.0, 3.0])), jax.grad(std)(jnp.full(2, 0.1)))
     1.0 [-0.5  0.5] [0. 0.]
     """
+    x = jnp.asarray(x)
     axes = axes_of(axis, x.ndim)
     squares = (x - jnp.mean(x, axes, keepdims=True)) ** 2
     return jnp.sqrt(jnp.sum(squares, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype))
 
 
-def _center(x, axes):
-    """The mean as a sum of two numbers, one of which is an entry: exact to the deviation's digits, not the mean's."""
-    if is_explicit(x):  # of an axis that is sharded in its type no part can be taken
-        entry = jnp.max(x, axes, keepdims=True)
-    else:
-        entry = x[tuple(slice(0, 1) if i in axes else slice(None) for i in range(x.ndim))]
-    entry = lax.stop_gradient(entry)  # whatever it is, the sum is the mean
-    return entry, jnp.mean(x - entry, axes, keepdims=True)
+@std.def_forward
+def _std_forward(x, *, axis, ddof, keepdims):
+    return _spread_forward(lambda s, k: root(s) * unit_factor(k), x, axis, ddof, keepdims)
 
 
-def _centred(x, entry, rest):
-    return (x - entry) - rest
+@std.def_backward
+def _std_backward(residuals, dy, *, axis, ddof, keepdims):
+    return (_spread_backward(lambda s, k: inverse_root(s), residuals, dy, axis, ddof, keepdims),)
 
 
-def _spread(x, axes):
-    """k, a power of two, and of k x the center and the variance."""
-
-    def of(x):
-        entry, rest = _center(x, axes)
-        (copy,) = made_anew(entry)
-        return entry, rest, jnp.mean(square(_centred(x, copy, rest)), axes, keepdims=True)
-
-    def scaled():
-        k = fitting(largest(x, axes))
-        return k, *of(x * k)
-
-    usual = of(x)
-    return lax.cond(jnp.all(in_range(usual[-1])), lambda: (jnp.ones_like(usual[0]), *usual), scaled)
-
-
-def _of_spread(op, value, slope):
-    """The rules of an op that is ``value(s, k)``, for s the variance of k x."""
-
-    def check(x, *, axis, ddof):
-        _check(op.name, x, axis, ddof)
-
-    def forward(x, *, axis, ddof, keepdims):
-        axes = axes_of(axis, x.ndim)
-        z = upcast(x)
-        k, entry, rest, spread = _spread(z, axes)
-        n = _count(z, axes)
-        spread = spread * (n / (n - ddof))
-        y = value(spread, k).astype(x.dtype)
-        return y if keepdims else jnp.squeeze(y, axes), (x, k, entry, rest, spread)
-
-    def backward(residuals, dy, *, axis, ddof, keepdims):
-        x, k, entry, rest, spread = residuals
-        axes = axes_of(axis, x.ndim)
-        dy = upcast(dy) if keepdims else jnp.expand_dims(upcast(dy), axes)
-        z = upcast(x)
-        weight = dy * slope(spread, k) / (_count(z, axes) - ddof)
-        return (like(weight * _centred(z * k, entry, rest), jax.typeof(x)),)
-
-    op.def_check(check)
-    op.def_forward(forward)
-    op.def_backward(backward)
-
-
-_of_spread(variance, lambda s, k: s * unit_factor(k) * unit_factor(k), lambda s, k: 2 * unit_factor(k))
-_of_spread(std, lambda s, k: root(s) * unit_factor(k), lambda s, k: inverse_root(s))
+@std.def_check
+def _std_check(x, *, axis, ddof):
+    _check("std", x, axis, ddof)
 
 
 @Op
-def covariance(x, y, *, axis=None, ddof=0, keepdims=False):
+def covariance(
+    x: Float[ArrayLike, "*shape"],
+    y: Float[ArrayLike, "*shape"],
+    *,
+    axis: int | tuple[int, ...] | None = None,
+    ddof: float = 0,
+    keepdims: bool = False,
+) -> Float[Array, "..."]:
     r"""Covariance, :math:`\operatorname{Cov}(x, y) = \frac1n \sum_i (x_i - \mu_x) (y_i - \mu_y)`, with n - ddof for n.
 
     .. math::
@@ -238,6 +222,7 @@ def covariance(x, y, *, axis=None, ddof=0, keepdims=False):
     >>> print(covariance(x, y), jax.grad(covariance)(x, y))
     -4.0 [ 2. -2.]
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     axes = axes_of(axis, x.ndim)
     products = (x - jnp.mean(x, axes, keepdims=True)) * (y - jnp.mean(y, axes, keepdims=True))
     return jnp.sum(products, axes, keepdims=keepdims) / (_count(x, axes) - ddof).astype(x.dtype)
@@ -253,7 +238,7 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
         return *p, *q, jnp.mean(_centred(u, *p) * _centred(v, *q), axes, keepdims=True)
 
     def scaled():
-        # Not by more than is needed: parts of the inverses, derivatives, would underflow.
+        # The factors are no larger than needed: derivatives are fractions of their inverses, and would underflow.
         k, h = (fitting(jnp.maximum(largest(z, axes), 1e-30)) for z in (u, v))
         return k, h, *of(u * k, v * h)
 
@@ -261,7 +246,8 @@ def _covariance_forward(x, y, *, axis, ddof, keepdims):
     one = jnp.ones_like(usual[0])
     k, h, *rest, product = lax.cond(jnp.all(in_range(jnp.abs(usual[-1]))), lambda: (one, one, *usual), scaled)
     count = _count(u, axes)
-    # 2^a and then 2^b, of which only the second may overflow: both of one sign, or a = 0.
+    # The product is multiplied by 2^a and then by 2^b, where a and b have one sign, or a is 0: so only the second
+    # product may overflow.
     small, big = jnp.minimum(unit_factor(k), unit_factor(h)), jnp.maximum(unit_factor(k), unit_factor(h))
     product = product * jnp.clip(1, small, big) * (jnp.minimum(small, 1) * jnp.maximum(big, 1))
     c = (product * (count / (count - ddof))).astype(jnp.result_type(x, y))
@@ -287,8 +273,60 @@ def _covariance_check(x, y, *, axis, ddof):
     require_same_shape("covariance", "x", x, "y", y)
 
 
+def _spread_forward(value, x, axis, ddof, keepdims):
+    """The forward pass of the op that is ``value(s, k)``, for s the variance of k x."""
+    axes = axes_of(axis, x.ndim)
+    z = upcast(x)
+    k, entry, rest, spread = _spread(z, axes)
+    n = _count(z, axes)
+    spread = spread * (n / (n - ddof))
+    y = value(spread, k).astype(x.dtype)
+    return y if keepdims else jnp.squeeze(y, axes), (x, k, entry, rest, spread)
+
+
+def _spread_backward(slope, residuals, dy, axis, ddof, keepdims):
+    """The cotangent of x; ``slope(s, k)`` times the centred k x, over n - ddof, is the op's derivative."""
+    x, k, entry, rest, spread = residuals
+    axes = axes_of(axis, x.ndim)
+    dy = upcast(dy) if keepdims else jnp.expand_dims(upcast(dy), axes)
+    z = upcast(x)
+    weight = dy * slope(spread, k) / (_count(z, axes) - ddof)
+    return like(weight * _centred(z * k, entry, rest), jax.typeof(x))
+
+
+def _spread(x, axes):
+    """A power of two k, and the center and the variance of k x."""
+
+    def of(x):
+        entry, rest = _center(x, axes)
+        (copy,) = made_anew(entry)
+        return entry, rest, jnp.mean(square(_centred(x, copy, rest)), axes, keepdims=True)
+
+    def scaled():
+        k = fitting(largest(x, axes))
+        return k, *of(x * k)
+
+    usual = of(x)
+    return lax.cond(jnp.all(in_range(usual[-1])), lambda: (jnp.ones_like(usual[0]), *usual), scaled)
+
+
+def _center(x, axes):
+    """The mean as a sum of two numbers, of which one is an entry: its error is small beside the deviation, and not only
+    beside the mean."""
+    if is_explicit(x):  # an axis that is sharded in its type cannot be sliced
+        entry = jnp.max(x, axes, keepdims=True)
+    else:
+        entry = x[tuple(slice(0, 1) if i in axes else slice(None) for i in range(x.ndim))]
+    entry = lax.stop_gradient(entry)  # whatever it is, the sum is the mean
+    return entry, jnp.mean(x - entry, axes, keepdims=True)
+
+
+def _centred(x, entry, rest):
+    return (x - entry) - rest
+
+
 def _count(x, axes):
-    """The entries along the axes. Not a number: sizes may be symbolic."""
+    """How many entries there are along the axes, as an array, since sizes may be symbolic."""
     return jnp.asarray(math.prod(x.shape[axis] for axis in axes), sum_dtype(x.dtype))
 
 

@@ -3,7 +3,7 @@ r"""Entropies and divergences of discrete distributions given by their probabili
 Conventions. In values :math:`0 \log 0 = 0`. The gradient in a probability is that of the formula as a function of
 independent numbers, which need not stay a distribution; where a probability is 0 it is the one-sided limit, even if
 that is infinite. (An infinite slope times a cotangent of 0 is nan: to leave an outcome out, leave out its probability.
-In logits everything is finite.) Half types are computed in float32.
+Gradients in logits are finite.) Half types are computed in float32.
 
 Outside of jit, probabilities that are negative or do not sum to 1 are refused: the sum may be off by the square root of
 the dtype's precision, 3e-4 in float32. Inside, where values are not known, the formulas are evaluated as they stand,
@@ -11,19 +11,22 @@ nothing is clamped or normalised, and the logarithm of a negative probability is
 
 ``base`` is that of the logarithm: None for e, which measures in nats, 2 for bits.
 
-Which of them, and of their neighbours:
+Which of these functions, and of their neighbours, to take:
 
 =====================  ===============================================================================================
 cross_entropy          p and q are probabilities
 softmax_cross_entropy  a loss: q is given by logits, p by class ids or probabilities
 relative_entropy       p and q are probabilities: cross_entropy less the entropy of p, 0 where they are equal
-kl_divergence          the same of two arrays of logits, or of logarithms of probabilities
-normal_kl              the same of normal distributions, given by means and variances' logarithms
+kl_divergence          the same for two arrays of logits, or of logarithms of probabilities
+normal_kl              the same for normal distributions, given by means and logarithms of variances
 =====================  ===============================================================================================
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.probability._information import check_arguments, check_distributions, per_nat
@@ -39,7 +42,9 @@ __all__ = ["cross_entropy", "entropy", "entropy_from_logits", "relative_entropy"
 
 
 @Op
-def entropy(p, *, axis=-1, base=None):
+def entropy(
+    p: Float[ArrayLike, "..."], *, axis: int | tuple[int, ...] = -1, base: float | None = None
+) -> Float[Array, "..."]:
     r"""Entropy of distributions, :math:`H(p) = -\sum_j p_j \log p_j`.
 
     .. math:: \frac{\partial H}{\partial p_j} = -(\log p_j + 1), \qquad +\infty \text{ at } p_j = 0.
@@ -56,13 +61,14 @@ def entropy(p, *, axis=-1, base=None):
         InputError: on scalars, integers, an axis that p does not have, a base that is no logarithm's, and, outside of
             jit, probabilities that are negative or do not sum to 1.
 
-    Source: 004 information theory.
+    Source: Shannon 1948, *A Mathematical Theory of Communication*; 004 information theory.
 
     >>> import jax, jax.numpy as jnp
     >>> p = jnp.array([0.5, 0.25, 0.25, 0.0])
     >>> print(entropy(p, base=2), jax.grad(entropy)(p))
     1.5 [-0.30685282  0.38629436  0.38629436         inf]
     """
+    p = jnp.asarray(p)
     return -jnp.sum(p * jnp.log(p), axis) * per_nat(base)
 
 
@@ -84,14 +90,16 @@ def _entropy_check(p, *, axis, base):
 
 
 @Op
-def entropy_from_logits(logits, *, axis=-1, base=None):
+def entropy_from_logits(
+    logits: Float[ArrayLike, "..."], *, axis: int = -1, base: float | None = None
+) -> Float[Array, "..."]:
     r"""Entropy of :math:`p = \operatorname{softmax}(z)`, :math:`H = \log \sum_j e^{z_j} - \sum_j p_j z_j`.
 
     .. math:: \frac{\partial H}{\partial z_j} = -p_j (\log p_j + H)
 
     With :math:`t_j = z_j - \max z`, :math:`e_j = e^{t_j}` and :math:`a = -\sum_j p_j t_j`, the entropy is
-    :math:`\log \sum_j e_j + a`, of which log1p keeps the digits where one class is nearly sure, and
-    :math:`\log p_j + H = t_j + a`. A class of logit -inf counts nothing, and has gradient 0; so has a row of -inf.
+    :math:`\log \sum_j e_j + a`, where log1p keeps the digits if one class is nearly sure, and
+    :math:`\log p_j + H = t_j + a`. A class with logit -inf adds nothing and has gradient 0, as a row of -inf has.
 
     Args:
         logits: floating point, of at least one axis.
@@ -105,7 +113,7 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
         InputError: on scalars, integers, an axis that logits does not have or of no logits, and a base that is no
             logarithm's.
 
-    Source: 004 information theory.
+    Source: Shannon 1948, *A Mathematical Theory of Communication*; 004 information theory.
 
     >>> import jax, jax.numpy as jnp
     >>> print(entropy_from_logits(jnp.array([5.0, 5.0, -jnp.inf]), base=2))
@@ -113,6 +121,7 @@ def entropy_from_logits(logits, *, axis=-1, base=None):
     >>> print(jax.grad(entropy_from_logits)(jnp.array([1.0, 0.0, -jnp.inf])))
     [-0.19661194  0.19661194  0.        ]
     """
+    logits = jnp.asarray(logits)
     log_p = logits - jax.nn.logsumexp(logits, axis, keepdims=True)
     return -jnp.sum(jnp.exp(log_p) * log_p, axis) * per_nat(base)
 
@@ -148,15 +157,14 @@ def _entropy_from_logits_check(logits, *, axis, base):
         raise InputError(f"{op}: axis is {axis!r}, and must be an int")
 
 
-def _below(z, m, axis):
-    """t, finite, and its exponential, which is 0 for logits of -inf whatever m."""
-    z, given = finite(z), z
-    t = finite(apart(z, m, z == m, axis))
-    return t, jnp.where(given == -jnp.inf, jnp.zeros_like(z), jnp.exp(t))
-
-
 @Op
-def cross_entropy(p, q, *, axis=-1, base=None):
+def cross_entropy(
+    p: Float[ArrayLike, "*shape"],
+    q: Float[ArrayLike, "*shape"],
+    *,
+    axis: int | tuple[int, ...] = -1,
+    base: float | None = None,
+) -> Float[Array, "..."]:
     r"""Cross-entropy of two distributions, :math:`H(p, q) = -\sum_j p_j \log q_j`, both given by probabilities.
 
     .. math::
@@ -186,7 +194,7 @@ def cross_entropy(p, q, *, axis=-1, base=None):
     >>> print(f"{cross_entropy(p, q):.4f}", jax.grad(cross_entropy, argnums=1)(p, q))
     0.8370 [-2.        -0.6666667 -0.       ]
     """
-    return -jnp.sum(p * jnp.log(q), axis) * per_nat(base)
+    return -jnp.sum(jnp.asarray(p) * jnp.log(q), axis) * per_nat(base)
 
 
 @cross_entropy.def_forward
@@ -209,7 +217,14 @@ def _cross_entropy_check(p, q, *, axis, base):
 
 
 @Op
-def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
+def relative_entropy(
+    p: Float[ArrayLike, "*shape"],
+    q: Float[ArrayLike, "*shape"],
+    *,
+    axis: int | tuple[int, ...] = -1,
+    reduction: Literal["sum", "none"] = "sum",
+    base: float | None = None,
+) -> Float[Array, "..."]:
     r"""Relative entropy of two distributions, :math:`\operatorname{KL}(p \| q) = \sum_j p_j \log (p_j / q_j) \ge 0`.
 
     .. math::
@@ -242,13 +257,14 @@ def relative_entropy(p, q, *, axis=-1, reduction="sum", base=None):
         InputError: on scalars, integers, different shapes, an axis that p does not have, an unknown reduction, a base
             that is no logarithm's, and, outside of jit, probabilities that are negative or do not sum to 1.
 
-    Source: 004 information theory.
+    Source: Kullback & Leibler 1951, *On Information and Sufficiency*; 004 information theory.
 
     >>> import jax, jax.numpy as jnp
     >>> p, q = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])
     >>> print(relative_entropy(p, q, base=2), *jax.grad(relative_entropy, (0, 1))(p, q))
     1.0 [1.6931472      -inf] [-2. -0.]
     """
+    p, q = jnp.asarray(p), jnp.asarray(q)
     terms = p * jnp.log(p / q) * per_nat(base)
     return jnp.sum(terms, axis) if reduction == "sum" else terms
 
@@ -277,3 +293,10 @@ def _relative_entropy_check(p, q, *, axis, reduction, base):
     if reduction not in ("sum", "none"):
         raise InputError(f"relative_entropy: reduction is {reduction!r}, and must be 'sum' or 'none'")
     check_distributions("relative_entropy", {"p": p, "q": q}, axis, base, whole=reduction == "sum")
+
+
+def _below(z, m, axis):
+    """t, cut to the finite range, and its exponential, which is 0 for a logit of -inf, whatever m is."""
+    z, given = finite(z), z
+    t = finite(apart(z, m, z == m, axis))
+    return t, jnp.where(given == -jnp.inf, jnp.zeros_like(z), jnp.exp(t))

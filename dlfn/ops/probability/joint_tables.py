@@ -5,6 +5,7 @@ The conventions are those of :mod:`dlfn.ops.probability.information`.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.probability._information import check_distributions, per_nat
@@ -18,15 +19,15 @@ __all__ = ["conditional_entropy", "mutual_information"]
 
 
 @Op
-def conditional_entropy(joint, *, base=None):
+def conditional_entropy(joint: Float[ArrayLike, "*batch X Y"], *, base: float | None = None) -> Float[Array, "*batch"]:
     r"""Entropy of X given Y from their joint table, :math:`H(X | Y) = -\sum_{xy} p_{xy} \log p_{x|y}`.
 
     With :math:`p_{x|y} = p_{xy} / p_y` and :math:`p_y = \sum_x p_{xy}`,
 
     .. math:: \frac{\partial H}{\partial p_{xy}} = -\log p_{x|y}, \qquad +\infty \text{ at } p_{xy} = 0,
 
-    as the slopes through :math:`p_y` and the logarithm's 1 cancel. For a y of probability 0 the slopes are 0: alone in
-    its column, :math:`p_{x|y}` is 1.
+    as the derivative through :math:`p_y` cancels the 1 of :math:`p \log p`. For a y of probability 0 the slopes are 0:
+    a probability that is alone in its column has :math:`p_{x|y} = 1`.
 
     Args:
         joint: (..., X, Y), the probabilities of pairs; for :math:`H(Y | X)` exchange the last two axes.
@@ -39,12 +40,13 @@ def conditional_entropy(joint, *, base=None):
         InputError: on fewer than two axes, integers, a base that is no logarithm's, and, outside of jit, probabilities
             that are negative or do not sum to 1.
 
-    Source: 004 information theory.
+    Source: Shannon 1948, *A Mathematical Theory of Communication*; 004 information theory.
 
     >>> import jax.numpy as jnp
     >>> print(conditional_entropy(jnp.array([[0.25, 0.0], [0.25, 0.5]]), base=2))
     0.5
     """
+    joint = jnp.asarray(joint)
     p_y = jnp.sum(joint, -2, keepdims=True)
     return -jnp.sum(joint * jnp.log(joint / p_y), (-2, -1)) * per_nat(base)
 
@@ -69,13 +71,8 @@ def _conditional_entropy_check(joint, *, base):
     _check_joint("conditional_entropy", joint, base)
 
 
-def _share(p, total):
-    """p / total, and its limit 1 where the total is 0, which a single p would be all of."""
-    return ratio(p, jnp.broadcast_to(total, p.shape), 1.0)
-
-
 @Op
-def mutual_information(joint, *, base=None):
+def mutual_information(joint: Float[ArrayLike, "*batch X Y"], *, base: float | None = None) -> Float[Array, "*batch"]:
     r"""Mutual information from the joint table of X and Y,
 
     .. math::
@@ -97,12 +94,13 @@ def mutual_information(joint, *, base=None):
         InputError: on fewer than two axes, integers, a base that is no logarithm's, and, outside of jit, probabilities
             that are negative or do not sum to 1.
 
-    Source: 004 information theory.
+    Source: Shannon 1948, *A Mathematical Theory of Communication*; 004 information theory.
 
     >>> import jax.numpy as jnp
     >>> print(mutual_information(jnp.array([[0.5, 0.0], [0.0, 0.5]]), base=2))  # Y tells X, one bit
     1.0
     """
+    joint = jnp.asarray(joint)
     p_x, p_y = jnp.sum(joint, -1, keepdims=True), jnp.sum(joint, -2, keepdims=True)
     return jnp.sum(joint * jnp.log(joint / (p_x * p_y)), (-2, -1)) * per_nat(base)
 
@@ -120,7 +118,7 @@ def _mutual_information_backward(residuals, dy, *, base):
     joint, p_x, p_y = residuals
     dy = upcast(dy)[..., None, None] * per_nat(base)
     p = upcast(joint)
-    # In a column of zeros p and p_y are one and the same, and cancel.
+    # In a column of zeros p = p_y, and they cancel: the logarithm is that of 1 / p_x.
     empty = jnp.broadcast_to(p_y == 0, p.shape)
     ratio = log_ratio(jnp.where(empty, jnp.ones_like(p), _share(p, p_x)), jnp.where(empty, p_x, p_y))
     return (like(dy * (ratio - 1), jax.typeof(joint)),)
@@ -129,6 +127,11 @@ def _mutual_information_backward(residuals, dy, *, base):
 @mutual_information.def_check
 def _mutual_information_check(joint, *, base):
     _check_joint("mutual_information", joint, base)
+
+
+def _share(p, total):
+    """p / total, and where the total is 0 the limit 1, as a single p would be all of it."""
+    return ratio(p, jnp.broadcast_to(total, p.shape), 1.0)
 
 
 def _check_joint(op, joint, base):

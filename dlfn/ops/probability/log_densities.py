@@ -7,6 +7,7 @@ values are known; under jit value and gradients are nan.
 """
 
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.probability.densities import HALF_LOG_2_PI, cotangent, or_nan, require_ends
 from dlfn.ops.support.arguments import require_broadcast, require_float, require_positive
@@ -17,7 +18,9 @@ __all__ = ["exponential_log_prob", "normal_log_prob", "uniform_log_prob"]
 
 
 @Op
-def normal_log_prob(x, loc, scale):
+def normal_log_prob(
+    x: Float[ArrayLike, "*#shape"], loc: Float[ArrayLike, "*#shape"], scale: Float[ArrayLike, "*#shape"]
+) -> Float[Array, "*shape"]:
     r"""Log-density of the normal distribution,
     :math:`\log p = -\tfrac12 z^2 - \log \sigma - \tfrac12 \log 2\pi` with :math:`z = (x - \mu) / \sigma`.
 
@@ -48,6 +51,7 @@ def normal_log_prob(x, loc, scale):
     >>> print(jax.grad(lambda scale: normal_log_prob(x, 1.0, scale).sum())(2.0))
     -0.375
     """
+    x, loc, scale = map(jnp.asarray, (x, loc, scale))
     return -0.5 * ((x - loc) / scale) ** 2 - jnp.log(scale) - 0.5 * jnp.log(2 * jnp.pi)
 
 
@@ -64,7 +68,7 @@ def _normal_log_prob_backward(residuals, dy):
     x, loc, scale = residuals
     v, mu, sigma = upcast(*residuals)
     dy, sigma, off = dy.astype(v.dtype), or_nan(sigma, (sigma > 0) & (sigma < jnp.inf)), v - mu
-    # No quotient has two uses: XLA on CPU would write it to memory.
+    # No quotient is used twice, as XLA on CPU would write it to memory.
     dloc = dy / sigma * off / sigma
     dscale = dy * ((off - sigma) / sigma) * ((off + sigma) / sigma) / sigma
     return cotangent(-dloc, x), cotangent(dloc, loc), cotangent(dscale, scale)
@@ -79,7 +83,9 @@ def _normal_log_prob_check(x, loc, scale):
 
 
 @Op
-def uniform_log_prob(x, low, high):
+def uniform_log_prob(
+    x: Float[ArrayLike, "*#shape"], low: Float[ArrayLike, "*#shape"], high: Float[ArrayLike, "*#shape"]
+) -> Float[Array, "*shape"]:
     r"""Log-density of the uniform distribution, :math:`\log p = -\log(b - a)` for :math:`a \le x \le b`.
 
     .. math::
@@ -92,14 +98,14 @@ def uniform_log_prob(x, low, high):
     Args:
         x: observations.
         low: :math:`a`.
-        high: :math:`b`, greater than a. Where :math:`b - a` overflows the log-density does, to -inf.
+        high: :math:`b`, greater than a. Where :math:`b - a` overflows, the log-density is -inf.
 
     Returns:
         One log-density per observation, in the shape that the arguments broadcast to.
 
     Raises:
-        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater, or that
-            are further apart.
+        InputError: on integers, shapes that do not broadcast, and known ends of which high is not the greater, or
+            whose difference overflows.
 
     Source: 004 distributions.
 
@@ -109,6 +115,7 @@ def uniform_log_prob(x, low, high):
     >>> print(jax.grad(uniform_log_prob, 1)(1.0, 0.0, 4.0))
     0.25
     """
+    x, low, high = map(jnp.asarray, (x, low, high))
     return jnp.where((x < low) | (x > high), -jnp.inf, -jnp.log(high - low))
 
 
@@ -139,7 +146,7 @@ def _uniform_log_prob_check(x, low, high):
 
 
 @Op
-def exponential_log_prob(x, rate):
+def exponential_log_prob(x: Float[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Log-density of the exponential distribution, :math:`\log p = \log \lambda - \lambda x` for :math:`x \ge 0`.
 
     .. math::
@@ -167,13 +174,14 @@ def exponential_log_prob(x, rate):
     >>> print(*jax.grad(exponential_log_prob, (0, 1))(1.0, 2.0))
     -2.0 -0.5
     """
+    x, rate = jnp.asarray(x), jnp.asarray(rate)
     return jnp.where(x < 0, -jnp.inf, jnp.log(rate) - rate * x)
 
 
 @exponential_log_prob.def_forward
 def _exponential_log_prob_forward(x, rate):
     v, r = upcast(x, rate)
-    # Of an infinite rate it is inf - inf.
+    # For an infinite rate this is inf - inf, which is nan.
     y = jnp.log(or_nan(r, r > 0)) - r * jnp.where(v < 0, jnp.full_like(v, jnp.inf), v)
     return y.astype(jnp.result_type(x, rate)), (x, rate)
 

@@ -5,9 +5,9 @@ NumPy, and half types are computed and summed in float32. Outside of the support
 gradients are 0. Parameters that belong to no distribution, such as a probability of 1.2, are refused where their values
 are known; under jit value and gradients are nan, and so they are of observations that are nan.
 
-:math:`0 \log 0 = 0`: a probability of 0 or 1 gives what it makes sure the log-probability 0, and what it excludes -inf.
-There the gradient is the limit from inside of the interval, which of the excluded is infinite. From logits all
-gradients are finite.
+:math:`0 \log 0 = 0`: with a probability of 0 or 1, a sure observation has the log-probability 0, an excluded one -inf.
+There the gradient is the limit from inside of the interval, which for an excluded observation is infinite. In logits
+all gradients are finite.
 """
 
 import math
@@ -15,6 +15,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from dlfn.ops.activations.kernels import log_sigmoid_value, sigmoid_value
 from dlfn.ops.probability.densities import (
@@ -36,18 +37,12 @@ from dlfn.ops.support.scaled import or_one
 __all__ = ["bernoulli_log_prob", "binomial_log_prob"]
 
 
-def _probability(probs):
-    p = upcast(probs)
-    return or_nan(p, (p >= 0) & (p <= 1))
-
-
-def _chance(probs, logits) -> jax.Array:
-    """p, as a textbook has it."""
-    return probs if logits is None else 1 / (1 + jnp.exp(-logits))
-
-
 @Op
-def bernoulli_log_prob(x, probs=None, logits=None):
+def bernoulli_log_prob(
+    x: Real[ArrayLike, "*#shape"] | Bool[ArrayLike, "*#shape"],
+    probs: Float[ArrayLike, "*#shape"] | None = None,
+    logits: Float[ArrayLike, "*#shape"] | None = None,
+) -> Float[Array, "*shape"]:
     r"""Log-probability of an event that happened, x = 1, or did not, x = 0:
     :math:`\log p^x (1 - p)^{1 - x} = x \log p + (1 - x) \log(1 - p)`, with :math:`p = \sigma(z)` from logits.
 
@@ -55,7 +50,7 @@ def bernoulli_log_prob(x, probs=None, logits=None):
         \frac{\partial \log P}{\partial p} = \frac xp - \frac{1 - x}{1 - p}, \qquad
         \frac{\partial \log P}{\partial z} = x\, \sigma(-z) - (1 - x)\, \sigma(z) = x - \sigma(z),
 
-    as :math:`\partial p / \partial z = p (1 - p)`. For x that are probabilities themselves take
+    as :math:`\partial p / \partial z = p (1 - p)`. If x are probabilities themselves, take
     :func:`binary_cross_entropy`.
 
     Args:
@@ -79,22 +74,8 @@ def bernoulli_log_prob(x, probs=None, logits=None):
     >>> print(jax.grad(bernoulli_log_prob, 1)(1, 0.25), jax.grad(bernoulli_log_prob, 1)(0, 0.0))
     4.0 -1.0
     """
-    p = _chance(probs, logits)
+    x, p = jnp.asarray(x), _chance(probs, logits)
     return jnp.where((x == 0) | (x == 1), jnp.where(x == 1, jnp.log(p), jnp.log(1 - p)), -jnp.inf)
-
-
-def _log_chance(happened, p):
-    """log p or log(1 - p), by one logarithm: log1p costs XLA on CPU as much as two."""
-    whole = pick(happened, 0.0, 1.0, p)
-    rest = whole - p
-    lost = (whole - rest) - p
-    chance = jnp.abs(rest)
-    # log(chance + lost), where only 1 - p has lost something; it is half of eps at least, or 0.
-    return jnp.log(chance) + lost / jnp.maximum(chance, jnp.finfo(p.dtype).eps / 2)
-
-
-def _given(probs, logits):
-    return {"probs": probs} if logits is None else {"logits": logits}
 
 
 @bernoulli_log_prob.def_forward
@@ -130,15 +111,20 @@ def _bernoulli_log_prob_check(x, probs, logits):
 
 
 @Op
-def binomial_log_prob(counts, trials, probs=None, logits=None):
+def binomial_log_prob(
+    counts: Real[ArrayLike, "*#shape"],
+    trials: Real[ArrayLike, "*#shape"],
+    probs: Float[ArrayLike, "*#shape"] | None = None,
+    logits: Float[ArrayLike, "*#shape"] | None = None,
+) -> Float[Array, "*shape"]:
     r"""Log-probability of k successes in n independent trials, :math:`\log \binom nk p^k (1 - p)^{n - k}`.
 
     .. math::
         \frac{\partial \log P}{\partial p} = \frac kp - \frac{n - k}{1 - p}, \qquad
         \frac{\partial \log P}{\partial z} = k\, \sigma(-z) - (n - k)\, \sigma(z) = k - n\, \sigma(z),
 
-    with :math:`p = \sigma(z)` from logits. The logarithms of the factorials are of the order of :math:`n \log n` and
-    the result of that of :math:`\log n`; so that no digits cancel it is computed as Loader does,
+    with :math:`p = \sigma(z)` from logits. The logarithms of the factorials are of the order of :math:`n \log n`, the
+    result of that of :math:`\log n`. So that no digits cancel, it is computed as Loader does,
 
     .. math::
         \log P = \mu(n) - \mu(k) - \mu(n - k) - D(k, np) - D(n - k, n(1 - p)) + \tfrac12 \log \frac{n}{2\pi k (n - k)},
@@ -158,7 +144,7 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
         InputError: on both or neither of probs and logits, on integer ones, shapes that do not broadcast, and known
             counts that are not whole, trials that are negative, or probabilities that are none.
 
-    Source: 004 distributions; Loader 2000, *Fast and Accurate Computation of Binomial Probabilities*.
+    Source: Loader 2000, *Fast and Accurate Computation of Binomial Probabilities*; 004 distributions.
 
     >>> import jax, jax.numpy as jnp
     >>> counts = jnp.array([0, 2, 4, 5])
@@ -168,23 +154,9 @@ def binomial_log_prob(counts, trials, probs=None, logits=None):
     5.333333 -4.0
     """
     p = _chance(probs, logits)
-    k, n = (x.astype(jnp.result_type(p)) for x in (counts, trials))
+    k, n = (jnp.asarray(x).astype(jnp.result_type(p)) for x in (counts, trials))
     ways = jax.lax.lgamma(n + 1) - jax.lax.lgamma(k + 1) - jax.lax.lgamma(n - k + 1)
     return ways + k * jnp.log(p) + (n - k) * jnp.log(1 - p)
-
-
-def _outcomes(counts, trials, dtype):
-    """k, n - k and n, where they are not, some possible ones; where k is possible, and where both are such numbers."""
-    # Integers are subtracted as integers: beyond 2^24 float32 does not hold them.
-    kind = dtype
-    if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in (counts, trials)):
-        kind = jax.dtypes.canonicalize_dtype(np.result_type(counts.dtype, trials.dtype, np.int32))
-    k, n = counts.astype(kind), trials.astype(kind)
-    possible = (k >= 0) & (k <= n) & is_whole(k)
-    valid = (n >= 0) & is_whole(n) & (k == k)
-    n = jnp.maximum(n, 0)
-    k = jnp.clip(k, 0, n)
-    return k.astype(dtype), (n - k).astype(dtype), n.astype(dtype), possible, valid
 
 
 @binomial_log_prob.def_forward
@@ -195,27 +167,13 @@ def _binomial_log_prob_forward(counts, trials, probs, logits):
         parts = _part(k, n, sigmoid_value(given), given) + _part(rest, n, sigmoid_value(-given), -given)
     else:
         parts = _part(k, n, given) + _part(rest, n, 1 - given)
-    # Where all trials ended alike the two parts are everything: D(n, np) + n (1 - p) is -n log p.
+    # Where all trials ended alike, the two parts are all there is: D(n, np) + n (1 - p) is -n log p.
     some, others, of = or_one(k), or_one(rest), or_one(n)
     ways = stirling_error(of) - stirling_error(some) - stirling_error(others)
     ways = ways + (0.5 * jnp.log(of / some / others) - HALF_LOG_2_PI)
     y = jnp.where((k == 0) | (rest == 0), -parts, ways - parts)
     y = or_nan(jnp.where(possible, y, jnp.full_like(y, -jnp.inf)), valid & (given == given))
     return y.astype((logits if probs is None else probs).dtype), (counts, trials, probs, logits)
-
-
-def _part(k, n, p, z=None):
-    """D(k, np)."""
-    # k / np must not overflow. Below 1e-20 the log of a sigmoid is its logit.
-    some, mean = or_one(k), n * p
-    if z is None:
-        tiny = p < 2.0**-64
-        inside, shift = mean * 2.0**64, jnp.full_like(mean, 64 * math.log(2))
-    else:
-        tiny = z < -46.0
-        inside, shift = or_one(n), -z
-    log_ratio = jnp.log(some / jnp.where(tiny, inside, mean)) + jnp.where(tiny, shift, jnp.zeros_like(shift))
-    return deviance(k, mean, log_ratio)
 
 
 @binomial_log_prob.def_backward
@@ -226,7 +184,7 @@ def _binomial_log_prob_backward(residuals, dy):
     if probs is None:
         score = k * sigmoid_value(-given) - rest * sigmoid_value(given)
     else:
-        # 0 / 0 is 0: no successes say nothing about log p.
+        # 0 / 0 counts as 0: a number of 0 successes has no part in the derivative, nor has one of 0 failures.
         one = jnp.ones_like(given)
         score = k / jnp.where(k == 0, one, given) - rest / jnp.where(rest == 0, one, 1 - given)
     score = jnp.where(possible, score, jnp.zeros_like(score))
@@ -242,3 +200,56 @@ def _binomial_log_prob_check(counts, trials, probs, logits):
     require_trials("binomial_log_prob", trials)
     require_chances("binomial_log_prob", probs, logits)
     require_broadcast("binomial_log_prob", counts=counts, trials=trials, **_given(probs, logits))
+
+
+def _log_chance(happened, p):
+    """log p or log(1 - p), by one logarithm: log1p costs XLA on CPU as much as two."""
+    whole = pick(happened, 0.0, 1.0, p)
+    rest = whole - p
+    lost = (whole - rest) - p
+    chance = jnp.abs(rest)
+    # log(chance + lost), to first order in lost, which is not 0 for 1 - p alone; that is eps / 2 at least, or 0.
+    return jnp.log(chance) + lost / jnp.maximum(chance, jnp.finfo(p.dtype).eps / 2)
+
+
+def _outcomes(counts, trials, dtype):
+    """k, n - k and n, each with a possible number in place of an impossible one; where k is possible; and where n is a
+    number of trials and k is not nan."""
+    # Integers are subtracted as integers: beyond 2^24 float32 does not hold them.
+    kind = dtype
+    if not any(jnp.issubdtype(x.dtype, jnp.floating) for x in (counts, trials)):
+        kind = jax.dtypes.canonicalize_dtype(np.result_type(counts.dtype, trials.dtype, np.int32))
+    k, n = counts.astype(kind), trials.astype(kind)
+    possible = (k >= 0) & (k <= n) & is_whole(k)
+    valid = (n >= 0) & is_whole(n) & (k == k)
+    n = jnp.maximum(n, 0)
+    k = jnp.clip(k, 0, n)
+    return k.astype(dtype), (n - k).astype(dtype), n.astype(dtype), possible, valid
+
+
+def _part(k, n, p, z=None):
+    """D(k, np); z is the logit of p, if that is what was given."""
+    # k / np must not overflow. Where a sigmoid is below 1e-20, its logarithm is its logit.
+    some, mean = or_one(k), n * p
+    if z is None:
+        tiny = p < 2.0**-64
+        inside, shift = mean * 2.0**64, jnp.full_like(mean, 64 * math.log(2))
+    else:
+        tiny = z < -46.0
+        inside, shift = or_one(n), -z
+    log_ratio = jnp.log(some / jnp.where(tiny, inside, mean)) + jnp.where(tiny, shift, jnp.zeros_like(shift))
+    return deviance(k, mean, log_ratio)
+
+
+def _probability(probs):
+    p = upcast(probs)
+    return or_nan(p, (p >= 0) & (p <= 1))
+
+
+def _chance(probs, logits) -> jax.Array:
+    """p, as a textbook has it."""
+    return probs if logits is None else 1 / (1 + jnp.exp(-logits))
+
+
+def _given(probs, logits):
+    return {"probs": probs} if logits is None else {"logits": logits}

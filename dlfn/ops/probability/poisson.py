@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from dlfn.ops.probability.densities import (
     HALF_LOG_2_PI,
@@ -23,16 +24,16 @@ __all__ = ["poisson_log_prob"]
 
 
 @Op
-def poisson_log_prob(counts, rate):
+def poisson_log_prob(counts: Real[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
     r"""Log-probability of k events where :math:`\lambda` are expected,
     :math:`\log \lambda^k e^{-\lambda} / k! = k \log \lambda - \lambda - \log k!`.
 
     .. math::
         \frac{\partial \log P}{\partial \lambda} = \frac k\lambda - 1 = \frac{k - \lambda}{\lambda}.
 
-    For large k the three terms cancel; computed is :math:`-\mu(k) - D(k, \lambda) - \tfrac12 \log 2\pi k`, as in
-    :func:`binomial_log_prob`. A rate of 0 is sure of no events: the score of any others, whose probability is 0, is the
-    limit from above, infinity. Half types are computed and summed in float32.
+    For large k the three terms cancel, so it is computed as :math:`-\mu(k) - D(k, \lambda) - \tfrac12 \log 2\pi k`, as
+    in :func:`binomial_log_prob`. With a rate of 0 there are no events: any other count has probability 0, and its score
+    is the limit from above, infinity. Half types are computed and summed in float32.
 
     Args:
         counts: :math:`k`, whole numbers; negative ones are impossible.
@@ -45,7 +46,7 @@ def poisson_log_prob(counts, rate):
         InputError: on an integer rate, shapes that do not broadcast, and known counts that are not whole or rates that
             are negative or infinite.
 
-    Source: 004 distributions; Loader 2000, *Fast and Accurate Computation of Binomial Probabilities*.
+    Source: Loader 2000, *Fast and Accurate Computation of Binomial Probabilities*; 004 distributions.
 
     >>> import jax, jax.numpy as jnp
     >>> print(poisson_log_prob(jnp.array([0, 1, 1000000]), jnp.array([0.0, 2.0, 1e6])))
@@ -53,14 +54,9 @@ def poisson_log_prob(counts, rate):
     >>> print(jax.grad(poisson_log_prob, 1)(0, 0.0), jax.grad(poisson_log_prob, 1)(3, 2.0))
     -1.0 0.5
     """
-    k = counts.astype(rate.dtype)
+    rate = jnp.asarray(rate)
+    k = jnp.asarray(counts).astype(rate.dtype)
     return k * jnp.log(rate) - rate - jax.lax.lgamma(k + 1)
-
-
-def _events(counts, rate):
-    r = upcast(rate)
-    possible = (counts >= 0) & is_whole(counts)
-    return jnp.maximum(counts, 0).astype(r.dtype), or_nan(r, (r >= 0) & (r < jnp.inf) & (counts == counts)), possible
 
 
 @poisson_log_prob.def_forward
@@ -82,7 +78,7 @@ def _poisson_log_prob_backward(residuals, dy):
     counts, rate = residuals
     k, r, possible = _events(counts, rate)
     valid = r == r
-    r = jnp.where(k == 0, jnp.ones_like(r), r)  # no events: -1 whatever the rate
+    r = jnp.where(k == 0, jnp.ones_like(r), r)  # for no events the score is -1, whatever the rate
     score = or_nan(jnp.where(possible, (k - r) / r, jnp.zeros_like(r)), valid)
     return None, cotangent(dy.astype(r.dtype) * score, rate)
 
@@ -92,3 +88,11 @@ def _poisson_log_prob_check(counts, rate):
     require_counts("poisson_log_prob", "counts", counts)
     require_expected("poisson_log_prob", rate)
     require_broadcast("poisson_log_prob", counts=counts, rate=rate)
+
+
+def _events(counts, rate):
+    """In the dtype to compute in, the counts, 0 or more, and the rate, nan where it is none; and which counts are
+    possible."""
+    r = upcast(rate)
+    possible = (counts >= 0) & is_whole(counts)
+    return jnp.maximum(counts, 0).astype(r.dtype), or_nan(r, (r >= 0) & (r < jnp.inf) & (counts == counts)), possible

@@ -27,18 +27,19 @@ _STIRLING_64 = (
      10.52251138153866, 4.677689684390638, 1.0),
 )  # fmt: skip
 
-# In both functions a quotient has one use: one with several XLA on CPU writes to memory.
+# In both functions a quotient is used once: one that is used several times, XLA on CPU writes to memory.
 
 
 def stirling_error(z):
-    """mu(z) for z >= 1: log z! without Stirling's formula."""
+    """mu(z) for z >= 1, the error of Stirling's formula: log z! less what the formula gives."""
     p, q = by_dtype(z, _STIRLING_32, _STIRLING_64)
-    z = jnp.minimum(z, 1e11)  # beyond which mu is nothing, and the powers would overflow
+    z = jnp.minimum(z, 1e11)  # beyond this mu does not matter, and the powers would overflow
     return horner(p, z) / horner(q, z)
 
 
 def deviance(k, mean, log_ratio):
-    """k log(k/mean) + mean - k, 0 or more, given log(k/mean), good to a few epsilon; of k = 0 it is the mean."""
+    """D(k, mean) = k log(k/mean) + mean - k, which is not negative, to a few epsilon, given log(k/mean). At k = 0 it is
+    the mean."""
     # With v = (mean - k) / (mean + k), log(k/mean) is -2 artanh v, and of its series all but the first term is left.
     more, both = mean - k, mean + k
     near = jnp.abs(more) < 0.1 * both
