@@ -14,9 +14,12 @@ gradient divides by the gap, 0. Two eigenvalues count as equal here when they ar
   only.) :func:`matrix_function` has it, at equal eigenvalues too.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.linear_algebra.linear_systems import require_square
@@ -34,7 +37,7 @@ _QUADRATURES = tuple(
 
 
 @Op
-def eigh(a):
+def eigh(a: Float[ArrayLike, "*batch n n"]) -> tuple[Float[Array, "*batch n"], Float[Array, "*batch n n"]]:
     r"""Eigendecomposition of symmetric matrices, :math:`A = Q \Lambda Q^\top`.
 
     With :math:`A q_j = \lambda_j q_j`, :math:`d\lambda_j = q_j^\top dA\, q_j` and
@@ -100,7 +103,9 @@ def _eigh_check(a):
 
 
 @Op
-def matrix_function(a, *, function):
+def matrix_function(
+    a: Float[ArrayLike, "*batch n n"], *, function: Callable[[Array], tuple[Array, Array]]
+) -> Float[Array, "*batch n n"]:
     r"""Function of symmetric matrices, :math:`f(A) = Q f(\Lambda) Q^\top`, such as their exponential or root.
 
     .. math::

@@ -3,6 +3,7 @@ r"""Rows of a table by their numbers."""
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float
@@ -14,7 +15,9 @@ __all__ = ["embedding"]
 
 
 @Op
-def embedding(ids, table):
+def embedding(
+    ids: Integer[ArrayLike, "*batch"], table: Float[ArrayLike, "rows features"]
+) -> Float[Array, "*batch features"]:
     r"""The rows of a table with the given numbers, :math:`y_n = W_{i_n}`.
 
     A row collects the cotangents of all places that it went to,
@@ -47,6 +50,7 @@ def embedding(ids, table):
     >>> print(jax.grad(lambda table: embedding(ids, table).sum())(halves)[0])
     [8192 8192]
     """
+    ids, table = jnp.asarray(ids), jnp.asarray(table)
     wrong = (ids < 0) | (ids >= table.shape[0])
     return jnp.where(wrong[..., None], jnp.nan, table[jnp.where(wrong, 0, ids)])
 

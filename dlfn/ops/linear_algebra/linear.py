@@ -2,6 +2,7 @@ r"""The affine map :math:`z = x w + b`, for any number of leading dimensions."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_rank
@@ -14,7 +15,13 @@ __all__ = ["linear"]
 
 
 @Op
-def linear(x, w, b=None, *, precision=None):
+def linear(
+    x: Float[ArrayLike, "*batch in"],
+    w: Float[ArrayLike, "in out"],
+    b: Float[ArrayLike, " out"] | None = None,
+    *,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "*batch out"]:
     r"""Affine map of the last axis, :math:`z = x w + b`.
 
     With :math:`\delta = \partial L / \partial z` and the sums over all rows of x,

@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.scipy.linalg import lu_factor, lu_solve
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_broadcast, require_float
@@ -57,7 +58,7 @@ def _cancellation(matrices):
 
 
 @Op
-def inverse(a):
+def inverse(a: Float[ArrayLike, "*batch n n"]) -> Float[Array, "*batch n n"]:
     r"""Inverse of square matrices, :math:`Y = A^{-1}` with :math:`A Y = I`.
 
     From :math:`dA\, Y + A\, dY = 0`, :math:`dY = -Y\, dA\, Y`, and so
@@ -110,7 +111,9 @@ def _inverse_check(a):
 
 
 @Op
-def solve(a, b):
+def solve(
+    a: Float[ArrayLike, "*#batch n n"], b: Float[ArrayLike, "*#batch n k"] | Float[ArrayLike, " n"]
+) -> Float[Array, "*batch n k"] | Float[Array, "*batch n"]:
     r"""Solution of the linear equations :math:`A X = B`.
 
     From :math:`dA\, X + A\, dX = dB`,

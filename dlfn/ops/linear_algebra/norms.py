@@ -7,6 +7,7 @@ squared and summed in float32. Where all is 0 there is no direction: the gradien
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_rank, require_same_shape
@@ -19,7 +20,9 @@ __all__ = ["cosine_similarity", "global_norm", "norm"]
 
 
 @Op
-def norm(x, *, axis=None, keepdims=False):
+def norm(
+    x: Float[ArrayLike, "*shape"], *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Euclidean norm, :math:`y = \sqrt{\sum_i x_i^2}`.
 
     .. math::
@@ -46,6 +49,7 @@ def norm(x, *, axis=None, keepdims=False):
     >>> print(norm(x), jax.grad(norm)(x), jax.grad(norm)(jnp.zeros(2)))
     4e+20 [ 0. -1.] [0. 0.]
     """
+    x = jnp.asarray(x)
     return jnp.sqrt(jnp.sum(x**2, axis, keepdims=keepdims))
 
 
@@ -72,7 +76,7 @@ def _norm_check(x, *, axis):
 
 
 @Op
-def global_norm(tree):
+def global_norm(tree: PyTree[Float[ArrayLike, "..."]]) -> Float[Array, ""]:
     r"""Euclidean norm of all entries of all arrays of a pytree, as of a gradient.
 
     The gradient is that of ``norm`` of them as one vector, and 0 where all are 0.
@@ -126,7 +130,9 @@ def _wide(leaves):
 
 
 @Op
-def cosine_similarity(x, y, *, axis=-1):
+def cosine_similarity(
+    x: Float[ArrayLike, "*shape"], y: Float[ArrayLike, "*shape"], *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
     r"""Cosine of the angle between vectors, :math:`c = \frac{x \cdot y}{\|x\| \|y\|}`, and 0 where one of them is 0.
 
     .. math::
@@ -152,6 +158,7 @@ def cosine_similarity(x, y, *, axis=-1):
     >>> print(f"{cosine_similarity(x, y):.4f}", jax.grad(cosine_similarity, argnums=1)(x, jnp.zeros(2)))
     0.7071 [0. 0.]
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     return jnp.sum(x * y, axis) / jnp.sqrt(jnp.sum(x**2, axis) * jnp.sum(y**2, axis))
 
 

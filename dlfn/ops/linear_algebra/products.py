@@ -6,6 +6,7 @@ Half types are multiplied and summed in float32, and so are the sums over what w
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_broadcast, require_float, require_rank
@@ -18,7 +19,12 @@ __all__ = ["dot", "matmul"]
 
 
 @Op
-def matmul(a, b, *, precision=None):
+def matmul(
+    a: Float[ArrayLike, "*#batch m k"] | Float[ArrayLike, " k"],
+    b: Float[ArrayLike, "*#batch k n"] | Float[ArrayLike, " k"],
+    *,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "..."]:
     r"""Matrix product of the last two axes, :math:`C = A B`.
 
     With :math:`\bar C = \partial L / \partial C`,
@@ -137,7 +143,7 @@ def _leading(x, dc):
 
 
 @Op
-def dot(a, b):
+def dot(a: Float[ArrayLike, "*#batch n"], b: Float[ArrayLike, "*#batch n"]) -> Float[Array, "*batch"]:
     r"""Dot product of vectors along the last axis, :math:`a \cdot b = \sum_i a_i b_i`.
 
     .. math::
@@ -160,7 +166,7 @@ def dot(a, b):
     >>> print(dot(a, b), jax.grad(dot)(a, b))
     11.0 [3. 4.]
     """
-    return jnp.sum(a * b, axis=-1)
+    return jnp.sum(jnp.asarray(a) * jnp.asarray(b), axis=-1)
 
 
 @dot.def_forward

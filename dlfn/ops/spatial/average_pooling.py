@@ -5,10 +5,11 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.spatial._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
-from dlfn.ops.spatial.windows import spatial_sizes
+from dlfn.ops.spatial.windows import Padding, Sizes, spatial_sizes
 from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
@@ -22,7 +23,14 @@ def _means(x, axes, count_padding):
 
 
 @Op
-def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
+def avg_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"],
+    *,
+    window: Sizes,
+    strides: Sizes | None = None,
+    padding: Padding = "VALID",
+    count_padding: bool = True,
+) -> Float[Array, "*batch_and_outputs channels"]:
     r"""Average pooling, :math:`y_o = \frac1{n_o} \sum_a x_{o s + a - p}` over the entries a of a window, per channel.
 
     .. math::
@@ -57,6 +65,7 @@ def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
     >>> avg_pool(x, window=(2,), padding=((1, 0),), count_padding=False)[:, 0]
     Array([1., 4.], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _means(x, pool_axes("avg_pool", x, window, strides, padding), count_padding)
 
 
@@ -80,7 +89,9 @@ def _avg_pool_check(x, *, window, strides, padding, count_padding):
 
 
 @Op
-def adaptive_avg_pool(x, *, output_size):
+def adaptive_avg_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"], *, output_size: Sizes
+) -> Float[Array, "*batch_and_outputs channels"]:
     r"""Average pooling to a given output size: :math:`y_i` is the mean of :math:`x_j` over
     :math:`\lfloor i n / m \rfloor \le j < \lceil (i + 1) n / m \rceil` along axes of n inputs and m outputs.
 
@@ -103,6 +114,7 @@ def adaptive_avg_pool(x, *, output_size):
     >>> adaptive_avg_pool(jnp.arange(5.0)[:, None], output_size=(3,))[:, 0]
     Array([0.5, 2. , 3.5], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _means(x, adaptive_axes("adaptive_avg_pool", x, output_size), False)
 
 
@@ -124,7 +136,9 @@ def _adaptive_avg_pool_check(x, *, output_size):
 
 
 @Op
-def global_avg_pool(x, *, spatial=2):
+def global_avg_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"], *, spatial: int = 2
+) -> Float[Array, "*batch channels"]:
     r"""Mean over all of the spatial axes, :math:`y_c = \frac1n \sum_q x_{q c}`.
 
     .. math::

@@ -2,10 +2,10 @@ r"""Convolution, in one, two or three dimensions."""
 
 import functools
 import itertools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from dlfn.core import InputError
 from dlfn.ops.spatial._convolving import (
@@ -18,7 +18,7 @@ from dlfn.ops.spatial._convolving import (
     with_bias,
 )
 from dlfn.ops.spatial._correlation import Geometry, flatten, maps, unflatten
-from dlfn.ops.spatial.windows import output_sizes, pads, per_axis, spatial_sizes
+from dlfn.ops.spatial.windows import Padding, Sizes, output_sizes, pads, per_axis, spatial_sizes
 from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like
@@ -27,7 +27,17 @@ __all__ = ["conv", "conv_output_size", "flip_kernel"]
 
 
 @Op
-def conv(x, kernel, bias=None, *, strides=1, padding="VALID", dilation=1, groups=1, precision=None):
+def conv(
+    x: Float[ArrayLike, "*batch_and_sizes in"],
+    kernel: Float[ArrayLike, "*window in_of_group out"],
+    bias: Float[ArrayLike, " out"] | None = None,
+    *,
+    strides: Sizes = 1,
+    padding: Padding = "VALID",
+    dilation: Sizes = 1,
+    groups: int = 1,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "*batch_and_positions out"]:
     r"""Convolution as deep learning has it, which is cross-correlation: the window is not flipped.
 
     With stride s, dilation d and l entries of padding in front, in one dimension,
@@ -85,6 +95,7 @@ def conv(x, kernel, bias=None, *, strides=1, padding="VALID", dilation=1, groups
     >>> conv(images, kernel, strides=2, padding="SAME").shape
     (8, 16, 16, 16)
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
     edges = [(0, 0)] * (x.ndim - len(g.window) - 1)
     x = jnp.pad(x, [*edges, *g.pads, (0, 0)])
@@ -100,7 +111,7 @@ def conv(x, kernel, bias=None, *, strides=1, padding="VALID", dilation=1, groups
     return y if bias is None else y + bias
 
 
-def flip_kernel(kernel: Any) -> jax.Array:
+def flip_kernel(kernel: Shaped[ArrayLike, "*window in out"]) -> Shaped[Array, "*window in out"]:
     """A kernel (*window, in, out) with its window back to front along every axis: :func:`conv` with it is convolution
     in the strict sense, :math:`y_p = \\sum_a x_{p - a} k_a`.
 
@@ -116,7 +127,9 @@ def flip_kernel(kernel: Any) -> jax.Array:
     return jnp.flip(kernel, range(kernel.ndim - 2))
 
 
-def conv_output_size(n: int, window: int, *, stride: int = 1, padding: Any = "VALID", dilation: int = 1) -> int:
+def conv_output_size(
+    n: int, window: int, *, stride: int = 1, padding: str | int | tuple[int, int] = "VALID", dilation: int = 1
+) -> int:
     r"""The number of positions of a window along an axis of size n, in a convolution or in pooling.
 
     .. math::
@@ -148,8 +161,8 @@ def conv_output_size(n: int, window: int, *, stride: int = 1, padding: Any = "VA
     op = "conv_output_size"
     names = {"window": window, "stride": stride, "dilation": dilation}
     windows, strides, dilations = (per_axis(op, name, value, 1) for name, value in names.items())
-    padding = (padding,) if isinstance(padding, tuple) else padding
-    padded = pads(op, padding, (n,), windows, strides, dilations)
+    of_axes = (padding,) if isinstance(padding, tuple) else padding
+    padded = pads(op, of_axes, (n,), windows, strides, dilations)
     return output_sizes(op, (n,), windows, strides, dilations, padded)[0]
 
 

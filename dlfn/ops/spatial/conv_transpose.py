@@ -4,11 +4,12 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.spatial._convolving import bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops.spatial._correlation import Geometry, flatten, maps, unflatten
-from dlfn.ops.spatial.windows import pads, span, spatial_sizes
+from dlfn.ops.spatial.windows import Padding, Sizes, pads, span, spatial_sizes
 from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like
@@ -18,8 +19,17 @@ __all__ = ["conv_transpose"]
 
 @Op
 def conv_transpose(
-    x, kernel, bias=None, *, strides=1, padding="VALID", output_padding=0, dilation=1, groups=1, precision=None
-):
+    x: Float[ArrayLike, "*batch_and_positions in"],
+    kernel: Float[ArrayLike, "*window in out_of_group"],
+    bias: Float[ArrayLike, " out"] | None = None,
+    *,
+    strides: Sizes = 1,
+    padding: Padding = "VALID",
+    output_padding: Sizes = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "*batch_and_sizes out"]:
     r"""Transposed convolution: what :func:`dlfn.ops.conv` with the same settings does to a cotangent, plus a bias.
 
     Every input entry adds its multiple of the window to the output. With stride s, dilation d and l entries cropped in
@@ -73,6 +83,7 @@ def conv_transpose(
     >>> conv_transpose(jnp.ones((8, 7, 7, 64)), jnp.ones((4, 4, 64, 32)), strides=2, padding=1).shape
     (8, 14, 14, 32)
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
     lead = x.shape[: x.ndim - len(g.window) - 1]
     # Room for every window, and for what output_padding adds behind them.

@@ -8,8 +8,10 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.spatial._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
+from dlfn.ops.spatial.windows import Padding, Sizes
 from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
@@ -24,7 +26,14 @@ def _maxima(x, axes):
 
 
 @Op
-def max_pool(x, *, window, strides=None, padding="VALID", dilation=1):
+def max_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"],
+    *,
+    window: Sizes,
+    strides: Sizes | None = None,
+    padding: Padding = "VALID",
+    dilation: Sizes = 1,
+) -> Float[Array, "*batch_and_outputs channels"]:
     r"""Max pooling, :math:`y_o = \max_a x_{o s + a d - p}` over the entries a of a window, per channel.
 
     With :math:`a^*(o)` the first entry in row-major order that attains the maximum,
@@ -60,6 +69,7 @@ def max_pool(x, *, window, strides=None, padding="VALID", dilation=1):
     >>> jax.grad(lambda x: max_pool(x, window=(3,), strides=1).sum())(x)[:, 0]
     Array([0., 2., 0., 0.], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _maxima(x, pool_axes("max_pool", x, window, strides, padding, dilation))
 
 
@@ -69,7 +79,9 @@ def _max_pool_forward(x, *, window, strides, padding, dilation):
 
 
 @Op
-def adaptive_max_pool(x, *, output_size):
+def adaptive_max_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"], *, output_size: Sizes
+) -> Float[Array, "*batch_and_outputs channels"]:
     r"""Max pooling to a given output size, :math:`y_i = \max_j x_j` over :math:`\lfloor i n / m \rfloor \le j <
     \lceil (i + 1) n / m \rceil` along axes of n inputs and m outputs.
 
@@ -92,6 +104,7 @@ def adaptive_max_pool(x, *, output_size):
     >>> adaptive_max_pool(jnp.arange(5.0)[:, None], output_size=(3,))[:, 0]
     Array([1., 3., 4.], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _maxima(x, adaptive_axes("adaptive_max_pool", x, output_size))
 
 

@@ -15,7 +15,10 @@ import jax
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe
 
-__all__ = ["output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
+__all__ = ["Padding", "Sizes", "output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
+
+Sizes = int | tuple[int, ...]  # one for every spatial axis, or one for each
+Padding = str | int | tuple[int | tuple[int, int], ...]
 
 
 def spatial_sizes(op: str, x: jax.Array, n: int) -> tuple[int, ...]:
