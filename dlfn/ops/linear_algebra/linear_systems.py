@@ -26,37 +26,6 @@ from dlfn.ops.support.sharding import like
 __all__ = ["inverse", "require_square", "solve"]
 
 
-def require_square(op, a):
-    require_float(op, "a", a)
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise InputError(f"{op}: a is {describe(a)}, and its last two axes must be those of a square matrix")
-
-
-def _require_regular(op, a):
-    a = lax.stop_gradient(a)  # of what is being differentiated the numbers are known
-    if isinstance(a, Tracer) or not a.size or not a.is_fully_addressable:
-        return
-    matrices, dtype = np.asarray(a, np.float64), sum_dtype(a.dtype)
-    unsure = ~(_cancellation(matrices) < 1 / jnp.finfo(dtype).eps) & np.isfinite(matrices).all((-1, -2))
-    if unsure.any():
-        place = f"[{', '.join(map(str, np.argwhere(unsure)[0]))}]" if a.ndim > 2 else ""
-        raise InputError(
-            f"{op}: a{place} is singular to the precision of {dtype}; add a multiple of the identity to it, or use "
-            "jnp.linalg.lstsq for the solution of least squares"
-        )
-
-
-def _cancellation(matrices):
-    with np.errstate(all="ignore"):
-        try:
-            inverses = np.linalg.inv(matrices)
-        except np.linalg.LinAlgError:
-            if matrices.ndim == 2:
-                return np.asarray(np.inf)
-            return np.stack([_cancellation(matrix) for matrix in matrices])
-        return np.max(np.sum(np.abs(inverses) * np.abs(matrices.swapaxes(-1, -2)), axis=-1), axis=-1)
-
-
 @Op
 def inverse(a: Float[ArrayLike, "*batch n n"]) -> Float[Array, "*batch n n"]:
     r"""Inverse of square matrices, :math:`Y = A^{-1}` with :math:`A Y = I`.
@@ -177,6 +146,37 @@ def _solve_check(a, b):
         )
     require_broadcast("solve", 2, a=a, b=b)
     _require_regular("solve", a)
+
+
+def require_square(op, a):
+    require_float(op, "a", a)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise InputError(f"{op}: a is {describe(a)}, and its last two axes must be those of a square matrix")
+
+
+def _require_regular(op, a):
+    a = lax.stop_gradient(a)  # of what is being differentiated the numbers are known
+    if isinstance(a, Tracer) or not a.size or not a.is_fully_addressable:
+        return
+    matrices, dtype = np.asarray(a, np.float64), sum_dtype(a.dtype)
+    unsure = ~(_cancellation(matrices) < 1 / jnp.finfo(dtype).eps) & np.isfinite(matrices).all((-1, -2))
+    if unsure.any():
+        place = f"[{', '.join(map(str, np.argwhere(unsure)[0]))}]" if a.ndim > 2 else ""
+        raise InputError(
+            f"{op}: a{place} is singular to the precision of {dtype}; add a multiple of the identity to it, or use "
+            "jnp.linalg.lstsq for the solution of least squares"
+        )
+
+
+def _cancellation(matrices):
+    with np.errstate(all="ignore"):
+        try:
+            inverses = np.linalg.inv(matrices)
+        except np.linalg.LinAlgError:
+            if matrices.ndim == 2:
+                return np.asarray(np.inf)
+            return np.stack([_cancellation(matrix) for matrix in matrices])
+        return np.max(np.sum(np.abs(inverses) * np.abs(matrices.swapaxes(-1, -2)), axis=-1), axis=-1)
 
 
 def _factored(a):

@@ -125,10 +125,6 @@ def _global_norm_check(tree):
         require_float("global_norm", f"tree{jax.tree_util.keystr(path)}", leaf)
 
 
-def _wide(leaves):
-    return upcast(*leaves) if len(leaves) > 1 else (upcast(*leaves),)
-
-
 @Op
 def cosine_similarity(
     x: Float[ArrayLike, "*shape"], y: Float[ArrayLike, "*shape"], *, axis: int | tuple[int, ...] = -1
@@ -213,3 +209,7 @@ def _cosine_similarity_check(x, y, *, axis):
     require_axes(op, x, axis)
     if axis is None:
         raise InputError(f"{op}: axis is None, and must be an int or a tuple; x is {describe(x)}")
+
+
+def _wide(leaves):
+    return upcast(*leaves) if len(leaves) > 1 else (upcast(*leaves),)

@@ -58,17 +58,6 @@ def matmul(
     return jnp.matmul(a, b, precision=precision)
 
 
-def _require_equal(op, a, size, b, other, which, of_which):
-    if size != other:
-        hint = ""
-        if a.ndim > 1 and b.ndim > 1 and b.shape[-1] == a.shape[-1]:
-            hint = "; pass jnp.swapaxes(b, -1, -2) if its columns are meant"
-        raise InputError(
-            f"{op}: a is {describe(a)} and b is {describe(b)}: {which} of a, {size}, must be as many as {of_which} of "
-            f"b, {other}{hint}"
-        )
-
-
 @matmul.def_forward
 def _matmul_forward(a, b, *, precision):
     dtype = jnp.result_type(a, b)
@@ -106,40 +95,6 @@ def _matmul_check(a, b):
         require_rank("matmul", name, value, "the axis that is summed over")
     _require_equal("matmul", a, a.shape[-1], b, b.shape[-2] if b.ndim > 1 else b.shape[0], "the columns", "the rows")
     require_broadcast("matmul", 2, a=a, b=b)
-
-
-def _as_matrices(a, b):
-    return a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
-
-
-def _summed(target, target_axes, other, other_axes, dc, dc_axes, precision):
-    """The cotangent of ``target``, in its shape: the product of ``other`` and dc over the axes that it has not. Axes
-    have numbers; the leading ones of dc those of their places."""
-    batch = dc.ndim - 2
-    target_lead, other_lead = (_leading(x, dc) for x in (target, other))
-    narrow = jnp.squeeze(other, tuple(i for i in range(other.ndim - 2) if i + batch + 2 - other.ndim not in other_lead))
-    out_sharding = None
-    if is_explicit(target):
-        # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
-        kind = jax.typeof(target).sharding
-        spec = [kind.spec[i - batch - 2] for i in target_lead]
-        out_sharding = NamedSharding(kind.mesh, PartitionSpec(*spec, *kind.spec[-2:]))
-    return jnp.einsum(
-        narrow,
-        (*other_lead, *other_axes),
-        dc,
-        (*range(batch), *dc_axes),
-        (*target_lead, *target_axes),
-        precision=precision,
-        preferred_element_type=sum_dtype(target.dtype),
-        out_sharding=out_sharding,
-    ).reshape(target.shape)
-
-
-def _leading(x, dc):
-    """The numbers of those leading axes of dc that x has, and not broadcast."""
-    missing = dc.ndim - x.ndim
-    return [i + missing for i in range(x.ndim - 2) if x.shape[i] != 1 or dc.shape[i + missing] == 1]
 
 
 @Op
@@ -191,3 +146,48 @@ def _dot_check(a, b):
         require_rank("dot", name, value, "an axis of components")
     _require_equal("dot", a, a.shape[-1], b, b.shape[-1], "the components", "those")
     require_broadcast("dot", 1, a=a, b=b)
+
+
+def _require_equal(op, a, size, b, other, which, of_which):
+    if size != other:
+        hint = ""
+        if a.ndim > 1 and b.ndim > 1 and b.shape[-1] == a.shape[-1]:
+            hint = "; pass jnp.swapaxes(b, -1, -2) if its columns are meant"
+        raise InputError(
+            f"{op}: a is {describe(a)} and b is {describe(b)}: {which} of a, {size}, must be as many as {of_which} of "
+            f"b, {other}{hint}"
+        )
+
+
+def _as_matrices(a, b):
+    return a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+
+
+def _summed(target, target_axes, other, other_axes, dc, dc_axes, precision):
+    """The cotangent of ``target``, in its shape: the product of ``other`` and dc over the axes that it has not. Axes
+    have numbers; the leading ones of dc those of their places."""
+    batch = dc.ndim - 2
+    target_lead, other_lead = (_leading(x, dc) for x in (target, other))
+    narrow = jnp.squeeze(other, tuple(i for i in range(other.ndim - 2) if i + batch + 2 - other.ndim not in other_lead))
+    out_sharding = None
+    if is_explicit(target):
+        # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
+        kind = jax.typeof(target).sharding
+        spec = [kind.spec[i - batch - 2] for i in target_lead]
+        out_sharding = NamedSharding(kind.mesh, PartitionSpec(*spec, *kind.spec[-2:]))
+    return jnp.einsum(
+        narrow,
+        (*other_lead, *other_axes),
+        dc,
+        (*range(batch), *dc_axes),
+        (*target_lead, *target_axes),
+        precision=precision,
+        preferred_element_type=sum_dtype(target.dtype),
+        out_sharding=out_sharding,
+    ).reshape(target.shape)
+
+
+def _leading(x, dc):
+    """The numbers of those leading axes of dc that x has, and not broadcast."""
+    missing = dc.ndim - x.ndim
+    return [i + missing for i in range(x.ndim - 2) if x.shape[i] != 1 or dc.shape[i + missing] == 1]

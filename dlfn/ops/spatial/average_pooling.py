@@ -17,11 +17,6 @@ from dlfn.ops.support.op import Op
 __all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool"]
 
 
-def _means(x, axes, count_padding):
-    counted = patches(jnp.ones_like(x), axes, 1.0 if count_padding else 0.0)
-    return jnp.sum(patches(x, axes, 0.0), axis=-2) / jnp.sum(counted, axis=-2)
-
-
 @Op
 def avg_pool(
     x: Float[ArrayLike, "*batch_and_sizes channels"],
@@ -72,12 +67,12 @@ def avg_pool(
 @avg_pool.def_forward
 def _avg_pool_forward(x, *, window, strides, padding, count_padding):
     axes = pool_axes("avg_pool", x, window, strides, padding)
-    return _forward(x, axes, count_padding), Static(axes)
+    return _pooled(x, axes, count_padding), Static(axes)
 
 
 @avg_pool.def_backward
 def _avg_pool_backward(axes, dy, *, count_padding):
-    return (_backward(dy, axes.value, count_padding),)
+    return (_to_inputs(dy, axes.value, count_padding),)
 
 
 @avg_pool.def_check
@@ -121,12 +116,12 @@ def adaptive_avg_pool(
 @adaptive_avg_pool.def_forward
 def _adaptive_avg_pool_forward(x, *, output_size):
     axes = adaptive_axes("adaptive_avg_pool", x, output_size)
-    return _forward(x, axes, False), Static(axes)
+    return _pooled(x, axes, False), Static(axes)
 
 
 @adaptive_avg_pool.def_backward
 def _adaptive_avg_pool_backward(axes, dy):
-    return (_backward(dy, axes.value, False),)
+    return (_to_inputs(dy, axes.value, False),)
 
 
 @adaptive_avg_pool.def_check
@@ -185,14 +180,19 @@ def _global_avg_pool_check(x, *, spatial):
         raise InputError(f"global_avg_pool: the mean over axes of x of shape {list(x.shape)} is 0/0; skip empty images")
 
 
-def _forward(x, axes, count_padding):
+def _means(x, axes, count_padding):
+    counted = patches(jnp.ones_like(x), axes, 1.0 if count_padding else 0.0)
+    return jnp.sum(patches(x, axes, 0.0), axis=-2) / jnp.sum(counted, axis=-2)
+
+
+def _pooled(x, axes, count_padding):
     total = upcast(x)
     for stage in stages(axes):
         total = _sum(total, stage)
     return (total / _counts(axes, count_padding, total.dtype)).astype(x.dtype)
 
 
-def _backward(dy, axes, count_padding):
+def _to_inputs(dy, axes, count_padding):
     dx = upcast(dy)
     dx = dx / _counts(axes, count_padding, dx.dtype)
     for stage in reversed(stages(axes)):

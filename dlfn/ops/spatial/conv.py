@@ -111,6 +111,44 @@ def conv(
     return y if bias is None else y + bias
 
 
+@conv.def_forward
+def _conv_forward(x, kernel, bias, *, strides, padding, dilation, groups, precision):
+    g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
+    dtype, residuals = saved(x, kernel, bias)
+    images, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype)
+    y = maps(g, x.shape[-1], images, k).correlate(images, k)
+    return with_bias(y, bias, x, dtype), residuals
+
+
+@conv.def_backward
+def _conv_backward(residuals, dy, *, strides, padding, dilation, groups, precision):
+    x, kernel, static = residuals
+    dtype, bias_kind = static.value
+    g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
+    images, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype)
+    dy = flatten(dy, len(g.window))
+    rules = maps(g, x.shape[-1], images, k)
+    dx = like(unflatten(rules.spread(dy, k), x), jax.typeof(x))
+    dk = like(rules.kernel_gradient(images, dy), jax.typeof(kernel))
+    return dx, dk, bias_gradient(dy, bias_kind)
+
+
+@conv.def_check
+def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
+    check_arrays("conv", x, kernel, bias, groups)
+    _geometry("conv", x, kernel, strides, padding, dilation, groups, None)
+    inputs, outputs = kernel.shape[-2:]
+    if x.shape[-1] != inputs * groups:
+        hint = f"; pass groups={x.shape[-1]} for a depthwise convolution" if inputs == groups == 1 else ""
+        raise InputError(
+            f"conv: x is {describe(x)} and kernel is {describe(kernel)}, for groups={groups}: the last axis of x must "
+            f"have {inputs * groups} channels, groups times those of the kernel (*window, C_in/groups, C_out){hint}"
+        )
+    if outputs % groups:
+        raise InputError(f"conv: kernel is {describe(kernel)}, and groups={groups} must divide its {outputs} outputs")
+    check_bias("conv", bias, outputs)
+
+
 def flip_kernel(kernel: Shaped[ArrayLike, "*window in out"]) -> Shaped[Array, "*window in out"]:
     """A kernel (*window, in, out) with its window back to front along every axis: :func:`conv` with it is convolution
     in the strict sense, :math:`y_p = \\sum_a x_{p - a} k_a`.
@@ -172,41 +210,3 @@ def _geometry(op, x, kernel, strides, padding, dilation, groups, precision):
     padded = pads(op, padding, sizes, window, strides, dilation)
     positions = output_sizes(op, sizes, window, strides, dilation, padded)
     return Geometry(sizes, positions, window, strides, padded, dilation, groups, precision)
-
-
-@conv.def_forward
-def _conv_forward(x, kernel, bias, *, strides, padding, dilation, groups, precision):
-    g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
-    dtype, residuals = saved(x, kernel, bias)
-    images, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype)
-    y = maps(g, x.shape[-1], images, k).correlate(images, k)
-    return with_bias(y, bias, x, dtype), residuals
-
-
-@conv.def_backward
-def _conv_backward(residuals, dy, *, strides, padding, dilation, groups, precision):
-    x, kernel, static = residuals
-    dtype, bias_kind = static.value
-    g = _geometry("conv", x, kernel, strides, padding, dilation, groups, precision)
-    images, k = flatten(x.astype(dtype), len(g.window)), kernel.astype(dtype)
-    dy = flatten(dy, len(g.window))
-    rules = maps(g, x.shape[-1], images, k)
-    dx = like(unflatten(rules.spread(dy, k), x), jax.typeof(x))
-    dk = like(rules.kernel_gradient(images, dy), jax.typeof(kernel))
-    return dx, dk, bias_gradient(dy, bias_kind)
-
-
-@conv.def_check
-def _conv_check(x, kernel, bias, *, strides, padding, dilation, groups):
-    check_arrays("conv", x, kernel, bias, groups)
-    _geometry("conv", x, kernel, strides, padding, dilation, groups, None)
-    inputs, outputs = kernel.shape[-2:]
-    if x.shape[-1] != inputs * groups:
-        hint = f"; pass groups={x.shape[-1]} for a depthwise convolution" if inputs == groups == 1 else ""
-        raise InputError(
-            f"conv: x is {describe(x)} and kernel is {describe(kernel)}, for groups={groups}: the last axis of x must "
-            f"have {inputs * groups} channels, groups times those of the kernel (*window, C_in/groups, C_out){hint}"
-        )
-    if outputs % groups:
-        raise InputError(f"conv: kernel is {describe(kernel)}, and groups={groups} must divide its {outputs} outputs")
-    check_bias("conv", bias, outputs)

@@ -102,37 +102,8 @@ def conv_transpose(
     return y if bias is None else y + bias
 
 
-def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
-    op = "conv_transpose"
-    window, strides, dilation = windows_of(op, kernel, strides, dilation)
-    positions = spatial_sizes(op, x, len(window))
-    same = tuple(m * s for m, s in zip(positions, strides, strict=True))
-    padded = pads(op, padding, same, window, strides, dilation)
-    more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
-    if len(more) != len(window) or not all(
-        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
-    ):
-        raise InputError(
-            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each "
-            f"axis; strides is {strides}"
-        )
-    if padding == "SAME":
-        if any(more):
-            raise InputError(f"{op}: output_padding is {output_padding!r}, and must be 0 where padding is 'SAME'")
-        return Geometry(same, positions, window, strides, padded, dilation, groups, precision)
-    sizes = []
-    for m, k, s, d, pad, o in zip(positions, window, strides, dilation, padded, more, strict=True):
-        full = span(m, s) + span(k, d) - 1
-        sizes.append(full - sum(pad) + o)
-        if sizes[-1] < 1:
-            raise InputError(
-                f"{op}: padding crops {sum(pad)} entries from an axis that has {full + o} without; crop less"
-            )
-    return Geometry(tuple(sizes), positions, window, strides, padded, dilation, groups, precision)
-
-
-# Transposed, x and the output change places, and so do the channels of the kernel.
-
+# The rules are those of a convolution with x in the place of its output and y in the place of its image, and so with
+# the two channel axes of the kernel swapped.
 
 @conv_transpose.def_forward
 def _conv_transpose_forward(x, kernel, bias, *, strides, padding, output_padding, dilation, groups, precision):
@@ -171,3 +142,32 @@ def _conv_transpose_check(x, kernel, bias, *, strides, padding, output_padding, 
     if inputs % groups:
         raise InputError(f"{op}: kernel is {describe(kernel)}, and groups={groups} must divide its {inputs} inputs")
     check_bias(op, bias, outputs * groups)
+
+
+def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
+    op = "conv_transpose"
+    window, strides, dilation = windows_of(op, kernel, strides, dilation)
+    positions = spatial_sizes(op, x, len(window))
+    same = tuple(m * s for m, s in zip(positions, strides, strict=True))
+    padded = pads(op, padding, same, window, strides, dilation)
+    more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
+    if len(more) != len(window) or not all(
+        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
+    ):
+        raise InputError(
+            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each "
+            f"axis; strides is {strides}"
+        )
+    if padding == "SAME":
+        if any(more):
+            raise InputError(f"{op}: output_padding is {output_padding!r}, and must be 0 where padding is 'SAME'")
+        return Geometry(same, positions, window, strides, padded, dilation, groups, precision)
+    sizes = []
+    for m, k, s, d, pad, o in zip(positions, window, strides, dilation, padded, more, strict=True):
+        full = span(m, s) + span(k, d) - 1
+        sizes.append(full - sum(pad) + o)
+        if sizes[-1] < 1:
+            raise InputError(
+                f"{op}: padding crops {sum(pad)} entries from an axis that has {full + o} without; crop less"
+            )
+    return Geometry(tuple(sizes), positions, window, strides, padded, dilation, groups, precision)

@@ -19,12 +19,6 @@ from dlfn.ops.support.op import Op
 __all__ = ["adaptive_max_pool", "max_pool"]
 
 
-def _maxima(x, axes):
-    entries = patches(x, axes, -jnp.inf)
-    first = jnp.argmax(entries, axis=-2, keepdims=True)
-    return jnp.take_along_axis(entries, first, axis=-2)[..., 0, :]
-
-
 @Op
 def max_pool(
     x: Float[ArrayLike, "*batch_and_sizes channels"],
@@ -75,7 +69,18 @@ def max_pool(
 
 @max_pool.def_forward
 def _max_pool_forward(x, *, window, strides, padding, dilation):
-    return _forward(x, pool_axes("max_pool", x, window, strides, padding, dilation))
+    return _pooled(x, pool_axes("max_pool", x, window, strides, padding, dilation))
+
+
+@max_pool.def_backward
+def _max_pool_backward(residuals, dy):
+    return (_to_maxima(residuals, dy),)
+
+
+@max_pool.def_check
+def _max_pool_check(x, *, window, strides, padding, dilation):
+    require_float("max_pool", "x", x)
+    pool_axes("max_pool", x, window, strides, padding, dilation)
 
 
 @Op
@@ -108,38 +113,34 @@ def adaptive_max_pool(
     return _maxima(x, adaptive_axes("adaptive_max_pool", x, output_size))
 
 
+@adaptive_max_pool.def_forward
+def _adaptive_max_pool_forward(x, *, output_size):
+    return _pooled(x, adaptive_axes("adaptive_max_pool", x, output_size))
+
+
+@adaptive_max_pool.def_backward
+def _adaptive_max_pool_backward(residuals, dy):
+    return (_to_maxima(residuals, dy),)
+
+
 @adaptive_max_pool.def_check
 def _adaptive_max_pool_check(x, *, output_size):
     require_float("adaptive_max_pool", "x", x)
     adaptive_axes("adaptive_max_pool", x, output_size)
 
 
-@adaptive_max_pool.def_forward
-def _adaptive_max_pool_forward(x, *, output_size):
-    return _forward(x, adaptive_axes("adaptive_max_pool", x, output_size))
+def _maxima(x, axes):
+    entries = patches(x, axes, -jnp.inf)
+    first = jnp.argmax(entries, axis=-2, keepdims=True)
+    return jnp.take_along_axis(entries, first, axis=-2)[..., 0, :]
 
 
-def _forward(x, axes):
+def _pooled(x, axes):
     indices = []
     for stage in stages(axes):
         x, index = _maximum(x, stage)
         indices.append(index)
     return x, (tuple(indices), Static(axes))
-
-
-@max_pool.def_backward
-@adaptive_max_pool.def_backward
-def _max_pool_backward(residuals, dy):
-    indices, axes = residuals
-    for index, stage in zip(reversed(indices), reversed(stages(axes.value)), strict=True):
-        dy = _to_maximum(index, dy, stage)
-    return (dy,)
-
-
-@max_pool.def_check
-def _max_pool_check(x, *, window, strides, padding, dilation):
-    require_float("max_pool", "x", x)
-    pool_axes("max_pool", x, window, strides, padding, dilation)
 
 
 def _maximum(x, axes):
@@ -180,6 +181,13 @@ def _first_inside(axes, dtype):
         first = np.argmax(axis.positions() >= 0, axis=1).astype(dtype)
         number = number * dtype.type(axis.window) + first.reshape((-1,) + (1,) * (-1 - axis.at))
     return number
+
+
+def _to_maxima(residuals, dy):
+    indices, axes = residuals
+    for index, stage in zip(reversed(indices), reversed(stages(axes.value)), strict=True):
+        dy = _to_maximum(index, dy, stage)
+    return dy
 
 
 def _to_maximum(index, dy, axes):
