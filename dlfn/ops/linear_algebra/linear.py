@@ -44,7 +44,7 @@ def linear(
         x: (..., in).
         w: (in, out).
         b: (out,), or None for no bias.
-        precision: of the three matrix products, as in :func:`jax.numpy.matmul`.
+        precision: that of all three matrix products, as in :func:`jax.numpy.matmul`.
 
     Returns:
         (..., out), in the common dtype of the arguments.
@@ -87,7 +87,8 @@ def _linear_backward(residuals, dz, *, precision):
     if not explicit:
         xs, dz = as_rows(xs), as_rows(dz)
     rows = tuple(range(dz.ndim - 1))
-    # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
+    # The result of a sum over a sharded axis can be sharded in several ways, and JAX has to be told which: a cotangent
+    # is sharded as its argument.
     dx = dot(dz, ws, ((dz.ndim - 1,), (1,)), precision, jax.typeof(x).sharding if explicit else None)
     dw = dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
     db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=sum_dtype(dtype)), b_kind)

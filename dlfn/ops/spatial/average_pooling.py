@@ -37,10 +37,11 @@ def avg_pool(
     Args:
         x: (..., *spatial, channels).
         window: as in :func:`max_pool`: an int is for two axes, a tuple has a size for each.
-        strides: s, an int for every axis or a tuple; None for those of windows side by side, ``strides=window``.
+        strides: s, an int for every axis or a tuple; None means ``strides=window``, windows side by side.
         padding: p, "VALID" (none), "SAME" (outputs = ⌈inputs / s⌉, the odd entry padded at the end), an int, or for
             each spatial axis an int or a pair (low, high).
-        count_padding: whether the zeros that are padded count as entries; PyTorch's ``count_include_pad``.
+        count_padding: whether the zeros of the padding count as entries of a window, as ``count_include_pad`` says in
+            PyTorch.
 
     Returns:
         (..., *outputs, channels) in the dtype of x, with ⌊(n + p_low + p_high − f) / s⌋ + 1 outputs of a window of f
@@ -49,7 +50,7 @@ def avg_pool(
     Raises:
         InputError: on an integer x, too few axes, a window that does not fit, and windows of nothing but padding.
 
-    Source: 002 section 6.2.
+    Source: LeCun et al. 1990, *Handwritten Digit Recognition with a Back-Propagation Network*; 002 section 6.2.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([1.0, 3.0, 5.0])[:, None]
@@ -90,8 +91,8 @@ def adaptive_avg_pool(
     r"""Average pooling to a given output size: :math:`y_i` is the mean of :math:`x_j` over
     :math:`\lfloor i n / m \rfloor \le j < \lceil (i + 1) n / m \rceil` along axes of n inputs and m outputs.
 
-    Every :math:`x_j` gets the sum of :math:`\bar y_i / n_i` over the windows i that it is in. They are those i that are
-    in window j of n outputs from m inputs, so that the backward pass pools as well.
+    The cotangent of :math:`x_j` is the sum of :math:`\bar y_i / n_i` over the windows i that :math:`x_j` is in. These
+    are the i in window j where n outputs are pooled from m inputs, so that the backward pass is such a pooling too.
 
     Args:
         x: (..., *spatial, channels).
@@ -149,7 +150,7 @@ def global_avg_pool(
     Raises:
         InputError: on an integer x, too few axes, and a mean over nothing.
 
-    Source: 002 section 6.3.
+    Source: Lin, Chen & Yan 2014, *Network In Network*; 002 section 6.3.
 
     >>> import jax.numpy as jnp
     >>> global_avg_pool(jnp.arange(8.0).reshape(2, 2, 2))
@@ -181,11 +182,13 @@ def _global_avg_pool_check(x, *, spatial):
 
 
 def _means(x, axes, count_padding):
+    """The definition."""
     counted = patches(jnp.ones_like(x), axes, 1.0 if count_padding else 0.0)
     return jnp.sum(patches(x, axes, 0.0), axis=-2) / jnp.sum(counted, axis=-2)
 
 
 def _pooled(x, axes, count_padding):
+    """The mean of every window, the fast way."""
     total = upcast(x)
     for stage in stages(axes):
         total = _sum(total, stage)
@@ -193,6 +196,7 @@ def _pooled(x, axes, count_padding):
 
 
 def _to_inputs(dy, axes, count_padding):
+    """The cotangent of the input: each output's cotangent, divided by its count, at all entries of its window."""
     dx = upcast(dy)
     dx = dx / _counts(axes, count_padding, dx.dtype)
     for stage in reversed(stages(axes)):
@@ -201,7 +205,7 @@ def _to_inputs(dy, axes, count_padding):
 
 
 def _counts(axes, count_padding, dtype):
-    """How many entries every mean is over, in a shape that broadcasts to the outputs."""
+    """How many entries each mean is taken over, in a shape that broadcasts to the outputs."""
     total = np.ones((), dtype)
     for axis in axes:
         table = axis.positions()
@@ -212,6 +216,7 @@ def _counts(axes, count_padding, dtype):
 
 
 def _sum(x, axes):
+    """The sum of every window along the axes of one stage."""
     axis = axes[0]
     if isinstance(axis, Uneven):
         return _sum_of_taps(x, axis)
@@ -219,7 +224,7 @@ def _sum(x, axes):
         x, at = rows(x, axis)
         return jnp.sum(x, axis=at)
     if any(axis.padded for axis in axes):
-        # Without the copy of x that padding takes.
+        # Slices would need a padded copy of x, which reduce_window does not make.
         window, strides, pads = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
         for axis in axes:
             window[axis.at], strides[axis.at], pads[axis.at] = axis.window, axis.stride, (axis.low, axis.high)
@@ -228,6 +233,7 @@ def _sum(x, axes):
 
 
 def _to_all(dy, axes):
+    """The transpose of :func:`_sum`."""
     if isinstance(axes[0], Uneven):
         return _sum_of_taps(dy, axes[0].transposed())
 

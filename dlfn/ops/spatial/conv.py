@@ -38,25 +38,25 @@ def conv(
     groups: int = 1,
     precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "*batch_and_positions out"]:
-    r"""Convolution as deep learning has it, which is cross-correlation: the window is not flipped.
+    r"""Convolution in the sense of deep learning, which is cross-correlation: the window is not flipped.
 
     With stride s, dilation d and l entries of padding in front, in one dimension,
 
     .. math::
         y_{p o} = b_o + \sum_{a, i} x_{s p + d a - l,\, i}\, k_{a i o},
 
-    where x is 0 outside the image. p, a, s, d, l are an index each for every axis of the window. With
-    :math:`\delta = \partial L / \partial y`,
+    where x is 0 outside the image. In more dimensions p, a, s, d and l have a component for each axis of the window.
+    With :math:`\delta = \partial L / \partial y`,
 
     .. math::
         \frac{\partial L}{\partial x_{q i}} = \sum_{p, a:\, s p + d a - l = q} \sum_o k_{a i o}\, \delta_{p o}, \qquad
         \frac{\partial L}{\partial k_{a i o}} = \sum_p x_{s p + d a - l,\, i}\, \delta_{p o}, \qquad
         \frac{\partial L}{\partial b_o} = \sum_p \delta_{p o},
 
-    k's and b's summed over the batch too. The first is :func:`dlfn.ops.conv_transpose` of :math:`\delta`, the second
-    slides :math:`\delta` over x. Both are XLA convolutions, in the form that XLA's own transposes take: for dense
-    convolutions there is nothing to gain in speed. A 1×1 window is a matrix product, and a depthwise convolution on a
-    CPU a sum of shifted products, both of them faster.
+    those of k and b summed over the batch too. The first is :func:`dlfn.ops.conv_transpose` of :math:`\delta`, and the
+    second slides :math:`\delta` over x. Both are XLA convolutions, in the form that XLA's own transposes take, so that
+    dense convolutions are as fast as with autodiff, and no faster. A convolution with a 1×1 window is computed as a
+    matrix product, and a depthwise one on a CPU as a sum of shifted products; both are faster.
 
     Half types are multiplied and summed in float32, and so is the gradient of the bias.
 
@@ -66,8 +66,8 @@ def conv(
             or three.
         bias: (C_out,), or None.
         strides: an int, or one for each axis.
-        padding: "VALID" (none), "SAME" (as many positions as strides fit into the image, the odd entry padded at the
-            end), an int, or a tuple of ints and (low, high) pairs, one for each axis.
+        padding: "VALID" (none), "SAME" (⌈inputs / s⌉ positions, the odd entry padded at the end), an int, or a tuple of
+            ints and (low, high) pairs, one for each axis.
         dilation: the distance of neighbours in the window: an int, or one for each axis.
         groups: output channels come in this many groups, each from its own share of the input channels. As many groups
             as input channels make a depthwise convolution.
@@ -81,10 +81,10 @@ def conv(
         InputError: on an argument that is not floating point, shapes that do not fit, a window larger than the padded
             image, and settings that are not as above.
 
-    The documents' ``C H W`` images and ``C_out C_in k_h k_w`` kernels, PyTorch's too, are these with the channels moved
-    to the end, and the kernel transposed by (2, 3, 1, 0).
+    In the documents, as in PyTorch, images are ``C H W`` and kernels ``C_out C_in k_h k_w``: move the channels of such
+    an image to the end, and transpose such a kernel by (2, 3, 1, 0).
 
-    Source: 002 section 5.
+    Source: LeCun et al. 1989, *Backpropagation Applied to Handwritten Zip Code Recognition*; 002 section 5.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jnp.array([1.0, 2.0, 4.0, 8.0])[:, None]
@@ -187,7 +187,8 @@ def conv_output_size(
     Raises:
         InputError: when the window spans more than the padded axis, and on settings that are not as above.
 
-    Source: 001 section 9, 002 section 5.2.
+    Source: Dumoulin & Visin 2016, *A Guide to Convolution Arithmetic for Deep Learning*; 001 section 9, 002 section
+    5.2.
 
     >>> first = conv_output_size(32, 5)  # the worked example of 001: a 5×5 convolution,
     >>> pooled = conv_output_size(first, 2, stride=2)  # pooling by 2,
@@ -205,6 +206,7 @@ def conv_output_size(
 
 
 def _geometry(op, x, kernel, strides, padding, dilation, groups, precision):
+    """The settings of a convolution, checked, with an int or a pair for each axis."""
     window, strides, dilation = windows_of(op, kernel, strides, dilation)
     sizes = spatial_sizes(op, x, len(window))
     padded = pads(op, padding, sizes, window, strides, dilation)

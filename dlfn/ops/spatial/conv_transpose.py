@@ -30,7 +30,8 @@ def conv_transpose(
     groups: int = 1,
     precision: jax.lax.PrecisionLike = None,
 ) -> Float[Array, "*batch_and_sizes out"]:
-    r"""Transposed convolution: what :func:`dlfn.ops.conv` with the same settings does to a cotangent, plus a bias.
+    r"""Transposed convolution: the map by which the backward pass of :func:`dlfn.ops.conv` with the same settings takes
+    the cotangent of its output to that of its image, plus a bias.
 
     Every input entry adds its multiple of the window to the output. With stride s, dilation d and l entries cropped in
     front, in one dimension,
@@ -54,11 +55,11 @@ def conv_transpose(
         kernel: (*window, C_in, C_out/groups). Its rank says how many of x's axes are spatial. It is not flipped.
         bias: (C_out,), or None.
         strides: an int, or one for each axis.
-        padding: that of the convolution which this one is the transpose of. What that one pads, this one crops: m
-            entries of an axis become :math:`s (m - 1) + d (k - 1) + 1 - p_{low} - p_{high} + p_{output}`. "VALID",
+        padding: that of the convolution which this one is the transpose of. What that one pads, this one crops: an axis
+            of m entries gets one of :math:`s (m - 1) + d (k - 1) + 1 - p_{low} - p_{high} + p_{output}`. "VALID",
             "SAME" (s m entries, whatever the window), an int, or a tuple of ints and (low, high) pairs.
-        output_padding: further entries at the end of every axis, below its stride: a strided convolution gives axes of
-            up to s sizes the same number of positions, and this chooses which of them to give back.
+        output_padding: how many entries to add at the end of every axis, fewer than its stride. A convolution with
+            stride s has the same number of positions on images of up to s sizes, and this chooses among those sizes.
         dilation: the distance of neighbours in the window: an int, or one for each axis.
         groups: output channels come in this many groups, each from its own share of the input channels.
         precision: of the products, as in :func:`jax.lax.conv_general_dilated`.
@@ -74,7 +75,7 @@ def conv_transpose(
     (2, 3, 0, 1) is the kernel here. :func:`jax.lax.conv_transpose` and Flax flip the window: they give the same with
     :func:`dlfn.ops.flip_kernel` of the kernel, and the same sizes with "SAME".
 
-    Source: peers: Dumoulin & Visin 2016, *A guide to convolution arithmetic for deep learning*, chapter 4.
+    Source: Dumoulin & Visin 2016, *A Guide to Convolution Arithmetic for Deep Learning*, chapter 4.
 
     >>> import jax.numpy as jnp
     >>> x, kernel = jnp.array([1.0, 10.0])[:, None], jnp.array([1.0, 2.0, 3.0])[:, None, None]
@@ -86,7 +87,7 @@ def conv_transpose(
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
     lead = x.shape[: x.ndim - len(g.window) - 1]
-    # Room for every window, and for what output_padding adds behind them.
+    # The output before it is cropped: large enough for every window, and for what output_padding adds behind them.
     room = [
         max(low + n, reach + f - 1) for n, f, reach, (low, _) in zip(g.sizes, g.spans, g.reaches, g.pads, strict=True)
     ]
@@ -104,6 +105,7 @@ def conv_transpose(
 
 # The rules are those of a convolution with x in the place of its output and y in the place of its image, and so with
 # the two channel axes of the kernel swapped.
+
 
 @conv_transpose.def_forward
 def _conv_transpose_forward(x, kernel, bias, *, strides, padding, output_padding, dilation, groups, precision):
@@ -145,6 +147,7 @@ def _conv_transpose_check(x, kernel, bias, *, strides, padding, output_padding, 
 
 
 def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
+    """That of the convolution which this one is the transpose of, whose image is the output here; settings checked."""
     op = "conv_transpose"
     window, strides, dilation = windows_of(op, kernel, strides, dilation)
     positions = spatial_sizes(op, x, len(window))

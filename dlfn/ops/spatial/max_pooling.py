@@ -1,6 +1,7 @@
 r"""Max pooling: the largest entry of every window, and the gradient to the first that attains it.
 
-The backward pass keeps the number of that entry in its window, a byte per output, and neither x nor y.
+The backward pass keeps the number of that entry in its window, one byte per output up to windows of 255 entries, and
+neither x nor y.
 """
 
 import functools
@@ -35,14 +36,15 @@ def max_pool(
     .. math::
         \frac{\partial L}{\partial x_q} = \sum_{o, a} [q = o s + a d - p]\, [a = a^*(o)]\, \bar y_o.
 
-    As in PyTorch, a tie goes to the first, not in parts to all, and padding never wins, not even over -inf. A nan wins,
-    and of several the first. Windows of more than 16 entries are taken axis by axis.
+    As in PyTorch, the gradient of a tie goes to the first entry and is not shared among all, and padding never wins,
+    not even against -inf. A nan wins, and the first of several does. Windows of more than 16 entries are pooled along
+    one axis after the other.
 
     Args:
         x: (..., *spatial, channels).
         window: says how many spatial axes there are: an int is a square along the two of an image, a tuple has a size
             for each axis.
-        strides: s, an int for every axis or a tuple; None for those of windows side by side, ``strides=window``.
+        strides: s, an int for every axis or a tuple; None means ``strides=window``, windows side by side.
         padding: p, "VALID" (none), "SAME" (outputs = ⌈inputs / s⌉, the odd entry padded at the end), an int, or for
             each spatial axis an int or a pair (low, high).
         dilation: d, the distance between the entries of a window, an int or a tuple.
@@ -54,7 +56,8 @@ def max_pool(
     Raises:
         InputError: on an integer x, too few axes, a window that does not fit, and windows of nothing but padding.
 
-    Source: 002 section 6.1.
+    Source: Yamaguchi, Sakamoto, Akabane & Fujimoto 1990, *A Neural Network for Speaker-Independent Isolated Word
+    Recognition*; 002 section 6.1.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jnp.array([1.0, 3.0, 3.0, 2.0])[:, None]
@@ -91,7 +94,8 @@ def adaptive_max_pool(
     \lceil (i + 1) n / m \rceil` along axes of n inputs and m outputs.
 
     The gradient goes to the first entry that attains the maximum, as in :func:`max_pool`. Where m does not divide n,
-    windows overlap; entry j is in those windows i for which i is in window j of n outputs from m inputs.
+    windows overlap, and entry j is in the windows i that are entries of window j where n outputs are pooled from m
+    inputs.
 
     Args:
         x: (..., *spatial, channels).
@@ -130,12 +134,14 @@ def _adaptive_max_pool_check(x, *, output_size):
 
 
 def _maxima(x, axes):
+    """The definition."""
     entries = patches(x, axes, -jnp.inf)
     first = jnp.argmax(entries, axis=-2, keepdims=True)
     return jnp.take_along_axis(entries, first, axis=-2)[..., 0, :]
 
 
 def _pooled(x, axes):
+    """The maximum of every window, and the residuals: for each stage the numbers of the entries that attain it."""
     indices = []
     for stage in stages(axes):
         x, index = _maximum(x, stage)
@@ -144,7 +150,7 @@ def _pooled(x, axes):
 
 
 def _maximum(x, axes):
-    """The maximum of every window, and the number of its entry that is the first to attain it."""
+    """The maximum of every window along the axes of one stage, and the number of the first entry that attains it."""
     axis = axes[0]
     if isinstance(axis, Uneven):
         return _first_of([jnp.where(q < 0, -jnp.inf, tap) for q, tap in axis.taps(x)])
@@ -157,6 +163,7 @@ def _maximum(x, axes):
 
 
 def _first_of(entries):
+    """The largest of several arrays, entry by entry, and the number of the first array that attains it."""
     dtype = _index_dtype(len(entries))
     y = functools.reduce(jnp.maximum, entries)
     index = jnp.full_like(y, len(entries) - 1, dtype=dtype)
@@ -166,6 +173,7 @@ def _first_of(entries):
 
 
 def _maximum_of_rows(x, axis):
+    """:func:`_maximum` along a long axis."""
     x, at = rows(x, axis)
     y = jnp.max(x, axis=at, keepdims=True)
     dtype = _index_dtype(axis.window)
@@ -175,7 +183,7 @@ def _maximum_of_rows(x, axis):
 
 
 def _first_inside(axes, dtype):
-    """The first entry of every window that is not padding: where all are -inf, padding does not win."""
+    """The number of the first entry of every window that is not padding. It is the one that wins where all are -inf."""
     number = np.zeros((), dtype)
     for axis in axes:
         first = np.argmax(axis.positions() >= 0, axis=1).astype(dtype)
@@ -184,6 +192,7 @@ def _first_inside(axes, dtype):
 
 
 def _to_maxima(residuals, dy):
+    """The cotangent of the input: each output's cotangent at the entry that attained the maximum."""
     indices, axes = residuals
     for index, stage in zip(reversed(indices), reversed(stages(axes.value)), strict=True):
         dy = _to_maximum(index, dy, stage)
@@ -191,6 +200,7 @@ def _to_maxima(residuals, dy):
 
 
 def _to_maximum(index, dy, axes):
+    """The transpose of :func:`_maximum`, for the entries that attained the maximum."""
     axis = axes[0]
     if isinstance(axis, Uneven):
         start, j = axis.positions()[:, 0], np.arange(axis.size).reshape((-1,) + (1,) * (-1 - axis.at))
@@ -208,5 +218,5 @@ def _to_maximum(index, dy, axes):
 
 
 def _index_dtype(entries):
-    """For the numbers of the entries, and one that is none of them."""
+    """The narrowest dtype that holds the numbers of the entries and one number more, which stands for none of them."""
     return next(t for t in (np.uint8, np.uint16, np.uint32) if entries <= np.iinfo(t).max)
