@@ -1,4 +1,4 @@
-"""What a comparison of gradients says beside its table: rules that it did not try, and what the cause may be."""
+"""What a comparison of gradients says below its table: which rules it did not test, and why it may have failed."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ def kept_rules(loss: Callable[..., Any], point: Sequence[jax.Array]) -> Iterator
 
 
 def advice(result: Any, value: Any, loss: Callable[..., Any], point: dict[str, jax.Array]) -> Iterator[str]:
-    """What the cause may be that a comparison failed; ``value`` is that by the definitions."""
+    """Possible causes of a comparison's failure; ``value`` is the function's, computed by the definitions."""
     if not math.isfinite(value):
         bad = [name for name, x in point.items() if not np.isfinite(x).all()]
         cause = f"{' and '.join(bad)} is not finite" if bad else "look at the definitions, or try another point"

@@ -31,9 +31,10 @@ __all__ = ["Comparison", "Row", "compare", "format_table"]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One leaf. ``norm`` is ‖autodiff‖∞. Errors are ‖ours − autodiff‖∞ / ``scale``, which is the norm but for leaves
-    that are 0 but for rounding; None where something is not finite or was not computed. ``linearity`` is how far the
-    hand rule is from linear in its cotangent, relative to the terms."""
+    """One leaf of the arguments. ``norm`` is ‖autodiff‖∞. Errors are ‖ours − autodiff‖∞ / ``scale``, or None where
+    something is not finite or was not computed. ``scale`` is ``norm``, or larger where that is so small that the
+    tolerance of it is below rounding, as :func:`compare` explains. ``linearity`` is how far the hand rule is from
+    linear in its cotangent, relative to the terms that are compared."""
 
     path: str
     shape: tuple[int, ...]
@@ -115,32 +116,40 @@ def compare(
 
     Four gradients are taken: ``jax.grad(f)``, with every hand-written rule (of dlfn's Ops, of ``jax.custom_vjp``);
     :func:`dlfn.backprop`; ``jax.grad(dlfn.autodiff(f))``, with none of these; and central finite differences. The
-    third is the reference. Each is multiplied by a seeded random cotangent; of a function that returns one number what
-    is shown is divided by it again, and so is its gradient. That the hand rule is linear in its cotangent,
-    :math:`vjp(a u + b v) = a\, vjp(u) + b\, vjp(v)`, as every derivative is, is a check of its own.
+    third is the reference. What is differentiated is the sum of what ``f`` returns times a seeded random cotangent.
+    Where ``f`` returns one number, values and gradients are divided by its cotangent again before they are shown. A
+    fifth check is that the hand rule is linear in its cotangent, as every derivative is:
+    :math:`vjp(a u + b v) = a\, vjp(u) + b\, vjp(v)`.
 
     Args:
         f: the function; it need not know of dlfn.
         dtype: floating-point arguments are cast to it; in float64 (the default, whatever ``jax_enable_x64`` says) a
             rule that is wrong by 0.01 % in one coordinate cannot hide behind rounding. None leaves them as they are.
-        tolerance: relative to the largest entry of each leaf's gradient; by default 1e-10 in float64. Narrower dtypes
-            have the square root of their spacing, and no finite differences, for which they are too coarse.
+        tolerance: relative to the largest entry of each leaf's gradient. By default it is 1e-10 in float64, and the
+            square root of the dtype's spacing at 1 in narrower dtypes. Those are too coarse for finite differences,
+            which are left out.
         coordinates: how many coordinates of each leaf finite differences try, drawn at random; 0 leaves them out.
-        seed: of the cotangent and the coordinates.
-        custom_jvp: whether the reference is without the rules of ``jax.custom_jvp`` too. By default it has them, as
-            those of ``jax.nn`` set conventions at kinks; a note names those that are not JAX's own.
+        seed: that of the random cotangent and coordinates.
+        custom_jvp: whether the rules of ``jax.custom_jvp`` are stripped from the reference too. By default they are
+            not, because those of ``jax.nn`` set conventions at kinks; a note names those that are not JAX's own.
 
     Returns:
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
 
-    Some gradients are 0, such as that of a bias before a normalisation or of the keys' bias in attention. What is
-    computed of them is rounding, which no two formulas share: sums of up to a few thousand terms as large as other
-    gradients, whose rounding errors add up like a random walk. So in float64 no leaf has to agree better than to 32
-    units of rounding, :math:`\epsilon`, of the largest entry g of all leaves' gradients, or of the largest g times l of
-    a leaf over its own l, if that is less, with l a leaf's largest entry. Nor better than to :math:`4 \epsilon |L|`,
-    with L the value: such a slope changes no more of it than its last digit. Leaves whose whole gradient is below that
-    are "0 but for rounding" in the table. Narrower dtypes have too few digits to tell them from small gradients: there
-    they fail.
+    Some gradients are exactly 0, such as that of a bias before a normalisation or of the keys' bias in attention. What
+    is computed in their place is rounding error, which differs between any two formulas: that of a sum of up to a few
+    thousand terms as large as other gradients, whose errors add up like a random walk. In float64, therefore, the hand
+    rule and backprop may differ from the reference, in leaf i, by up to
+
+    .. math::
+        \max\Big(\tau g_i,\;\; 32\, \epsilon \min\big(\max_j g_j,\; \max_j g_j l_j / l_i\big),\;\;
+        4\, \epsilon\, |L| / \max(l_i, 1)\Big),
+
+    with the tolerance :math:`\tau`, the largest entries :math:`g_j` of leaf j's gradient and :math:`l_j` of the leaf
+    itself (1 for a leaf of zeros), the value L of the function, and the spacing :math:`\epsilon` of the dtype at 1. By
+    the last term a slope does not count that would change no more than the last digits of the value. A leaf whose whole
+    gradient is within the bound is "0 but for rounding" in the table. Narrower dtypes have too few digits to tell such
+    leaves from small gradients: there the bound is :math:`\tau g_i` alone, and they fail.
 
     Raises:
         InputError: when no argument is floating point, when nothing that ``f`` returns is, and on a tolerance that is
@@ -179,7 +188,7 @@ def compare(
 def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -> Comparison:
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     values = [leaf for _, leaf in leaves]
-    # A float by keyword is configuration, as jaxprs.trace has it.
+    # A Python float that is given by keyword is configuration, as in jaxprs.trace.
     moving = [
         i for i, (path, leaf) in enumerate(leaves) if _is_float(leaf) and (path[0].idx == 0 or hasattr(leaf, "dtype"))
     ]
@@ -199,9 +208,9 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -
     if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
         raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
     drawn = cotangents(shapes, seed)
-    others = [None if c is None else -c for c in cotangents(shapes, (seed, 1))]  # a number's has the other sign
+    others = [None if c is None else -c for c in cotangents(shapes, (seed, 1))]  # that of a lone number: positive
     loss = projected(of_floats, drawn)
-    # The gradient of a lone number is shown as jax.grad has it.
+    # Where the function returns a single number, its gradient is shown without the cotangent, as jax.grad gives it.
     unit = float(drawn[0]) if len(drawn) == 1 and drawn[0] is not None and drawn[0].shape == () else 1.0
 
     def shown(gradient: Any) -> list[np.ndarray]:
@@ -237,12 +246,14 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -
 
 
 def _scales(reference: Sequence[Any], point: Sequence[jax.Array], value: float, tolerance: float) -> list[float]:
-    """What the error of each leaf is relative to: its largest entry, unless the tolerance of that is below rounding."""
+    """What the error of each leaf is relative to: the largest entry of its gradient, or the larger of the two rounding
+    terms in the bound of :func:`compare`, divided by the tolerance, where that is more."""
     sizes, lengths = np.array([norm(leaf) for leaf in reference]), np.array([norm(x) or 1.0 for x in point])
     eps = float(jnp.finfo(jnp.result_type(*point)).eps)
     if eps > 1e-15 or not np.isfinite([*sizes, *lengths, value]).all():
         return sizes.tolist()
-    # A steep leaf that is short, as a variance near 0, has no part in the rounding of the others.
+    # The products with the lengths of leaves keep a short leaf with a steep gradient, such as a variance near 0, from
+    # loosening the bounds of the others.
     of_leaves = 32 * eps * np.minimum(np.max(sizes), np.max(sizes * lengths) / lengths)
     of_value = 4 * eps * abs(value) / np.maximum(lengths, 1.0)
     return np.maximum(sizes, np.maximum(of_leaves, of_value) / tolerance).tolist()
@@ -266,7 +277,7 @@ def _row(
         pairs[NUMERIC] = (everywhere, expected)
     share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
     worst = max(share, key=share.__getitem__)
-    if worst in (NUMERIC, LINEARITY) and share[worst] <= 1:  # only rounding would show
+    if worst in (NUMERIC, LINEARITY) and share[worst] <= 1:  # within their bounds they would show nothing but rounding
         worst = "hand rule"
     return Row(
         path=name,
@@ -289,7 +300,7 @@ def _is_float(leaf: Any) -> bool:
 
 
 def _leaf_name(f: Any, path: Any, n_args: int) -> str:
-    """``params['w']`` where the signature tells the argument's name."""
+    """The name of a leaf in the table, such as ``params['w']``; its argument is numbered where it has no name."""
     inside, *rest = path[1:]
     name = str(getattr(inside, "key", getattr(inside, "idx", "")))
     if path[0].idx == 0:

@@ -21,7 +21,7 @@ __all__ = [
     "worst_coordinate",
 ]  # fmt: skip
 
-NUMERIC, LINEARITY = "finite diff.", "linearity"  # their names in tables
+NUMERIC, LINEARITY = "finite diff.", "linearity"  # how tables call these two checks
 FINITE_DIFFERENCE_TOLERANCE = 1e-6
 
 
@@ -54,8 +54,9 @@ def projected(f: Callable[..., Any], cotangents: Sequence[jax.Array | None]) -> 
     return loss
 
 
-# Of each sign, and exact in every dtype. The mixture is made in a unit far from 1, so that a rule that clips its
-# cotangent clips it; but not in float16, where gradients might then overflow.
+# The factors a and b of the mixture of two cotangents: one of each sign, and both exact in every dtype. The mixture is
+# made in a unit far from 1, so that a rule that clips its cotangent clips it; but not in float16, where gradients might
+# then overflow.
 _MIXTURE, _UNIT = (-0.75, 1.25), 1024.0
 
 
@@ -73,7 +74,7 @@ def hand_gradients(
     a, b = _MIXTURE
     stacked = [jnp.stack([u, v, unit * (a * u + b * v)]) for u, v in pairs]
     ys, back = jax.vjp(outputs, point)
-    # A loop, for it compiles the backward pass once.
+    # A loop over the three cotangents, so that the backward pass is compiled once.
     found = jax.lax.map(lambda c: back(c)[0], stacked)
     value = functools.reduce(jnp.add, [jnp.sum(y * c[0]) for y, c in zip(ys, stacked, strict=True)])
     gradient, other, mixed = (jax.tree.map(lambda g, i=i: g[i], found) for i in range(3))
@@ -93,7 +94,7 @@ def finite_differences(
     base, place = np.concatenate([[0.0], *bases]), np.concatenate([[0], *chosen]).astype(int)
     leaf = np.concatenate([[0], np.repeat(np.arange(len(point)), counts)])
 
-    @jax.jit  # one program with one copy of the function: what a comparison takes is mostly its compilation
+    @jax.jit  # one program with one copy of the function, because most of a comparison's time is compilation
     def losses(point: list[jax.Array], leaf: Any, place: Any, moves: Any) -> Any:
         def along(coordinate: Any) -> Any:
             leaf, place, moves = coordinate
@@ -124,7 +125,8 @@ def finite_differences(
 
 
 def _steps_of_size_one(x: np.ndarray, at: Any) -> np.ndarray:
-    """The fifth root of the spacing, relative to a coordinate, but at least to a hundredth of the largest."""
+    """The fifth root of the dtype's spacing, times the size of a coordinate or a hundredth of the largest coordinate,
+    whichever is larger."""
     largest = norm(x)
     least = 1e-2 * largest if largest > 0 else 1.0
     return float(jnp.finfo(x.dtype).eps) ** 0.2 * np.maximum(least, np.abs(x.ravel()[np.asarray(at, int)]))
@@ -144,8 +146,8 @@ def relative_error(got: Any, expected: Any, scale: float | None = None) -> float
 
 
 def worst_coordinate(got: Any, expected: Any) -> str:
-    """``[2, 0]: 1.5 instead of 1.2`` where they differ most; what is not finite differs most. ``[2, 0]: 1.5, off by
-    2e-16`` where no digit shown differs."""
+    """Where the two differ most, and by how much: ``[2, 0]: 1.5 instead of 1.2``, or ``[2, 0]: 1.5, off by 2e-16``
+    where the digits shown do not differ. A nan counts as the largest difference."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.size == 0:
         return "none"

@@ -1,4 +1,4 @@
-"""Whether a function keeps the precision of its arguments. Where it does not, nothing agrees to 1e-10."""
+"""Whether a function computes in the precision of its arguments. Where it does not, no gradients agree to 1e-10."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -19,8 +19,8 @@ def jacobian_norms(step: Callable[[Any, Any], Any], carry: Any, xs: Any) -> np.n
     .. math::
         \frac{\partial h_t}{\partial h_{t-k}} = \prod_{j=t-k+1}^{t} \operatorname{diag}(\sigma'(a_j)) W_h,
 
-    (for column vectors), which vanishes or explodes geometrically with k. The products are of float64, so that norms
-    down to 1e-300 show.
+    (for column vectors), which vanishes or explodes geometrically with k. The products are computed in float64, so that
+    norms down to 1e-300 are seen.
 
     Args:
         step: ``step(carry, x) -> carry``, one step of one sequence. For a cell,
@@ -31,7 +31,7 @@ def jacobian_norms(step: Callable[[Any, Any], Any], carry: Any, xs: Any) -> np.n
     Returns:
         T + 1 numbers, by k; the first is 1. Infinite where the product overflows.
 
-    Source: 002 section 7.1.
+    Source: Pascanu, Mikolov & Bengio 2013, *On the Difficulty of Training Recurrent Neural Networks*; 002 section 7.1.
 
     >>> import jax.numpy as jnp
     >>> jacobian_norms(lambda h, x: 0.5 * h + x, jnp.zeros(2), jnp.ones((3, 2)))

@@ -1,7 +1,7 @@
-"""JAX's less public corners: what may change with any of its versions, in one file.
+"""JAX's less public interfaces, which may change with any of its versions, in one file.
 
-Nothing else in dlfn touches the varying axes of a type, the context, source and bound parameters of an equation, or the
-parts of a custom rule; a test holds it to that. Where jax 0.10 and 0.12 differ it says so.
+No other file of dlfn touches the varying axes of a type, the context, source and bound parameters of an equation, or
+the parts of a custom rule, which a test checks. Comments say where jax 0.10 and 0.12 differ.
 """
 
 import os
@@ -36,7 +36,7 @@ def varying_axes(x: Any) -> frozenset[Any]:
 
 
 def context(eqn: Any) -> Any:
-    """The settings under which an equation was traced, such as its mesh, to be entered again."""
+    """A context manager with the settings under which an equation was traced, such as its mesh."""
     return eqn.ctx.manager
 
 
@@ -51,7 +51,7 @@ def name_stack(eqn: Any) -> str:
 
 
 def written_at(eqn: Any) -> Any:
-    """What is traced within has the equation's line and its place among the layers."""
+    """A context manager: equations traced within get this equation's source line and its place among the layers."""
     info = eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
     return source_info_util.user_context(info.traceback, name_stack=stack)
@@ -104,7 +104,7 @@ def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[A
         outs = forward.call_wrapped(*[x for value, needed in zip(values, needs, strict=True) for x in (value, needed)])
         _, rest_tree, forwarded = params["out_trees"]()
         saved = iter(outs[: rest_tree.num_leaves - sum(i is not None for i in forwarded)])
-        # A residual that is an argument is not returned but named by its position.
+        # A residual that is an argument is not among what is returned: its position among the arguments is.
         rest = [next(saved) if i is None else values[i] for i in forwarded]
         return list(outs[len(outs) - len(eqn.outvars) :]), rest
 

@@ -27,7 +27,7 @@ def _call(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
 
 @structural("remat2", "checkpoint")
 def _checkpoint(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    """Keep the inputs only; run forwards again when the cotangents arrive."""
+    """Keeps only the inputs, and runs the body forwards again when the cotangents arrive."""
     outs = jaxprs.run(eqn.params["jaxpr"], values)
     slots = walk.reserve(eqn.params["jaxpr"])
 
@@ -43,7 +43,8 @@ def _checkpoint(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> R
 
 @structural("custom_jvp_call")
 def _custom_jvp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    """The rule's tangent is linear: its transpose is its pullback, at any point."""
+    """The rule's output tangents are linear in its input tangents, so that the pullback of that map, at any point, is
+    its transpose."""
     if not walk.use_custom_rules:
         return walk.pullback(eqn.params["call_jaxpr"], values, needs)
     outs = jaxprs.run(eqn.params["call_jaxpr"], values)
@@ -94,7 +95,8 @@ def _custom_vjp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> R
 
 @structural("scan")
 def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    """Forwards, save the carry that enters each step; backwards, run each step again and pull its cotangents back."""
+    """Forwards, saves the carry that enters each step. Backwards, runs each step again and pulls its cotangents
+    back."""
     body, params = eqn.params["jaxpr"], eqn.params
     n_consts, n_carry = jaxprs.scan_counts(eqn)
     consts, init, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
@@ -147,7 +149,8 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
 
 
 def _active_in_loop(body: Any, needs: list[bool], n_consts: int, n_carry: int) -> list[bool]:
-    """Which operands of a loop's body move: a carry moves as soon as anything that it depends on does."""
+    """Which operands of a loop's body depend on what is differentiated: a carry does as soon as anything that it is
+    computed from does, in any step."""
     variables = jaxprs.parts(body)[0].invars
     active = [needed and is_float(v.aval.dtype) for needed, v in zip(needs, variables, strict=True)]
     sources = jaxprs.dependencies(body)[:n_carry]
@@ -163,7 +166,7 @@ def _active_in_loop(body: Any, needs: list[bool], n_consts: int, n_carry: int) -
 
 @structural("cond")
 def _cond(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    """Backwards, the branch that ran runs again. A name in a branch that did not run has a zero cotangent."""
+    """Backwards, runs the branch that ran again. A name in a branch that did not run has a cotangent of zero."""
     index, *operands = values
     branches = eqn.params["branches"]
     outs = lax.switch(index, [lambda *ops, b=b: jaxprs.run(b, ops) for b in branches], *operands)

@@ -1,4 +1,4 @@
-"""Reading, running and rebuilding jaxprs. Where jax versions differ :mod:`dlfn.core._jax` knows it."""
+"""Reading, running and rebuilding jaxprs. What differs between versions of jax is in :mod:`dlfn.core._jax`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

@@ -213,7 +213,7 @@ class Op(Generic[P, R]):
 
 
 def _unannotated(signature: inspect.Signature) -> inspect.Signature:
-    """The signature as errors and ``repr`` show it."""
+    """The signature without annotations, as errors and ``repr`` show it."""
     parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
     return signature.replace(parameters=parameters, return_annotation=signature.empty)
 

@@ -10,8 +10,8 @@ r"""The two primitives that carry an Op through JAX.
 
 ``jax.custom_vjp`` would be shorter, but forward mode (and with it ``jax.hessian``) fails on it.
 
-All that an equation needs is in hashable parameters. A closure in their place would make each eager call a new program:
-it would compile every time and leak.
+All that an equation needs is in hashable parameters. With a closure in their place each eager call would be a new
+program: it would be compiled every time, and compiled programs would pile up in JAX's cache.
 """
 
 import contextlib
@@ -40,7 +40,8 @@ class Level(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Which op, on what: all that tells one program from another. The innermost ``vmap`` comes first in ``levels``."""
+    """Which op is applied to what: everything by which one compiled program differs from another. The innermost
+    ``vmap`` comes first in ``levels``."""
 
     op: Any
     static: tuple[tuple[str, Any], ...]
@@ -75,17 +76,17 @@ def is_float(dtype: Any) -> bool:
 
 
 def strong(x: Any) -> jax.Array:
-    """An output's type must not depend on how it was computed, or the carry of a loop would change type between
-    definition and forward."""
+    """``x`` as an array whose type is not weak. An output's type must not depend on how it was computed, or the carry
+    of a loop would have one type by the definition and another by the forward."""
     x = jnp.asarray(x)
     return jax.lax.convert_element_type(x, x.dtype) if jax.typeof(x).weak_type else x
 
 
 @contextlib.contextmanager
 def _one_mesh(kinds: Iterable[Any]) -> Iterator[Callable[[Sequence[jax.Array]], list[jax.Array]]]:
-    """Where one of the types ``kinds`` names a mesh with Explicit axes, rules run on it, set or not, and get a function
-    that replicates on it what is on none, as JAX does it in every operation on both: so that they may rely on the
-    sharding of each argument, and of the constants that they make."""
+    """Runs rules on the mesh with Explicit axes that one of the types ``kinds`` names, if one does, whether or not the
+    user has set it as JAX's mesh. Rules may then rely on the sharding of every argument, and of the constants that they
+    make: the function that this yields replicates arrays that are on no mesh, as JAX does where it operates on both."""
     meshes = (kind.sharding.mesh for kind in kinds)
     mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
     if mesh is None:
@@ -229,7 +230,7 @@ def _op_impl(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
 
 
 def op_flat(*leaves: Any, call: Call, residuals: bool) -> list[Any]:
-    # Numbers that JAX found in a program are not arrays yet.
+    # JAX may pass constants of a program as numbers, which are not arrays yet.
     return jax.tree.leaves(evaluate(call, residuals, *map(jnp.asarray, leaves)))
 
 
@@ -237,8 +238,9 @@ def _op_jvp(primals: Any, tangents: Any, *, call: Call, residuals: bool) -> Any:
     outs = op_p.bind(*primals, call=call, residuals=True)
     y_tree, rest_tree = _outputs(call, True, *map(jax.typeof, primals))[0].children()
     y = outs[: y_tree.num_leaves]
-    # A residual that is an argument or an output is held as that very value. As an output of its own a loop would stack
-    # it once more: the weights, which it holds already, and every value that two ops save.
+    # A residual that is an argument or an output is held as that very value. If it were an output of its own, a loop
+    # would stack a second copy of it: of the weights, which the loop has as constants, and of every value that two ops
+    # save.
     held = [*primals, *y]
     rest = [
         out if i is None else held[i]
@@ -280,7 +282,7 @@ def _residual_tangents(call: Call, n_y: int, primals: Any, wrt: Any, tangents: A
 
 
 def _op_batch(axis: Any, leaves: Any, dims: Any, *, call: Call, residuals: bool) -> Any:
-    if all(dim is None for dim in dims):  # JAX asks even then
+    if all(dim is None for dim in dims):  # JAX calls this rule even then
         outs = op_p.bind(*leaves, call=call, residuals=residuals)
         return outs, [None] * len(outs)
     call = call._replace(levels=(*call.levels, Level(tuple(dims), axis.size, axis.name, axis.spmd_name)))

@@ -1,4 +1,4 @@
-"""Mutable references (``jax.new_ref``) as values: a jaxpr that reads and writes them becomes one that does not.
+"""Mutable references (``jax.new_ref``) as values: a jaxpr that reads and writes them becomes one without references.
 
 A reference is followed as a :class:`_Cell` that holds its present value. Reading it is indexing, writing it makes a new
 value by ``.at[…].set`` or ``.at[…].add``, and loops and branches carry the values along. What is left has derivative
@@ -80,8 +80,8 @@ def _visit(eqn: Any, values: list[Any]) -> Sequence[Any]:
 
 
 class _Window:
-    """The entries that one indexing of a reference names; it is NumPy's. What begins at a traced index is cut out of
-    the array first."""
+    """The entries that one indexing of a reference names, by NumPy's rules. A slice that begins at a traced index is
+    cut out of the array first."""
 
     def __init__(self, indices: Sequence[Any]):
         self.starts: list[Any] = [0] * len(indices)

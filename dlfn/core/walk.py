@@ -56,11 +56,12 @@ class Walk:
         self.line = ""
 
     def inner(self) -> "Walk":
-        """For a body that is traced on its own: its record leaves it as an output."""
+        """A walk for a body that is traced by itself, which must return the walk's record as one of its outputs."""
         return Walk(None if self.record is None else {}, self.use_custom_rules)
 
     def source_line(self, eqn: Any) -> str:
-        """The user's line of an equation; of the call around it, where jax traced its inside before."""
+        """The user's line of an equation, or that of the call around it where jax had traced the inside of that
+        before."""
         return jaxprs.source_line(eqn) or self.line
 
     def slot(self, name: str) -> str:
@@ -95,7 +96,7 @@ class Walk:
             self.note(slot, record.get(name))
 
     def _refuse_what_is_not_real(self, eqn: Any) -> None:
-        """A cotangent would be lost in numbers that backprop does not follow."""
+        """Raises where an equation makes complex numbers of a real input: backprop would lose the cotangent in them."""
         for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
             if not (is_float(var.aval.dtype) or _is_discrete(var)):
                 raise InputError(
@@ -105,7 +106,8 @@ class Walk:
                 )
 
     def refuse_hidden_state(self, jaxpr: Any) -> None:
-        """What is written into a mutable object of another kind than a reference and read again would look constant."""
+        """Raises where a jaxpr uses a mutable object that is not a reference: what is written into it and read again
+        would look like a constant."""
         for eqn in jaxprs.parts(jaxpr)[0].eqns:
             for var in (*eqn.invars, *eqn.outvars):
                 if not hasattr(var.aval, "dtype"):
@@ -127,7 +129,7 @@ class Walk:
         steps: list[tuple[Any, list[bool], Back]] = []
 
         def read(atom: Any) -> Any:
-            # A literal may be a bare number, on which rules could not rely.
+            # A literal may be a bare number, and rules may use the shape and dtype of their inputs.
             return np.asarray(atom.val, _dtype(atom)) if isinstance(atom, Literal) else env[atom]
 
         for eqn in open_jaxpr.eqns:
@@ -169,7 +171,8 @@ class Walk:
         return [read(atom) for atom in open_jaxpr.outvars], back
 
     def _without_references(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
-        """``active`` is of the constants too. What is written to references from outside is written."""
+        """:meth:`pullback` of a jaxpr with references; ``active`` is for its constants too. References from outside the
+        jaxpr hold what it wrote to them afterwards."""
         jaxpr, values, outside = references.as_values(jaxpr, inputs)
         outs, back = self.pullback(jaxpr, values, active)
         n_outs, n_consts = len(outs) - len(outside), len(values) - len(inputs)

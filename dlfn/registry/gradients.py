@@ -40,8 +40,11 @@ class Result:
 
 
 def tolerance(dtype: str, terms: int) -> float:
-    """float64: agreement of two formulas. float32: 8 ε √n for sums of n terms. Half types accumulate in float32, so
-    that theirs is a rounding of the result: 2 units of half the spacing."""
+    """How far a gradient may be from the reference, relative to its largest entry, with ε the dtype's spacing at 1.
+
+    In float64 it is 1e-10, to which any two formulas agree. In float32 it is 8 ε √n for sums of n terms. Half types are
+    summed in float32, so that only the result is rounded to them: for float16 it is ε, two roundings of ε/2 each, and
+    for bfloat16 ε/2, one such rounding."""
     if dtype == "float64":
         return 1e-10
     if dtype == "float32":

@@ -2,8 +2,8 @@ r"""Products, convolutions and windows.
 
 A convolution is a sum over window positions of products, so each cotangent is again a convolution: of the output's
 cotangent with the flipped kernel for the input, of the input with the output's cotangent for the kernel. Strides of one
-become dilations of the other. Output
-position t reads ``t · stride + k · rhs_dilation − pad_low`` in the spread-out input, which gives all paddings below.
+become dilations of the other. Output position t reads ``t · stride + k · rhs_dilation − pad_low`` in the spread-out
+input, from which all paddings below follow.
 """
 
 from itertools import product
@@ -28,7 +28,7 @@ def _dot_general(g, y, a, b, *, dimension_numbers, precision, preferred_element_
 
     def cotangent(x, other, g_axes, other_free, other_batch, x_layout):
         dims = ((g_axes, other_free), (batch_g, other_batch))
-        # A sum over a sharded axis has more than one possible sharding; a cotangent's is its input's.
+        # The result of a sum over a sharded axis can be sharded in several ways: a cotangent is sharded as its input.
         dx = lax.dot_general(g, other, dims, precision, preferred_element_type, out_sharding=_sharding(x, x_layout))
         return lax.transpose(dx, [x_layout.index(d) for d in range(x.ndim)]).astype(x.dtype)
 

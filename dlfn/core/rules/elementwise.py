@@ -133,7 +133,8 @@ rule("optimization_barrier")(lambda g, y, *xs: tuple(g))
 
 zero_derivative("stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "bitcast_convert_type")
 
-# Meshes: a sharding is kept; what copies a value to many devices sums their cotangents, what sums copies it back.
+# Meshes: a cotangent has the sharding of its value. Where a value is copied to many devices their cotangents are
+# summed, and where values are summed the cotangent is copied to all.
 rule("sharding_constraint", "reshard", "layout_constraint")(
     lambda g, y, x, **_: jax.sharding.reshard(g, jax.typeof(x).sharding)
 )

@@ -144,7 +144,7 @@ def _scatter(g, y, x, indices, update, *, dimension_numbers, mode, **_):
 
 @rule("sort")
 def _sort(gs, ys, *xs, dimension, is_stable, num_keys):
-    """Sort positions along: they say from where each output came."""
+    """Sorts the positions along with the values: they say where each output came from."""
     position = lax.broadcasted_iota(jnp.int32, xs[0].shape, dimension)
     source = lax.sort((*xs, position), dimension=dimension, is_stable=is_stable, num_keys=num_keys)[-1]
     back = jnp.argsort(source, axis=dimension)

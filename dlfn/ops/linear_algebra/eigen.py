@@ -1,22 +1,27 @@
 r"""Eigenvalues and eigenvectors of symmetric matrices, and functions of such matrices.
 
-**Equal eigenvalues.** Eigenvectors of equal eigenvalues are any basis of their space, and the formula of their
-gradient divides by the gap, 0. Two eigenvalues count as equal here when they are no further apart than
-:math:`8 \sqrt n \epsilon \max |\lambda|`, a few times LAPACK's rounding, of which the quotient would be noise. What
-:func:`eigh` does with these terms:
+**Equal eigenvalues.** The eigenvectors of equal eigenvalues may be any basis of the space that they span, and the
+formula of their gradient divides by the gap between the eigenvalues, which is 0. Two eigenvalues count as equal here
+when they are no further apart than :math:`8 \sqrt n \epsilon \max |\lambda|`. That is a few times LAPACK's rounding
+error, and a quotient by a smaller gap would be noise. The gradient of :func:`eigh` has 0 in place of these quotients:
 
-- A function of eigenvalues alone, such as :math:`\sum f(\lambda)`, has its right gradient, and so has one that depends
-  on eigenvectors only through the whole space of equal eigenvalues, such as a projection to it: the terms are 0.
-- A function that depends on the choice of the basis has no gradient. The terms are 0, by convention.
-- :math:`Q f(\Lambda) Q^\top` does not depend on the basis, and has a gradient. But its part within the space is made of
-  f′, which no cotangent of :math:`\lambda` and Q contains: no rule for eigh can find it, in any library. (At
-  :math:`A = I` and for a cotangent with zeros on its diagonal, that of :math:`\lambda` is 0 and that of Q knows f(1)
-  only.) :func:`matrix_function` has it, at equal eigenvalues too.
+- This is right for a function of eigenvalues alone, such as :math:`\sum f(\lambda)`, and for one that depends on the
+  eigenvectors of equal eigenvalues only through the space that they span, such as the projection onto it: the exact
+  terms are 0.
+- A function that depends on the choice of the basis has no gradient, and 0 is a convention.
+- :math:`Q f(\Lambda) Q^\top` does not depend on the basis, and has a gradient. But the part of it within the space
+  contains f′, which does not appear in any cotangent of :math:`\lambda` and Q, so that no rule for eigh can find it, in
+  any library. (At :math:`A = I`, for a cotangent of the product with zeros on its diagonal, the cotangent of
+  :math:`\lambda` is 0, and that of Q contains only f(1).) :func:`matrix_function` has this gradient, at equal
+  eigenvalues too.
 """
+
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.linear_algebra.linear_systems import require_square
@@ -26,7 +31,8 @@ from dlfn.ops.support.op import Op
 
 __all__ = ["eigh", "matrix_function", "signs"]
 
-# Gauss-Legendre rules on [-1, 1], as Python numbers, and the places of nodes in the interval.
+# Gauss's quadrature rules of four and of three points, each as pairs of a place in [0, 1] and its weight, which are
+# Python numbers so that they do not widen the dtype.
 _QUADRATURES = tuple(
     tuple(zip(((1 + nodes) / 2).tolist(), (weights / 2).tolist()))
     for nodes, weights in map(np.polynomial.legendre.leggauss, (4, 3))
@@ -34,7 +40,7 @@ _QUADRATURES = tuple(
 
 
 @Op
-def eigh(a):
+def eigh(a: Float[ArrayLike, "*batch n n"]) -> tuple[Float[Array, "*batch n"], Float[Array, "*batch n n"]]:
     r"""Eigendecomposition of symmetric matrices, :math:`A = Q \Lambda Q^\top`.
 
     With :math:`A q_j = \lambda_j q_j`, :math:`d\lambda_j = q_j^\top dA\, q_j` and
@@ -44,7 +50,8 @@ def eigh(a):
         \bar A = Q \Big(\operatorname{diag} \bar\lambda + F \odot Q^\top \bar Q\Big) Q^\top,
         \qquad F_{ij} = \frac{1}{\lambda_j - \lambda_i}, \quad F_{jj} = 0,
 
-    of which the symmetric part is taken. F is 0 between equal eigenvalues: see above.
+    of which the symmetric part is taken. F is 0 between equal eigenvalues, for the reasons that
+    :mod:`dlfn.ops.linear_algebra.eigen` gives.
 
     Only the symmetric part :math:`\frac12 (A + A^\top)` of a is read, and the gradient is symmetric. Half types are
     decomposed in float32.
@@ -53,13 +60,15 @@ def eigh(a):
         a: (..., n, n).
 
     Returns:
-        The eigenvalues in ascending order, (..., n), and the eigenvectors in columns, (..., n, n). Of each, the largest
-        component is positive: the first, where more than one are equal up to the root of the dtype's precision.
+        The eigenvalues in ascending order, (..., n), and the eigenvectors in columns, (..., n, n). The largest
+        component of each eigenvector is positive; where several are equally large, up to the square root of the dtype's
+        precision, the first of them is.
 
     Raises:
         InputError: on an argument that is not floating point, and on matrices that are not square.
 
-    Source: 004 linear algebra; Giles 2008, *Collected Matrix Derivative Results for Algorithmic Differentiation*.
+    Source: Giles 2008, *Collected Matrix Derivative Results for Forward and Reverse Mode Algorithmic
+    Differentiation*; 004 linear algebra.
 
     >>> import jax, jax.numpy as jnp
     >>> eigenvalues, q = eigh(jnp.array([[2.0, 1.0], [1.0, 2.0]]))
@@ -100,7 +109,9 @@ def _eigh_check(a):
 
 
 @Op
-def matrix_function(a, *, function):
+def matrix_function(
+    a: Float[ArrayLike, "*batch n n"], *, function: Callable[[Array], tuple[Array, Array]]
+) -> Float[Array, "*batch n n"]:
     r"""Function of symmetric matrices, :math:`f(A) = Q f(\Lambda) Q^\top`, such as their exponential or root.
 
     .. math::
@@ -109,16 +120,18 @@ def matrix_function(a, *, function):
         = \int_0^1 f'(\lambda_j + t (\lambda_i - \lambda_j))\, dt,
 
     (Daleckii and Krein), because :math:`Y = f(A)` commutes with A: :math:`dA\, Y + A\, dY = dY\, A + Y\, dA`, between
-    :math:`q_i` and :math:`q_j`. The integral has a value at equal eigenvalues, :math:`f'(\lambda)`. Where they are
-    close the quotient loses digits, and four points of Gauss' rule take its place: whichever is estimated to be better.
+    :math:`q_i` and :math:`q_j`. At equal eigenvalues the integral is :math:`f'(\lambda)`. Where eigenvalues are
+    close the quotient loses digits, and the integral, by Gauss's rule with four points, takes its place where its
+    estimated error is smaller.
 
     Only the symmetric part of a is read, and the gradient is symmetric. Second derivatives are right where all
     eigenvalues differ.
 
     Args:
         a: (..., n, n).
-        function: of an array of eigenvalues, elementwise, to the pair :math:`(f(\lambda), f'(\lambda))`; the rules of
-            :mod:`dlfn.calculus` give such pairs. A new function compiles anew: define it once.
+        function: takes an array of eigenvalues and returns the pair :math:`(f(\lambda), f'(\lambda))`, elementwise; the
+            rules of :mod:`dlfn.calculus` give such pairs. Every new function object is compiled again, so define it
+            once.
 
     Returns:
         Of the shape and dtype of a.
@@ -127,7 +140,7 @@ def matrix_function(a, *, function):
         InputError: on an argument that is not floating point, on matrices that are not square, and on a function that
             does not return a pair.
 
-    Source: 004 linear algebra; Higham 2008, *Functions of Matrices*, section 3.2.
+    Source: Higham 2008, *Functions of Matrices*, section 3.2; 004 linear algebra.
 
     >>> import jax, jax.numpy as jnp
     >>> def exp(eigenvalues):
@@ -176,7 +189,7 @@ def _evaluated(function, x):
 
 
 def _divided_differences(function, x):
-    """The mean of f′ between each two of x."""
+    r"""The matrix :math:`\Gamma`, whose entry at (i, j) is the mean of f′ between the eigenvalues i and j of x."""
     values, _ = _evaluated(function, x)
     one, other = x[..., :, None], x[..., None, :]
     gap = one - other
@@ -192,7 +205,8 @@ def _divided_differences(function, x):
 
 
 def signs(q):
-    """What the columns are multiplied with to have their signs: LAPACK's differ from machine to machine."""
+    """The factors, 1 or -1, that make the largest component of each column positive. LAPACK's own signs differ from
+    machine to machine."""
     size = jnp.abs(q)
     large = size >= (1 - float(jnp.finfo(q.dtype).eps) ** 0.5) * jnp.max(size, axis=-2, keepdims=True, initial=0.0)
     rows = q.shape[-2]
@@ -202,7 +216,7 @@ def signs(q):
 
 
 def _equal(x, gap):
-    """Which of x are equal as far as their rounding tells, themselves among them."""
+    """Which pairs of eigenvalues count as equal, as the module's docstring has it; each one equals itself."""
     size = jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0.0)[..., None]
     return lax.stop_gradient(jnp.abs(gap) <= 8 * x.shape[-1] ** 0.5 * jnp.finfo(x.dtype).eps * size)
 

@@ -3,6 +3,7 @@ r"""Rows of a table by their numbers."""
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float
@@ -14,19 +15,22 @@ __all__ = ["embedding"]
 
 
 @Op
-def embedding(ids, table):
+def embedding(
+    ids: Integer[ArrayLike, "*batch"], table: Float[ArrayLike, "rows features"]
+) -> Float[Array, "*batch features"]:
     r"""The rows of a table with the given numbers, :math:`y_n = W_{i_n}`.
 
-    A row collects the cotangents of all places that it went to,
+    The cotangent of a row is the sum of the cotangents of all places that it was copied to,
 
     .. math:: \frac{\partial L}{\partial W_k} = \sum_{n :\, i_n = k} \bar y_n,
 
-    which half types sum in float32: a running bfloat16 sum of ones stops at 256, and frequent words are hit far more
-    often than that.
+    taken in float32 for half types: a running bfloat16 sum of ones stops at 256, and a batch has frequent words far
+    more often than that. Where the table is also the weights of the output head (Press & Wolf 2017, *Using the Output
+    Embedding to Improve Language Models*), :func:`~dlfn.ops.linear_cross_entropy` is the loss.
 
     Args:
-        ids: (...), integers from 0 to rows - 1. Any other gives a row of nan, so that it shows in the loss, under jit
-            as well, and its cotangent goes nowhere. A negative id does not count from the end.
+        ids: (...), integers from 0 to rows - 1. Any other id, a negative one too, gives a row of nan, so that the
+            mistake shows in the loss, under jit as well. The cotangent of such a row is dropped.
         table: (rows, features).
 
     Returns:
@@ -35,7 +39,7 @@ def embedding(ids, table):
     Raises:
         InputError: on ids that are not integers, and a table that is not a floating-point matrix.
 
-    Source: peers. With the table as the weights of the output head, :func:`~dlfn.ops.linear_cross_entropy` is the loss.
+    Source: Bengio, Ducharme, Vincent & Jauvin 2003, *A Neural Probabilistic Language Model*.
 
     >>> import jax, jax.numpy as jnp
     >>> table = jnp.array([[1.0, 2.0], [3.0, 4.0]])
@@ -47,6 +51,7 @@ def embedding(ids, table):
     >>> print(jax.grad(lambda table: embedding(ids, table).sum())(halves)[0])
     [8192 8192]
     """
+    ids, table = jnp.asarray(ids), jnp.asarray(table)
     wrong = (ids < 0) | (ids >= table.shape[0])
     return jnp.where(wrong[..., None], jnp.nan, table[jnp.where(wrong, 0, ids)])
 
@@ -81,5 +86,5 @@ def _embedding_check(ids, table):
 
 
 def _unsigned(ids):
-    """Negative ids, which would count from the end, as numbers past the end."""
+    """The ids as unsigned integers: JAX would count a negative id from the end, and this makes it one past the end."""
     return ids.astype(jnp.uint64 if ids.dtype.itemsize == 8 else jnp.uint32)

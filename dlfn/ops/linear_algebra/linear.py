@@ -2,6 +2,7 @@ r"""The affine map :math:`z = x w + b`, for any number of leading dimensions."""
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_rank
@@ -14,7 +15,13 @@ __all__ = ["linear"]
 
 
 @Op
-def linear(x, w, b=None, *, precision=None):
+def linear(
+    x: Float[ArrayLike, "*batch in"],
+    w: Float[ArrayLike, "in out"],
+    b: Float[ArrayLike, " out"] | None = None,
+    *,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "*batch out"]:
     r"""Affine map of the last axis, :math:`z = x w + b`.
 
     With :math:`\delta = \partial L / \partial z` and the sums over all rows of x,
@@ -37,7 +44,7 @@ def linear(x, w, b=None, *, precision=None):
         x: (..., in).
         w: (in, out).
         b: (out,), or None for no bias.
-        precision: of the three matrix products, as in :func:`jax.numpy.matmul`.
+        precision: that of all three matrix products, as in :func:`jax.numpy.matmul`.
 
     Returns:
         (..., out), in the common dtype of the arguments.
@@ -80,7 +87,8 @@ def _linear_backward(residuals, dz, *, precision):
     if not explicit:
         xs, dz = as_rows(xs), as_rows(dz)
     rows = tuple(range(dz.ndim - 1))
-    # A sum over a sharded axis has more than one possible sharding; a cotangent's is its argument's.
+    # The result of a sum over a sharded axis can be sharded in several ways, and JAX has to be told which: a cotangent
+    # is sharded as its argument.
     dx = dot(dz, ws, ((dz.ndim - 1,), (1,)), precision, jax.typeof(x).sharding if explicit else None)
     dw = dot(xs, dz, (rows, rows), precision, jax.typeof(w).sharding if explicit else None)
     db = None if b_kind is None else like(jnp.sum(dz, axis=rows, dtype=sum_dtype(dtype)), b_kind)

@@ -1,11 +1,12 @@
 r"""Inverse matrices and systems of linear equations, by LU factors with row exchanges.
 
-LAPACK has no half types: they are factored in float32.
+LAPACK has no half types, so matrices of those are factored in float32.
 
-**Singular matrices.** Where the numbers are known, not inside ``jit``, ``vmap`` and :func:`dlfn.backprop`, a singular
-matrix is an error. Inside, it gives inf and nan, in its own results alone and not in those of the rest of a batch. What
-counts as singular is the cancellation in :math:`A^{-1} A = I`: where :math:`\max_i \sum_j |A^{-1}_{ij}| |A_{ji}|`,
-which scaling rows or columns does not change, is :math:`1/\epsilon` or more, no digit of a result is sure.
+**Singular matrices.** A singular matrix is an error where its numbers are known, which they are not inside ``jit``,
+``vmap`` and :func:`dlfn.backprop`. There it gives inf and nan in its own results, and the rest of a batch has the right
+ones. Whether a matrix is singular is judged by the cancellation in the sums of :math:`A^{-1} A = I`: where
+:math:`\max_i \sum_j |A^{-1}_{ij}| |A_{ji}|`, which does not change when rows or columns are scaled, is
+:math:`1/\epsilon` or more, no digit of a result is certain.
 """
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jax.scipy.linalg import lu_factor, lu_solve
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_broadcast, require_float
@@ -25,39 +27,8 @@ from dlfn.ops.support.sharding import like
 __all__ = ["inverse", "require_square", "solve"]
 
 
-def require_square(op, a):
-    require_float(op, "a", a)
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
-        raise InputError(f"{op}: a is {describe(a)}, and its last two axes must be those of a square matrix")
-
-
-def _require_regular(op, a):
-    a = lax.stop_gradient(a)  # of what is being differentiated the numbers are known
-    if isinstance(a, Tracer) or not a.size or not a.is_fully_addressable:
-        return
-    matrices, dtype = np.asarray(a, np.float64), sum_dtype(a.dtype)
-    unsure = ~(_cancellation(matrices) < 1 / jnp.finfo(dtype).eps) & np.isfinite(matrices).all((-1, -2))
-    if unsure.any():
-        place = f"[{', '.join(map(str, np.argwhere(unsure)[0]))}]" if a.ndim > 2 else ""
-        raise InputError(
-            f"{op}: a{place} is singular to the precision of {dtype}; add a multiple of the identity to it, or use "
-            "jnp.linalg.lstsq for the solution of least squares"
-        )
-
-
-def _cancellation(matrices):
-    with np.errstate(all="ignore"):
-        try:
-            inverses = np.linalg.inv(matrices)
-        except np.linalg.LinAlgError:
-            if matrices.ndim == 2:
-                return np.asarray(np.inf)
-            return np.stack([_cancellation(matrix) for matrix in matrices])
-        return np.max(np.sum(np.abs(inverses) * np.abs(matrices.swapaxes(-1, -2)), axis=-1), axis=-1)
-
-
 @Op
-def inverse(a):
+def inverse(a: Float[ArrayLike, "*batch n n"]) -> Float[Array, "*batch n n"]:
     r"""Inverse of square matrices, :math:`Y = A^{-1}` with :math:`A Y = I`.
 
     From :math:`dA\, Y + A\, dY = 0`, :math:`dY = -Y\, dA\, Y`, and so
@@ -72,10 +43,11 @@ def inverse(a):
         Of the shape and dtype of a. For :math:`A^{-1} b` use :func:`solve`, which is more accurate.
 
     Raises:
-        InputError: on an argument that is not floating point, on matrices that are not square, and on singular ones;
-            see above.
+        InputError: on an argument that is not floating point, on matrices that are not square, and on singular ones, as
+            :mod:`dlfn.ops.linear_algebra.linear_systems` defines them.
 
-    Source: 004 linear algebra.
+    Source: Giles 2008, *Collected Matrix Derivative Results for Forward and Reverse Mode Algorithmic
+    Differentiation*; 004 linear algebra.
 
     >>> import jax, jax.numpy as jnp
     >>> inverse(jnp.array([[2.0, 0.0], [0.0, 4.0]]))
@@ -110,7 +82,9 @@ def _inverse_check(a):
 
 
 @Op
-def solve(a, b):
+def solve(
+    a: Float[ArrayLike, "*#batch n n"], b: Float[ArrayLike, "*#batch n k"] | Float[ArrayLike, " n"]
+) -> Float[Array, "*batch n k"] | Float[Array, "*batch n"]:
     r"""Solution of the linear equations :math:`A X = B`.
 
     From :math:`dA\, X + A\, dX = dB`,
@@ -129,9 +103,10 @@ def solve(a, b):
 
     Raises:
         InputError: on arguments that are not floating point, on matrices that are not square, on shapes that do not
-            fit, and on singular matrices; see above.
+            fit, and on singular matrices, as :mod:`dlfn.ops.linear_algebra.linear_systems` defines them.
 
-    Source: 004 linear algebra.
+    Source: Giles 2008, *Collected Matrix Derivative Results for Forward and Reverse Mode Algorithmic
+    Differentiation*; 004 linear algebra.
 
     >>> import jax, jax.numpy as jnp
     >>> a, b = jnp.array([[2.0, 0.0], [0.0, 4.0]]), jnp.array([1.0, 1.0])
@@ -176,12 +151,45 @@ def _solve_check(a, b):
     _require_regular("solve", a)
 
 
+def require_square(op, a):
+    require_float(op, "a", a)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2]:
+        raise InputError(f"{op}: a is {describe(a)}, and its last two axes must be those of a square matrix")
+
+
+def _require_regular(op, a):
+    a = lax.stop_gradient(a)  # without the tracer of jax.grad, inside which the numbers are known
+    if isinstance(a, Tracer) or not a.size or not a.is_fully_addressable:
+        return
+    matrices, dtype = np.asarray(a, np.float64), sum_dtype(a.dtype)
+    unsure = ~(_cancellation(matrices) < 1 / jnp.finfo(dtype).eps) & np.isfinite(matrices).all((-1, -2))
+    if unsure.any():
+        place = f"[{', '.join(map(str, np.argwhere(unsure)[0]))}]" if a.ndim > 2 else ""
+        raise InputError(
+            f"{op}: a{place} is singular to the precision of {dtype}; add a multiple of the identity to it, or use "
+            "jnp.linalg.lstsq for the solution of least squares"
+        )
+
+
+def _cancellation(matrices):
+    """The number by which the module's docstring judges a matrix, for each matrix; inf where it has no inverse."""
+    with np.errstate(all="ignore"):
+        try:
+            inverses = np.linalg.inv(matrices)
+        except np.linalg.LinAlgError:
+            if matrices.ndim == 2:
+                return np.asarray(np.inf)
+            return np.stack([_cancellation(matrix) for matrix in matrices])
+        return np.max(np.sum(np.abs(inverses) * np.abs(matrices.swapaxes(-1, -2)), axis=-1), axis=-1)
+
+
 def _factored(a):
-    """The LU factors, which nothing differentiates: :func:`_by_factors` moves with a itself."""
+    """The LU factors as constants to autodiff: :func:`_by_factors` has the derivative in the matrix itself."""
     return lu_factor(lax.stop_gradient(a))
 
 
 def _solved(a, factors, b, transposed=False):
+    """The solution by the LU factors of a, the leading axes of a and b broadcast."""
     lead = jnp.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, lu, b = (x if x.shape[:-2] == lead else jnp.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (a, factors[0], b))
     pivots = factors[1] if lu is factors[0] else jnp.broadcast_to(factors[1], (*lead, a.shape[-1]))
@@ -190,8 +198,8 @@ def _solved(a, factors, b, transposed=False):
 
 @Op
 def _by_factors(a, lu, pivots, b, *, transposed):
-    """The solution of A x = b, or of Aᵀ x = b, by the factors of A. An op of its own, so that the second derivatives of
-    the ops above follow from the equation too, and not from the factors'."""
+    """The solution of A x = b, or of Aᵀ x = b, by the factors of A. It is an op of its own so that the second
+    derivatives of ``inverse`` and ``solve`` follow from this equation too, and not from the LU factorisation's."""
     del lu, pivots
     return jnp.linalg.solve(a.mT if transposed else a, b)
 

@@ -1,12 +1,13 @@
 r"""Euclidean norms and the cosine of an angle, safe at 0 and at the ends of the range.
 
 Where squares over- or underflow, arrays are first divided by a power of two near their largest entry; half types are
-squared and summed in float32. Where all is 0 there is no direction: the gradients there are 0, by convention.
+squared and summed in float32. A vector of zeros has no direction, and its gradient is 0 by convention.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_rank, require_same_shape
@@ -19,14 +20,16 @@ __all__ = ["cosine_similarity", "global_norm", "norm"]
 
 
 @Op
-def norm(x, *, axis=None, keepdims=False):
+def norm(
+    x: Float[ArrayLike, "*shape"], *, axis: int | tuple[int, ...] | None = None, keepdims: bool = False
+) -> Float[Array, "..."]:
     r"""Euclidean norm, :math:`y = \sqrt{\sum_i x_i^2}`.
 
     .. math::
         \frac{\partial L}{\partial x} = \bar y\, \frac{x}{y}, \qquad 0 \text{ where } y = 0.
 
-    The backward pass keeps x and two numbers per norm. Of an infinite entry beside finite ones the gradients are the
-    limits, 1 and 0.
+    The backward pass keeps x and two numbers per norm. Where one entry is infinite the gradients are the limits: 1 or
+    -1 for that entry, and 0 for the finite ones.
 
     Args:
         x: floating point, any shape.
@@ -34,7 +37,7 @@ def norm(x, *, axis=None, keepdims=False):
         keepdims: whether to keep the reduced axes, with size 1.
 
     Returns:
-        The shape of x without the axes.
+        Of the shape of x without the axes that it is taken over, or with size 1 there.
 
     Raises:
         InputError: on integers, and an axis that x does not have.
@@ -46,6 +49,7 @@ def norm(x, *, axis=None, keepdims=False):
     >>> print(norm(x), jax.grad(norm)(x), jax.grad(norm)(jnp.zeros(2)))
     4e+20 [ 0. -1.] [0. 0.]
     """
+    x = jnp.asarray(x)
     return jnp.sqrt(jnp.sum(x**2, axis, keepdims=keepdims))
 
 
@@ -72,10 +76,10 @@ def _norm_check(x, *, axis):
 
 
 @Op
-def global_norm(tree):
+def global_norm(tree: PyTree[Float[ArrayLike, "..."]]) -> Float[Array, ""]:
     r"""Euclidean norm of all entries of all arrays of a pytree, as of a gradient.
 
-    The gradient is that of ``norm`` of them as one vector, and 0 where all are 0.
+    The gradient is that of :func:`norm` of all entries as one vector, and 0 where they all are 0.
 
     Args:
         tree: floating-point arrays.
@@ -86,7 +90,8 @@ def global_norm(tree):
     Raises:
         InputError: on a tree without arrays, and an array that is not floating point.
 
-    Source: 004 optimization (gradient clipping); peers.
+    Source: Pascanu, Mikolov & Bengio 2013, *On the Difficulty of Training Recurrent Neural Networks* (gradient
+    clipping); 004 optimization.
 
     >>> import jax, jax.numpy as jnp
     >>> tree = {"w": jnp.array([[3.0, 0.0]]), "b": jnp.array([4.0])}
@@ -121,26 +126,24 @@ def _global_norm_check(tree):
         require_float("global_norm", f"tree{jax.tree_util.keystr(path)}", leaf)
 
 
-def _wide(leaves):
-    return upcast(*leaves) if len(leaves) > 1 else (upcast(*leaves),)
-
-
 @Op
-def cosine_similarity(x, y, *, axis=-1):
+def cosine_similarity(
+    x: Float[ArrayLike, "*shape"], y: Float[ArrayLike, "*shape"], *, axis: int | tuple[int, ...] = -1
+) -> Float[Array, "..."]:
     r"""Cosine of the angle between vectors, :math:`c = \frac{x \cdot y}{\|x\| \|y\|}`, and 0 where one of them is 0.
 
     .. math::
         \frac{\partial L}{\partial x} = \frac{\bar c}{\|x\|} \Big( \frac{y}{\|y\|} - c\, \frac{x}{\|x\|} \Big),
 
-    likewise in y; both are 0 where one of the vectors is, by convention.
+    and likewise in y. Both are 0 where one of the vectors is 0, by convention.
 
     Args:
         x: (..., n).
         y: of the shape of x.
-        axis: an int, or a tuple of them: the axes of a vector.
+        axis: an int or a tuple of them, the axes along which the entries of a vector lie.
 
     Returns:
-        The shape of x without the axes, in the common dtype of x and y.
+        Of the shape of x without these axes, in the common dtype of x and y.
 
     Raises:
         InputError: on scalars, integers, different shapes, and an axis that x does not have.
@@ -152,6 +155,7 @@ def cosine_similarity(x, y, *, axis=-1):
     >>> print(f"{cosine_similarity(x, y):.4f}", jax.grad(cosine_similarity, argnums=1)(x, jnp.zeros(2)))
     0.7071 [0. 0.]
     """
+    x, y = jnp.asarray(x), jnp.asarray(y)
     return jnp.sum(x * y, axis) / jnp.sqrt(jnp.sum(x**2, axis) * jnp.sum(y**2, axis))
 
 
@@ -190,7 +194,7 @@ def _cosine_similarity_backward(residuals, dc, *, axis):
     dc = jnp.expand_dims(dc.astype(c.dtype), axes_of(axis, x.ndim))
     none = (r == 0) | (s == 0)
     dc = jnp.where(none, jnp.zeros_like(c), dc)
-    # k and h come last: what they and the rest are multiplied to may leave the range.
+    # k and h are multiplied last, because (dc / r) k by itself may leave the range of the dtype.
     dx = (v - c * u) * (dc / or_one(r)) * k
     dy = (u - c * v) * (dc / or_one(s)) * h
     return like(dx, jax.typeof(x)), like(dy, jax.typeof(y))
@@ -206,3 +210,8 @@ def _cosine_similarity_check(x, y, *, axis):
     require_axes(op, x, axis)
     if axis is None:
         raise InputError(f"{op}: axis is None, and must be an int or a tuple; x is {describe(x)}")
+
+
+def _wide(leaves):
+    """The arrays in their common dtype, in float32 where that is a half type; a tuple also where there is one."""
+    return upcast(*leaves) if len(leaves) > 1 else (upcast(*leaves),)

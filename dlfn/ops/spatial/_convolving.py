@@ -16,6 +16,7 @@ KERNEL_AXES = "three, four or five axes, (*window, in, out)"
 
 
 def windows_of(op, kernel, strides, dilation):
+    """The window of a kernel, and its strides and dilation as an int for each axis."""
     window = kernel.shape[:-2]
     rank = len(window)
     return window, per_axis(op, "strides", strides, rank), per_axis(op, "dilation", dilation, rank)
@@ -36,14 +37,17 @@ def check_bias(op, bias, outputs):
 
 
 def saved(x, kernel, bias):
+    """The common dtype of the arguments, and the residuals: x, the kernel, and that dtype with the type of the bias."""
     dtype = jnp.result_type(x, kernel, *([] if bias is None else [bias]))
     return dtype, (x, kernel, Static((dtype, None if bias is None else jax.typeof(bias))))
 
 
 def with_bias(y, bias, x, dtype):
+    """The output in its dtype, with the bias added and the leading dimensions of x."""
     y = y if bias is None else y + bias.astype(y.dtype)
     return unflatten(y.astype(dtype), x)
 
 
 def bias_gradient(dy, kind):
+    """The cotangent of a bias of the type ``kind``, which is None where there is no bias."""
     return None if kind is None else like(jnp.sum(dy, axis=range(dy.ndim - 1), dtype=sum_dtype(dy.dtype)), kind)

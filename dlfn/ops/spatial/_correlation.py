@@ -15,9 +15,9 @@ derivative in each is the sum over what the other two share:
 ``kernel_gradient`` (x, g) to like k    the kernel's cotangent of both
 =================== =================== =======================================================================
 
-In general each is one XLA convolution, which are the formulas of XLA's own transposes: they are as fast, and no faster.
-A window of one entry is a matrix product. Depthwise convolutions of few entries are sums of shifted products, several
-times faster than XLA's on CPUs.
+In general each is one XLA convolution, by the same formula as the transposes that XLA itself derives, and so just as
+fast. A convolution with a window of one entry is a matrix product. On CPUs a depthwise convolution with few window
+entries is computed as a sum of shifted products, which is several times faster than XLA's convolution.
 """
 
 import functools
@@ -37,15 +37,16 @@ from dlfn.ops.support.sharding import is_explicit
 
 __all__ = ["Geometry", "Maps", "flatten", "maps", "unflatten"]
 
-# Window entries up to which a program written out for each stays small: 7×7 and 3×3×3 are.
+# The largest number of window entries for which a program with separate operations for each entry stays small. 7×7
+# and 3×3×3 windows have fewer.
 _WRITTEN_OUT = 64
 
 
 class Geometry(NamedTuple):
-    """Where the window is; every tuple has an int or a pair for each spatial axis."""
+    """The image, the window, and its positions on the image; tuples have an int or a pair for each spatial axis."""
 
     sizes: tuple[int, ...]  # of the image
-    positions: tuple[int, ...]  # of the window
+    positions: tuple[int, ...]  # how many the window takes
     window: tuple[int, ...]
     strides: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
@@ -55,17 +56,18 @@ class Geometry(NamedTuple):
 
     @property
     def reaches(self) -> tuple[int, ...]:
-        """From the window's first position to its last, both counted."""
+        """The distance from the window's first position to its last, with both counted."""
         return tuple(map(span, self.positions, self.strides))
 
     @property
     def spans(self) -> tuple[int, ...]:
+        """The number of entries that the dilated window reaches over."""
         return tuple(map(span, self.window, self.dilation))
 
 
 class Maps(NamedTuple):
-    """See above. Images are (N, *sizes, C_in), cotangents (N, *positions, C_out), kernels (*window, C_in/G, C_out), and
-    all of one dtype; sums are taken, and returned, in float32 or wider."""
+    """The three maps of the module's docstring. Images are (N, *sizes, C_in), cotangents (N, *positions, C_out),
+    kernels (*window, C_in/G, C_out), and all have one dtype; sums are taken, and returned, in float32 or wider."""
 
     correlate: Callable[..., jax.Array]
     spread: Callable[..., jax.Array]
@@ -73,7 +75,7 @@ class Maps(NamedTuple):
 
 
 def maps(geometry: Geometry, image_channels: int, *arrays: jax.Array) -> Maps:
-    """The fastest for a geometry."""
+    """The fastest implementation of the three maps for a geometry; ``arrays`` say whether shardings are explicit."""
     entries = math.prod(geometry.window)
     every = geometry.sizes == geometry.positions and geometry.strides == (1,) * len(geometry.strides)
     if is_explicit(*arrays):
@@ -87,7 +89,7 @@ def maps(geometry: Geometry, image_channels: int, *arrays: jax.Array) -> Maps:
     return Maps(*(functools.partial(function, geometry) for function in chosen))
 
 
-# Leading dimensions. Where sharding is part of types, what a merged axis is sharded over has to be said.
+# Leading dimensions. Where shardings are part of types, a reshape that merges axes has to be told that of its result.
 
 
 def flatten(x: jax.Array, rank: int) -> jax.Array:
@@ -116,7 +118,8 @@ def _sharding(x: jax.Array, *spec: Any) -> NamedSharding:
 
 
 def _of_batch(batch: jax.Array, features: Any) -> NamedSharding | None:
-    """The sharding of outputs: the batch's, and that of their features in the kernel where no axis serves twice."""
+    """The sharding of an output: its first axis as that of ``batch``, and its last as that of the kernel, ``features``,
+    unless that is sharded over several mesh axes, or over one that the batch is sharded over."""
     if not is_explicit(batch):
         return None
     first, *spatial, _ = jax.typeof(batch).sharding.spec
@@ -125,8 +128,9 @@ def _of_batch(batch: jax.Array, features: Any) -> NamedSharding | None:
     return _sharding(batch, first, *[None] * len(spatial), free)
 
 
-# Every map as an XLA convolution. ``spread`` slides the flipped window over g, its entries s apart with zeros between;
-# ``kernel_gradient`` slides g, spread out likewise, over the image, and sums over the batch as over channels.
+# Every map as an XLA convolution. ``spread`` slides the flipped window over g, whose entries are put s apart with zeros
+# between them. ``kernel_gradient`` slides g, spread out in the same way, over the image; the batch has the place of the
+# channels in it, as what is summed over.
 
 
 def _correlate(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
@@ -185,7 +189,7 @@ def _convolve(geometry: Geometry, lhs: jax.Array, rhs: jax.Array, layout: Any, *
 _GENERAL = _correlate, _spread, _kernel_gradient
 
 
-# A window of one entry: products of the rows of x, k and g.
+# Every map for a window of one entry: matrix products of the kernel with the pixels of x and g as rows.
 
 
 def _product(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
@@ -219,13 +223,15 @@ def _dot(geometry: Geometry, a: jax.Array, b: jax.Array, i: int, j: int) -> jax.
 _POINTWISE = _product, _product_spread, _product_kernel_gradient
 
 
-# Depthwise: channel i makes the m outputs o = i m ... i m + m - 1, (C, m) below, and nothing is summed over channels.
+# Every map for a depthwise convolution: channel i makes the m outputs from i m to i m + m - 1, which have the axes
+# (C, m) below, and there is no sum over channels.
 
 
 def _depthwise(geometry: Geometry, x: jax.Array, k: jax.Array) -> jax.Array:
     x, outputs, k = _wide(x)[..., None], k.shape[-1], _by_channel(geometry, _wide(k)[..., 0, :])
     products = ((x * k[at]).reshape(*x.shape[:-2], outputs) for at in _entries(geometry))
-    # XLA fuses a product that is padded, but computes one of padded factors apart.
+    # The products are padded, and not their factors: XLA fuses a product with the padding that follows it, but computes
+    # a padded factor separately.
     return _total(_tap(geometry, product, at) for product, at in zip(products, _entries(geometry), strict=True))
 
 
@@ -235,7 +241,7 @@ def _depthwise_spread(geometry: Geometry, g: jax.Array, k: jax.Array) -> jax.Arr
 
 
 def _depthwise_kernel_gradient(geometry: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    """Image by image, or XLA holds every product of a shifted batch before it sums the first."""
+    """One image at a time: for a whole batch XLA would hold all shifted products in memory before it sums any."""
     axes = tuple(range(len(geometry.window)))
 
     def of_image(image_and_cotangent: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -268,7 +274,8 @@ def _tap(geometry: Geometry, x: jax.Array, at: tuple[int, ...]) -> jax.Array:
 
 
 def _untap(geometry: Geometry, g: jax.Array, at: tuple[int, ...]) -> jax.Array:
-    """The adjoint: every position's number where the window's entry ``at`` is in the image, zeros elsewhere."""
+    """The adjoint of :func:`_tap`: the value of each position, put where that position's window has its entry ``at`` in
+    the image, and zeros elsewhere."""
     pads = []
     for n, a, reach, s, d, (low, _) in zip(
         geometry.sizes, at, geometry.reaches, geometry.strides, geometry.dilation, geometry.pads, strict=True

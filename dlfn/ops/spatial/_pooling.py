@@ -2,8 +2,8 @@
 
 Forward, :func:`taps` are the strided slices that hold the first, second … entry of every window. Backward, with s the
 stride and d the dilation, entry q = m s + p of an axis, counted from where the padding starts, is entry a of window o
-where q = o s + a d. So j = m - o and p alone say which a that is, by a d = j s + p. :func:`onto_inputs` cuts the input
-into blocks of s entries, and for each of the few j broadcasts the outputs over the blocks.
+where q = o s + a d. Which entry a that is depends only on j = m - o and p, by a d = j s + p. :func:`onto_inputs` cuts
+the input into blocks of s entries, and for each of the few values of j broadcasts the outputs over the blocks.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from dlfn.ops.spatial.windows import output_sizes, pads, per_axis, span, spatial
 
 __all__ = ["Axis", "Uneven", "adaptive_axes", "onto_inputs", "patches", "pool_axes", "rows", "stages", "taps"]
 
-# A window of more entries is taken axis by axis, 7 + 7 of them in place of 49.
+# A window of more entries is reduced along one axis after the other: 7×7 takes 7 + 7 slices in place of 49.
 LARGE = 16
 
 
@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 
     @property
     def shifts(self) -> int:
-        """How many blocks a window reaches into."""
+        """How many blocks of ``stride`` entries a window reaches into."""
         return (span(self.window, self.dilation) - 1) // self.stride + 1
 
     @property
@@ -49,10 +49,12 @@ class Axis(NamedTuple):
 
     @property
     def last(self) -> int:
+        """The block of the last entry that is not padding."""
         return (self.low + self.size - 1) // self.stride
 
     @property
     def blocks(self) -> int:
+        """How many blocks there are from the first to the last."""
         return self.last + 1 - self.first
 
     @property
@@ -61,7 +63,8 @@ class Axis(NamedTuple):
 
     @property
     def long(self) -> bool:
-        """Whether to reduce :func:`rows`: a slice for each entry of such a window would be slow."""
+        """Whether to reduce :func:`rows`, as the windows are side by side, and so large that a slice for each of their
+        entries would be slow."""
         return self.window == self.stride > LARGE and self.dilation == 1 and not self.padded
 
     def positions(self) -> np.ndarray:
@@ -78,19 +81,20 @@ class Uneven(NamedTuple):
     outputs: int
 
     def positions(self) -> np.ndarray:
-        """As of an :class:`Axis`, the shorter windows filled up with -1."""
+        """As :meth:`Axis.positions`; windows that are shorter than the longest are filled up with -1."""
         i = np.arange(self.outputs)
         start, stop = i * self.size // self.outputs, -(-(i + 1) * self.size // self.outputs)
         q = start[:, None] + np.arange((stop - start).max())
         return np.where(q < stop[:, None], q, -1)
 
     def transposed(self) -> "Uneven":
-        """Entry j is in window i just where i is in the window of j when n and m change places: both say that
-        i n < (j + 1) m and j m < (i + 1) n."""
+        """The windows of n outputs along an axis of m. Entry j is in window i here exactly where entry i is in window j
+        there, as both mean that i n < (j + 1) m and j m < (i + 1) n."""
         return Uneven(self.at, self.outputs, self.size)
 
     def taps(self, *arrays: jax.Array) -> list[tuple[Any, ...]]:
-        """For each entry of the windows the positions, and the arrays there; anything at -1."""
+        """For each entry of a window its position in all windows, and what the arrays have there. Where the position is
+        -1 that is an arbitrary value."""
         columns = self.positions().T
         rank = (1,) * (-1 - self.at)
         return [
@@ -124,7 +128,7 @@ def pool_axes(op: str, x: jax.Array, window: Any, strides: Any, padding: Any, di
 
 
 def adaptive_axes(op: str, x: jax.Array, output_size: Any) -> tuple[Any, ...]:
-    """The spatial axes of x, as :class:`Axis` where all windows are alike."""
+    """The spatial axes of x, each an :class:`Axis` where all its windows have one size, and else :class:`Uneven`."""
     outputs = window_sizes(op, "output_size", output_size)
     n = len(outputs)
     sizes = spatial_sizes(op, x, n)
@@ -137,22 +141,22 @@ def adaptive_axes(op: str, x: jax.Array, output_size: Any) -> tuple[Any, ...]:
 
 
 def stages(axes: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
-    """The axes to pool together, one group after the other. The last axis goes first: then the first maximum of the
-    maxima is the first in row-major order."""
+    """The axes in groups, which are pooled one after the other. The last axis goes first, so that the first maximum of
+    the maxima is also the first in row-major order."""
     if all(isinstance(axis, Axis) for axis in axes) and math.prod(axis.window for axis in axes) <= LARGE:
         return (axes,)
     return tuple((axis,) for axis in reversed(axes) if axis != Axis(axis.at, axis.size, axis.size, 1, 1))
 
 
 def patches(x: jax.Array, axes: tuple[Any, ...], fill: float) -> jax.Array:
-    """Every window's entries, (..., *outputs, entries, channels), by indexing. For definitions."""
+    """Every window's entries, (..., *outputs, entries, channels), by indexing, as the definitions take them."""
     n = len(axes)
     for axis in axes:
         table = axis.positions()
         x = jnp.moveaxis(jnp.take(x, jnp.maximum(table, 0), axis=axis.at), axis.at, 0)
         valid = np.expand_dims((table >= 0).T, [i % x.ndim for i in range(1, x.ndim) if i != x.ndim + axis.at])
         x = jnp.where(valid, x, fill)
-    # The windows' axes lie in front, the first spatial axis' one last.
+    # The axes of the window's entries are in front now, that of the first spatial axis last.
     x = jnp.moveaxis(x, range(n - 1, -1, -1), range(-1 - n, -1))
     return x.reshape(*x.shape[: -1 - n], math.prod(x.shape[-1 - n : -1]), x.shape[-1])
 
@@ -173,19 +177,20 @@ def taps(x: jax.Array, axes: tuple[Axis, ...], fill: float) -> list[jax.Array]:
 
 
 def rows(x: jax.Array, axis: Axis) -> tuple[jax.Array, int]:
-    """The windows side by side of a long axis as rows, and the axis of their entries."""
+    """The windows of a :attr:`~Axis.long` axis, which lie side by side, as an axis each for their numbers and entries,
+    and the place of the latter."""
     at = x.ndim + axis.at
     x = _cut(x, {at: (0, axis.outputs * axis.window)})
     return x.reshape(*x.shape[:at], axis.outputs, axis.window, *x.shape[at + 1 :]), at + 1
 
 
 def onto_inputs(axes: tuple[Axis, ...], term: Callable[..., jax.Array], *outputs: jax.Array) -> jax.Array:
-    """The array of inputs whose blocks are the sum over all shifts of ``term(number, *outputs)``: number says for each
-    place in a block which entry of the window it is, -1 for none, and the outputs stand where they broadcast to it.
-    Blocks without a window see outputs of 0."""
+    """The array of inputs whose blocks are the sum over all shifts j of ``term(number, *outputs)``. ``number`` says for
+    each place in a block which entry of the window it is, or -1 if it is none, and the outputs have axes of size 1 in
+    place of those of the block. A block that no window reaches at a shift gets outputs of 0."""
     rank = outputs[0].ndim
     places = [rank + axis.at + 1 + i for i, axis in enumerate(axes)]
-    # Padded once for all shifts: in every slice for itself, XLA on CPU computes it anew for every entry.
+    # Padded once for all shifts: if each slice were padded by itself, XLA on CPU would pad again for every entry.
     ends = {axis.at: (axis.shifts - 1 - axis.first, axis.last + 1 - axis.outputs) for axis in axes}
     outputs = tuple(jnp.expand_dims(_pad(y, ends), places) for y in outputs)
     total: Any = None
@@ -198,13 +203,14 @@ def onto_inputs(axes: tuple[Axis, ...], term: Callable[..., jax.Array], *outputs
             total = part if total is None else total + part
     strides = {p: axis.stride for p, axis in zip(places, axes, strict=True)}
     total = jnp.broadcast_to(total, [strides.get(i, n) for i, n in enumerate(total.shape)])
-    for p in reversed(places):  # one by one, or sharding could refuse it
+    for p in reversed(places):  # one by one, because JAX may refuse to merge several axes of a sharded array at once
         total = lax.collapse(total, p - 1, p + 1)
     return _cut(total, {rank + a.at: (a.low - a.first * a.stride, a.size) for a in axes})
 
 
 def _entries(axes: tuple[Axis, ...], shifts: tuple[int, ...]) -> np.ndarray:
-    """Which entry of a window, counted in row-major order, each place of a block is, j blocks after the window's."""
+    """For each place in the block that is ``shifts`` blocks after the one where a window starts: which entry of the
+    window it is, counted in row-major order, or -1 if it is none."""
     number, inside = np.zeros((), int), np.ones((), bool)
     for axis, j in zip(axes, shifts, strict=True):
         offset = j * axis.stride + np.arange(axis.stride)
@@ -215,14 +221,14 @@ def _entries(axes: tuple[Axis, ...], shifts: tuple[int, ...]) -> np.ndarray:
 
 
 def _pad(x: jax.Array, ends: dict[int, tuple[int, int]], fill: float = 0) -> jax.Array:
-    """By axis how much to put in front and behind; what is negative is cut off."""
+    """``x`` with as many entries as ``ends`` has for an axis put in front of it and behind it; negative numbers cut."""
     if not any(map(any, ends.values())):
         return x
     return lax.pad(x, jnp.asarray(fill, x.dtype), [(*ends.get(at, (0, 0)), 0) for at in range(-x.ndim, 0)])
 
 
 def _cut(x: jax.Array, at: dict[int, tuple[int, int]]) -> jax.Array:
-    """By axis the start and the size of what stays."""
+    """The part of ``x`` that ``at`` names by its start and size along axes."""
     for axis, (start, size) in at.items():
         if size != x.shape[axis]:
             x = lax.slice_in_dim(x, start, start + size, axis=axis)

@@ -5,10 +5,11 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.spatial._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
-from dlfn.ops.spatial.windows import spatial_sizes
+from dlfn.ops.spatial.windows import Padding, Sizes, spatial_sizes
 from dlfn.ops.support.arguments import require_float
 from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
@@ -16,13 +17,15 @@ from dlfn.ops.support.op import Op
 __all__ = ["adaptive_avg_pool", "avg_pool", "global_avg_pool"]
 
 
-def _means(x, axes, count_padding):
-    counted = patches(jnp.ones_like(x), axes, 1.0 if count_padding else 0.0)
-    return jnp.sum(patches(x, axes, 0.0), axis=-2) / jnp.sum(counted, axis=-2)
-
-
 @Op
-def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
+def avg_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"],
+    *,
+    window: Sizes,
+    strides: Sizes | None = None,
+    padding: Padding = "VALID",
+    count_padding: bool = True,
+) -> Float[Array, "*batch_and_outputs channels"]:
     r"""Average pooling, :math:`y_o = \frac1{n_o} \sum_a x_{o s + a - p}` over the entries a of a window, per channel.
 
     .. math::
@@ -34,10 +37,11 @@ def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
     Args:
         x: (..., *spatial, channels).
         window: as in :func:`max_pool`: an int is for two axes, a tuple has a size for each.
-        strides: s, an int for every axis or a tuple; None for those of windows side by side, ``strides=window``.
+        strides: s, an int for every axis or a tuple; None means ``strides=window``, windows side by side.
         padding: p, "VALID" (none), "SAME" (outputs = ⌈inputs / s⌉, the odd entry padded at the end), an int, or for
             each spatial axis an int or a pair (low, high).
-        count_padding: whether the zeros that are padded count as entries; PyTorch's ``count_include_pad``.
+        count_padding: whether the zeros of the padding count as entries of a window, as ``count_include_pad`` says in
+            PyTorch.
 
     Returns:
         (..., *outputs, channels) in the dtype of x, with ⌊(n + p_low + p_high − f) / s⌋ + 1 outputs of a window of f
@@ -46,7 +50,7 @@ def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
     Raises:
         InputError: on an integer x, too few axes, a window that does not fit, and windows of nothing but padding.
 
-    Source: 002 section 6.2.
+    Source: LeCun et al. 1990, *Handwritten Digit Recognition with a Back-Propagation Network*; 002 section 6.2.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([1.0, 3.0, 5.0])[:, None]
@@ -57,18 +61,19 @@ def avg_pool(x, *, window, strides=None, padding="VALID", count_padding=True):
     >>> avg_pool(x, window=(2,), padding=((1, 0),), count_padding=False)[:, 0]
     Array([1., 4.], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _means(x, pool_axes("avg_pool", x, window, strides, padding), count_padding)
 
 
 @avg_pool.def_forward
 def _avg_pool_forward(x, *, window, strides, padding, count_padding):
     axes = pool_axes("avg_pool", x, window, strides, padding)
-    return _forward(x, axes, count_padding), Static(axes)
+    return _pooled(x, axes, count_padding), Static(axes)
 
 
 @avg_pool.def_backward
 def _avg_pool_backward(axes, dy, *, count_padding):
-    return (_backward(dy, axes.value, count_padding),)
+    return (_to_inputs(dy, axes.value, count_padding),)
 
 
 @avg_pool.def_check
@@ -80,12 +85,14 @@ def _avg_pool_check(x, *, window, strides, padding, count_padding):
 
 
 @Op
-def adaptive_avg_pool(x, *, output_size):
+def adaptive_avg_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"], *, output_size: Sizes
+) -> Float[Array, "*batch_and_outputs channels"]:
     r"""Average pooling to a given output size: :math:`y_i` is the mean of :math:`x_j` over
     :math:`\lfloor i n / m \rfloor \le j < \lceil (i + 1) n / m \rceil` along axes of n inputs and m outputs.
 
-    Every :math:`x_j` gets the sum of :math:`\bar y_i / n_i` over the windows i that it is in. They are those i that are
-    in window j of n outputs from m inputs, so that the backward pass pools as well.
+    The cotangent of :math:`x_j` is the sum of :math:`\bar y_i / n_i` over the windows i that :math:`x_j` is in. These
+    are the i in window j where n outputs are pooled from m inputs, so that the backward pass is such a pooling too.
 
     Args:
         x: (..., *spatial, channels).
@@ -103,18 +110,19 @@ def adaptive_avg_pool(x, *, output_size):
     >>> adaptive_avg_pool(jnp.arange(5.0)[:, None], output_size=(3,))[:, 0]
     Array([0.5, 2. , 3.5], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _means(x, adaptive_axes("adaptive_avg_pool", x, output_size), False)
 
 
 @adaptive_avg_pool.def_forward
 def _adaptive_avg_pool_forward(x, *, output_size):
     axes = adaptive_axes("adaptive_avg_pool", x, output_size)
-    return _forward(x, axes, False), Static(axes)
+    return _pooled(x, axes, False), Static(axes)
 
 
 @adaptive_avg_pool.def_backward
 def _adaptive_avg_pool_backward(axes, dy):
-    return (_backward(dy, axes.value, False),)
+    return (_to_inputs(dy, axes.value, False),)
 
 
 @adaptive_avg_pool.def_check
@@ -124,7 +132,9 @@ def _adaptive_avg_pool_check(x, *, output_size):
 
 
 @Op
-def global_avg_pool(x, *, spatial=2):
+def global_avg_pool(
+    x: Float[ArrayLike, "*batch_and_sizes channels"], *, spatial: int = 2
+) -> Float[Array, "*batch channels"]:
     r"""Mean over all of the spatial axes, :math:`y_c = \frac1n \sum_q x_{q c}`.
 
     .. math::
@@ -140,7 +150,7 @@ def global_avg_pool(x, *, spatial=2):
     Raises:
         InputError: on an integer x, too few axes, and a mean over nothing.
 
-    Source: 002 section 6.3.
+    Source: Lin, Chen & Yan 2014, *Network In Network*; 002 section 6.3.
 
     >>> import jax.numpy as jnp
     >>> global_avg_pool(jnp.arange(8.0).reshape(2, 2, 2))
@@ -171,14 +181,22 @@ def _global_avg_pool_check(x, *, spatial):
         raise InputError(f"global_avg_pool: the mean over axes of x of shape {list(x.shape)} is 0/0; skip empty images")
 
 
-def _forward(x, axes, count_padding):
+def _means(x, axes, count_padding):
+    """The definition."""
+    counted = patches(jnp.ones_like(x), axes, 1.0 if count_padding else 0.0)
+    return jnp.sum(patches(x, axes, 0.0), axis=-2) / jnp.sum(counted, axis=-2)
+
+
+def _pooled(x, axes, count_padding):
+    """The mean of every window, the fast way."""
     total = upcast(x)
     for stage in stages(axes):
         total = _sum(total, stage)
     return (total / _counts(axes, count_padding, total.dtype)).astype(x.dtype)
 
 
-def _backward(dy, axes, count_padding):
+def _to_inputs(dy, axes, count_padding):
+    """The cotangent of the input: each output's cotangent, divided by its count, at all entries of its window."""
     dx = upcast(dy)
     dx = dx / _counts(axes, count_padding, dx.dtype)
     for stage in reversed(stages(axes)):
@@ -187,7 +205,7 @@ def _backward(dy, axes, count_padding):
 
 
 def _counts(axes, count_padding, dtype):
-    """How many entries every mean is over, in a shape that broadcasts to the outputs."""
+    """How many entries each mean is taken over, in a shape that broadcasts to the outputs."""
     total = np.ones((), dtype)
     for axis in axes:
         table = axis.positions()
@@ -198,6 +216,7 @@ def _counts(axes, count_padding, dtype):
 
 
 def _sum(x, axes):
+    """The sum of every window along the axes of one stage."""
     axis = axes[0]
     if isinstance(axis, Uneven):
         return _sum_of_taps(x, axis)
@@ -205,7 +224,7 @@ def _sum(x, axes):
         x, at = rows(x, axis)
         return jnp.sum(x, axis=at)
     if any(axis.padded for axis in axes):
-        # Without the copy of x that padding takes.
+        # Slices would need a padded copy of x, which reduce_window does not make.
         window, strides, pads = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
         for axis in axes:
             window[axis.at], strides[axis.at], pads[axis.at] = axis.window, axis.stride, (axis.low, axis.high)
@@ -214,6 +233,7 @@ def _sum(x, axes):
 
 
 def _to_all(dy, axes):
+    """The transpose of :func:`_sum`."""
     if isinstance(axes[0], Uneven):
         return _sum_of_taps(dy, axes[0].transposed())
 

@@ -4,11 +4,12 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.spatial._convolving import bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops.spatial._correlation import Geometry, flatten, maps, unflatten
-from dlfn.ops.spatial.windows import pads, span, spatial_sizes
+from dlfn.ops.spatial.windows import Padding, Sizes, pads, span, spatial_sizes
 from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like
@@ -18,9 +19,19 @@ __all__ = ["conv_transpose"]
 
 @Op
 def conv_transpose(
-    x, kernel, bias=None, *, strides=1, padding="VALID", output_padding=0, dilation=1, groups=1, precision=None
-):
-    r"""Transposed convolution: what :func:`dlfn.ops.conv` with the same settings does to a cotangent, plus a bias.
+    x: Float[ArrayLike, "*batch_and_positions in"],
+    kernel: Float[ArrayLike, "*window in out_of_group"],
+    bias: Float[ArrayLike, " out"] | None = None,
+    *,
+    strides: Sizes = 1,
+    padding: Padding = "VALID",
+    output_padding: Sizes = 0,
+    dilation: Sizes = 1,
+    groups: int = 1,
+    precision: jax.lax.PrecisionLike = None,
+) -> Float[Array, "*batch_and_sizes out"]:
+    r"""Transposed convolution: the map by which the backward pass of :func:`dlfn.ops.conv` with the same settings takes
+    the cotangent of its output to that of its image, plus a bias.
 
     Every input entry adds its multiple of the window to the output. With stride s, dilation d and l entries cropped in
     front, in one dimension,
@@ -44,11 +55,11 @@ def conv_transpose(
         kernel: (*window, C_in, C_out/groups). Its rank says how many of x's axes are spatial. It is not flipped.
         bias: (C_out,), or None.
         strides: an int, or one for each axis.
-        padding: that of the convolution which this one is the transpose of. What that one pads, this one crops: m
-            entries of an axis become :math:`s (m - 1) + d (k - 1) + 1 - p_{low} - p_{high} + p_{output}`. "VALID",
+        padding: that of the convolution which this one is the transpose of. What that one pads, this one crops: an axis
+            of m entries gets one of :math:`s (m - 1) + d (k - 1) + 1 - p_{low} - p_{high} + p_{output}`. "VALID",
             "SAME" (s m entries, whatever the window), an int, or a tuple of ints and (low, high) pairs.
-        output_padding: further entries at the end of every axis, below its stride: a strided convolution gives axes of
-            up to s sizes the same number of positions, and this chooses which of them to give back.
+        output_padding: how many entries to add at the end of every axis, fewer than its stride. A convolution with
+            stride s has the same number of positions on images of up to s sizes, and this chooses among those sizes.
         dilation: the distance of neighbours in the window: an int, or one for each axis.
         groups: output channels come in this many groups, each from its own share of the input channels.
         precision: of the products, as in :func:`jax.lax.conv_general_dilated`.
@@ -64,7 +75,7 @@ def conv_transpose(
     (2, 3, 0, 1) is the kernel here. :func:`jax.lax.conv_transpose` and Flax flip the window: they give the same with
     :func:`dlfn.ops.flip_kernel` of the kernel, and the same sizes with "SAME".
 
-    Source: peers: Dumoulin & Visin 2016, *A guide to convolution arithmetic for deep learning*, chapter 4.
+    Source: Dumoulin & Visin 2016, *A Guide to Convolution Arithmetic for Deep Learning*, chapter 4.
 
     >>> import jax.numpy as jnp
     >>> x, kernel = jnp.array([1.0, 10.0])[:, None], jnp.array([1.0, 2.0, 3.0])[:, None, None]
@@ -73,9 +84,10 @@ def conv_transpose(
     >>> conv_transpose(jnp.ones((8, 7, 7, 64)), jnp.ones((4, 4, 64, 32)), strides=2, padding=1).shape
     (8, 14, 14, 32)
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     g = _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision)
     lead = x.shape[: x.ndim - len(g.window) - 1]
-    # Room for every window, and for what output_padding adds behind them.
+    # The output before it is cropped: large enough for every window, and for what output_padding adds behind them.
     room = [
         max(low + n, reach + f - 1) for n, f, reach, (low, _) in zip(g.sizes, g.spans, g.reaches, g.pads, strict=True)
     ]
@@ -91,36 +103,8 @@ def conv_transpose(
     return y if bias is None else y + bias
 
 
-def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
-    op = "conv_transpose"
-    window, strides, dilation = windows_of(op, kernel, strides, dilation)
-    positions = spatial_sizes(op, x, len(window))
-    same = tuple(m * s for m, s in zip(positions, strides, strict=True))
-    padded = pads(op, padding, same, window, strides, dilation)
-    more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
-    if len(more) != len(window) or not all(
-        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
-    ):
-        raise InputError(
-            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each "
-            f"axis; strides is {strides}"
-        )
-    if padding == "SAME":
-        if any(more):
-            raise InputError(f"{op}: output_padding is {output_padding!r}, and must be 0 where padding is 'SAME'")
-        return Geometry(same, positions, window, strides, padded, dilation, groups, precision)
-    sizes = []
-    for m, k, s, d, pad, o in zip(positions, window, strides, dilation, padded, more, strict=True):
-        full = span(m, s) + span(k, d) - 1
-        sizes.append(full - sum(pad) + o)
-        if sizes[-1] < 1:
-            raise InputError(
-                f"{op}: padding crops {sum(pad)} entries from an axis that has {full + o} without; crop less"
-            )
-    return Geometry(tuple(sizes), positions, window, strides, padded, dilation, groups, precision)
-
-
-# Transposed, x and the output change places, and so do the channels of the kernel.
+# The rules are those of a convolution with x in the place of its output and y in the place of its image, and so with
+# the two channel axes of the kernel swapped.
 
 
 @conv_transpose.def_forward
@@ -160,3 +144,33 @@ def _conv_transpose_check(x, kernel, bias, *, strides, padding, output_padding, 
     if inputs % groups:
         raise InputError(f"{op}: kernel is {describe(kernel)}, and groups={groups} must divide its {inputs} inputs")
     check_bias(op, bias, outputs * groups)
+
+
+def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, groups, precision):
+    """That of the convolution which this one is the transpose of, whose image is the output here; settings checked."""
+    op = "conv_transpose"
+    window, strides, dilation = windows_of(op, kernel, strides, dilation)
+    positions = spatial_sizes(op, x, len(window))
+    same = tuple(m * s for m, s in zip(positions, strides, strict=True))
+    padded = pads(op, padding, same, window, strides, dilation)
+    more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
+    if len(more) != len(window) or not all(
+        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
+    ):
+        raise InputError(
+            f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each "
+            f"axis; strides is {strides}"
+        )
+    if padding == "SAME":
+        if any(more):
+            raise InputError(f"{op}: output_padding is {output_padding!r}, and must be 0 where padding is 'SAME'")
+        return Geometry(same, positions, window, strides, padded, dilation, groups, precision)
+    sizes = []
+    for m, k, s, d, pad, o in zip(positions, window, strides, dilation, padded, more, strict=True):
+        full = span(m, s) + span(k, d) - 1
+        sizes.append(full - sum(pad) + o)
+        if sizes[-1] < 1:
+            raise InputError(
+                f"{op}: padding crops {sum(pad)} entries from an axis that has {full + o} without; crop less"
+            )
+    return Geometry(tuple(sizes), positions, window, strides, padded, dilation, groups, precision)

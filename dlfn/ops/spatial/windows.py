@@ -1,4 +1,4 @@
-"""Windows that slide over the spatial axes of N…C arrays: strides, dilation and padding, per axis.
+"""Windows that slide over the spatial axes of arrays (..., *spatial, channels): strides, dilation and padding.
 
 The window says how many axes there are: an int is the side of a square along the two axes of an image, a tuple has a
 size for each axis, (5,) for sequences and (3, 3, 3) for volumes. Everything else is an int for all of these axes, or a
@@ -15,7 +15,11 @@ import jax
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe
 
-__all__ = ["output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
+__all__ = ["Padding", "Sizes", "output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
+
+# Settings of a window, as users give them.
+Sizes = int | tuple[int, ...]
+Padding = str | int | tuple[int | tuple[int, int], ...]
 
 
 def spatial_sizes(op: str, x: jax.Array, n: int) -> tuple[int, ...]:
@@ -29,14 +33,14 @@ def spatial_sizes(op: str, x: jax.Array, n: int) -> tuple[int, ...]:
 
 
 def window_sizes(op: str, name: str, window: Any) -> tuple[int, ...]:
-    """The size of a window, or of the output of an adaptive one, along every axis; an int means two axes."""
+    """The size along every axis of a window, or of the output of adaptive pooling; an int means two equal axes."""
     if window == ():
         raise InputError(f"{op}: {name} is (), and must have a size for each spatial axis; an int is for images")
     return per_axis(op, name, window, len(window) if isinstance(window, tuple) else 2)
 
 
 def per_axis(op: str, name: str, value: Any, n: int) -> tuple[int, ...]:
-    """An int for every axis from one for all or n of them, at least 1."""
+    """A setting as an int for each of n axes, given as one int for all of them or as a tuple of n; at least 1."""
     values = value if isinstance(value, tuple) else (value,) * n
     if len(values) != n or not all(_is_int(v) and v >= 1 for v in values):
         raise InputError(f"{op}: {name} is {value!r}, and must be an int of at least 1, or {n} of them in a tuple")
@@ -51,7 +55,7 @@ def pads(
     strides: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """The numbers of entries that are padded, (low, high) for every axis."""
+    """How many entries are padded at the start and at the end of every axis, (low, high)."""
     n = len(sizes)
     if padding == "VALID":
         return ((0, 0),) * n
