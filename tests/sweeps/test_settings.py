@@ -78,6 +78,14 @@ class Sweep:
     def jvp(self, point, tangents):
         return jax.jvp(self.of_moving, point, tangents)
 
+    def second_derivative(self, tangents, *point):
+        """In forward mode over reverse mode, and in reverse mode twice."""
+
+        def gradient(*point):
+            return self.gradient(self.dy, *point)
+
+        return jax.jvp(gradient, point, tuple(tangents)), jax.vjp(gradient, *point)[1](tuple(tangents))
+
     def paths(self, run=lambda f, *args: f(*args)):
         yield run(self.of_moving, *self.point)
         yield run(self.gradient, self.dy, *self.point)
@@ -89,6 +97,7 @@ class Sweep:
 def test_ops_promote_nothing(entry, case, no_promotion):
     sweep = Sweep(entry.op, case.make((2, 3), "float32"), case.static)
     list(sweep.paths(jax.eval_shape))
+    jax.eval_shape(sweep.second_derivative, sweep.ones, *sweep.point)
     jax.eval_shape(dlfn.autodiff(sweep.of_moving), *sweep.point)
 
 
