@@ -24,10 +24,6 @@ from dlfn.ops.support.sharding import like
 
 __all__ = ["attention"]
 
-# Steps of a loop share their memory, and XLA on CPU unrolls loops of one step: hence two at least. More groups skip
-# more of a causal mask, and compile longer.
-_STEPS, _GROUPS = 2, 8
-
 
 @Op
 def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=128, precision=None):
@@ -93,140 +89,83 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
     return jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(s, axis=-1), v, precision=precision)
 
 
-def _scale(scale, q):
-    return q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+@attention.def_forward
+def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
+    arrays = _prepare(q, k, v, bias, mask, scale, causal)
+    zeros = jnp.zeros_like(jnp.sum(arrays[0], axis=-1, keepdims=True))  # with the sharding of q, whose dim may be 0
+    carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
+    for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
+        carry = _loop(functools.partial(_forward_step, scores=scores, v=v_seen, precision=precision), carry, group)
+    y, top, total = carry
+    return _join_heads(y).astype(_common_dtype(q, k, v, bias)), (q, k, v, bias, mask, top, total)
 
 
-# Below, queries are (..., kv_heads, group, queries, dim), keys and values (..., kv_heads, keys, dim), and scores, bias
-# and mask (..., kv_heads, group, queries, keys).
+@attention.def_backward
+def _attention_backward(residuals, dy, *, causal, scale, block, precision):
+    q, k, v, bias, mask, top, total = residuals
+    qs, ks, vs, biases, _ = arrays = _prepare(q, k, v, bias, mask, scale, causal)
+    dy = _where(top < jnp.inf, _split_heads(dy.astype(qs.dtype), k.shape[-2]))
+    rows = dict(q=qs, dy=dy, top=top, total=total)
+    dq, dk, dv = jnp.zeros_like(qs), jnp.zeros_like(ks[..., :0, :]), jnp.zeros_like(vs[..., :0, :])
+    dbias = [] if biases is None else [jnp.zeros_like(_first(biases, 0))]
+    for group, scores, k_seen, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
+        step = functools.partial(_backward_step, scores=scores, k=k_seen, v=v_seen, precision=precision, **rows)
+        seen = k_seen.shape[-2]
+        dbias = [d if d.shape[-1] == 1 else _grown(d, seen, -1) for d in dbias]
+        dq, dk, dv, *dbias = _loop(step, [dq, _grown(dk, seen, -2), _grown(dv, seen, -2), *dbias], group)
+    return (
+        like(_join_heads(dq) * _scale(scale, dq), jax.typeof(q)),
+        like(_swap(dk), jax.typeof(k)),
+        like(_swap(dv), jax.typeof(v)),
+        like(dbias[0].reshape(bias.shape), jax.typeof(bias)) if dbias else None,
+        None,
+    )
 
 
-def _split_heads(x, kv_heads):
-    *lead, rows, heads, dim = x.shape
-    return jnp.moveaxis(x.reshape(*lead, rows, kv_heads, heads // kv_heads, dim), -4, -2)
+@attention.def_check
+def _attention_check(q, k, v, bias, mask, *, scale, block):
+    for name, value in (("q", q), ("k", k), ("v", v), ("bias", bias)):
+        if name != "bias" or value is not None:
+            require_float("attention", name, value)
+    for name, x, heads in (("q", q, "heads"), ("k", k, "kv_heads"), ("v", v, "kv_heads")):
+        if x.ndim < 3:
+            raise InputError(
+                f"attention: {name} is {describe(x)}, and must be (..., time, {heads}, dim); "
+                f"pass {name}[:, None] for one head"
+            )
+    if k.shape[:-1] != v.shape[:-1]:
+        raise InputError(
+            f"attention: k is {describe(k)} and v is {describe(v)}, and must have the same keys and heads: "
+            "(..., keys, kv_heads, dim)"
+        )
+    if q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
+        raise InputError(
+            f"attention: q is {describe(q)} and k is {describe(k)}, and must have the same leading axes and dim: "
+            "(..., time, heads, dim)"
+        )
+    if scale is None and q.shape[-1] == 0:
+        raise InputError(f"attention: q is {describe(q)}, and 1 / sqrt(dim) has no value for dim 0; pass a scale")
+    heads, kv_heads = q.shape[-2], k.shape[-2]
+    if not kv_heads or heads % kv_heads:
+        raise InputError(
+            f"attention: q has {heads} heads and k has {kv_heads}, which must divide them; "
+            "the layout is (..., time, heads, dim)"
+        )
+    if mask is not None and mask.dtype != bool:
+        raise InputError(f"attention: mask is {describe(mask)}, and must be boolean; pass mask != 0, or a bias")
+    shape = (*q.shape[:-3], heads, q.shape[-3], k.shape[-3])
+    for name, x in (("bias", bias), ("mask", mask)):
+        if x is not None and not _broadcasts(x.shape, shape):
+            raise InputError(
+                f"attention: {name} is {describe(x)}, and must broadcast to (..., heads, queries, keys), "
+                f"which is {list(shape)}"
+            )
+    if not isinstance(block, int) or block < 1:
+        raise InputError(f"attention: block is {block!r}, and must be a positive int")
 
 
-def _join_heads(x):
-    x = jnp.moveaxis(x, -2, -4)
-    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
-
-
-def _swap(x):
-    """(..., keys, kv_heads, dim) to and from (..., kv_heads, keys, dim)."""
-    return jnp.swapaxes(x, -3, -2)
-
-
-def _by_group(x, kv_heads):
-    """A bias or mask with its axis of heads in two."""
-    *lead, heads, queries, keys = (*(1,) * (3 - x.ndim), *x.shape)
-    split = (1, 1) if heads == 1 else (kv_heads, heads // kv_heads)
-    return x.reshape(*lead, *split, queries, keys)
-
-
-def _common_dtype(q, k, v, bias):
-    dtype = jnp.result_type(q, k, v)
-    if bias is None:
-        return dtype
-    with jax.numpy_dtype_promotion("standard"):  # it may be wider on purpose: a half type rounds the distances of ALiBi
-        return jnp.result_type(dtype, bias)
-
-
-def _prepare(q, k, v, bias, mask, scale, causal):
-    """The arrays in the layout and dtype to compute in, q scaled. What the mask leaves out is 0: 0 times nan is nan."""
-    kv_heads = k.shape[-2]
-    wide = sum_dtype(_common_dtype(q, k, v, bias))
-    q, k, v = (x.astype(wide) for x in (q, k, v))
-    bias = None if bias is None else _by_group(bias.astype(wide), kv_heads)
-    mask = None if mask is None else _by_group(mask, kv_heads)
-    q, k, v = _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v)
-    if mask is not None or (causal and q.shape[-2] > k.shape[-2]):
-        seen = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
-        if causal:
-            queries, keys = q.shape[-2], k.shape[-2]
-            row, key = (lax.broadcasted_iota(jnp.int32, (queries, keys), axis) for axis in (0, 1))
-            seen = seen & (key <= row + (keys - queries))
-        q = _where(jnp.any(seen, axis=-1, keepdims=True), q)
-        k, v = (_where(jnp.any(seen, axis=(-3, -2))[..., None], x) for x in (k, v))
-    return q, k, v, bias, mask
-
-
-def _where(seen, x):
-    """x, and 0 where it is not seen."""
-    return jnp.where(seen, x, jnp.zeros_like(x))
-
-
-def _groups(queries, keys, block, causal) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """Groups of steps that see the same keys: (first row, rows per step, number of steps), and the number of keys."""
-    steps, rest = divmod(queries, min(block, queries) or 1)
-    rows = (queries - rest) // (steps or 1)
-    size = max(_STEPS, math.ceil(steps / _GROUPS)) if causal else max(steps, 1)
-    groups = [(step * rows, rows, min(size, steps - step)) for step in range(0, steps, size)]
-    if rest:
-        groups.append((steps * rows, rest, 1))
-    for start, rows, steps in groups:
-        # One key at least, as there is no maximum over none; the mask hides it.
-        yield (start, rows, steps), min(keys, max(1, start + rows * steps + keys - queries)) if causal else keys
-
-
-def _loop(step: Callable[[Any, Any, int], Any], carry: Any, group: tuple[int, int, int]) -> Any:
-    """``carry = step(carry, first row, rows)`` for each step of a group."""
-    start, rows, steps = group
-    if steps == 1:
-        return step(carry, start, rows)
-    starts = start + rows * jnp.arange(steps, dtype=jnp.int32)
-    return lax.scan(lambda carry, start: (step(carry, start, rows), None), carry, starts)[0]
-
-
-def _rows(x, start, rows):
-    """Rows of queries, or of what broadcasts to scores."""
-    return x if x.shape[-2] == 1 else lax.dynamic_slice_in_dim(x, start, rows, axis=-2)
-
-
-def _put(x, rows, start):
-    return rows if rows.shape == x.shape else lax.dynamic_update_slice_in_dim(x, rows, start, axis=-2)
-
-
-def _first(x, keys) -> Any:
-    """The first keys of what broadcasts to scores."""
-    return x if x is None or x.shape[-1] == 1 else x[..., :keys]
-
-
-def _grown(x, keys, axis):
-    """x with zeros behind its keys."""
-    more = [(0, 0, 0)] * x.ndim
-    more[axis] = (0, keys - x.shape[axis], 0)
-    return lax.pad(x, x.dtype.type(0), more)
-
-
-_DIM, _FIRST, _QUERIES = (-1, -1), (-1, -2), (-2, -2)
-
-
-def _dot(a, b, over, precision):
-    """Sums products over an axis of a and one of b, for each of the leading axes up to kv_heads."""
-    if over == _QUERIES:
-        # As one axis: XLA on CPU would transpose a to contract over two.
-        a, b = (x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1]) for x in (a, b))
-    batch = tuple(range(b.ndim - 2))
-    axes = (over[0] % a.ndim,), (over[1] % b.ndim,)
-    return lax.dot_general(a, b, (axes, (batch, batch)), precision=precision)
-
-
-def _products(a, b):
-    """The sum of a * b over the last axis. XLA on CPU takes up to thirty times as long where another has size 1."""
-    ones = tuple(axis for axis, size in enumerate(a.shape[:-1]) if size == 1)
-    sums = jnp.sum(jnp.squeeze(a, ones) * jnp.squeeze(b, ones), axis=-1)
-    return jnp.expand_dims(sums, (*ones, a.ndim - 1))
-
-
-def _scores(start, rows, *, q, k, bias, mask, last, precision):
-    """S for rows of q, -inf where masked; a causal mask lets the row i see the keys up to i + ``last``."""
-    s = _dot(_rows(q, start, rows), k, _DIM, precision)
-    s = s if bias is None else s + _rows(bias, start, rows)
-    if last is not None:
-        row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
-        s = jnp.where(key <= row + (start + last), s, -jnp.inf)
-    s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
-    return capped(s)
+def _broadcasts(small, full):
+    return len(small) <= len(full) and all(a in (1, b) for a, b in zip(reversed(small), reversed(full)))
 
 
 def _forward_step(carry, start, rows, *, scores, v, precision):
@@ -272,80 +211,140 @@ def _blocks(q, k, v, bias, mask, *, causal, block, precision):
         yield group, scores, k_seen, v_seen
 
 
-@attention.def_forward
-def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
-    arrays = _prepare(q, k, v, bias, mask, scale, causal)
-    zeros = jnp.zeros_like(jnp.sum(arrays[0], axis=-1, keepdims=True))  # with the sharding of q, whose dim may be 0
-    carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
-    for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
-        carry = _loop(functools.partial(_forward_step, scores=scores, v=v_seen, precision=precision), carry, group)
-    y, top, total = carry
-    return _join_heads(y).astype(_common_dtype(q, k, v, bias)), (q, k, v, bias, mask, top, total)
+# Steps of a loop share their memory, and XLA on CPU unrolls loops of one step: hence two at least. More groups skip
+# more of a causal mask, and compile longer.
+_STEPS, _GROUPS = 2, 8
 
 
-@attention.def_backward
-def _attention_backward(residuals, dy, *, causal, scale, block, precision):
-    q, k, v, bias, mask, top, total = residuals
-    qs, ks, vs, biases, _ = arrays = _prepare(q, k, v, bias, mask, scale, causal)
-    dy = _where(top < jnp.inf, _split_heads(dy.astype(qs.dtype), k.shape[-2]))
-    rows = dict(q=qs, dy=dy, top=top, total=total)
-    dq, dk, dv = jnp.zeros_like(qs), jnp.zeros_like(ks[..., :0, :]), jnp.zeros_like(vs[..., :0, :])
-    dbias = [] if biases is None else [jnp.zeros_like(_first(biases, 0))]
-    for group, scores, k_seen, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
-        step = functools.partial(_backward_step, scores=scores, k=k_seen, v=v_seen, precision=precision, **rows)
-        seen = k_seen.shape[-2]
-        dbias = [d if d.shape[-1] == 1 else _grown(d, seen, -1) for d in dbias]
-        dq, dk, dv, *dbias = _loop(step, [dq, _grown(dk, seen, -2), _grown(dv, seen, -2), *dbias], group)
-    return (
-        like(_join_heads(dq) * _scale(scale, dq), jax.typeof(q)),
-        like(_swap(dk), jax.typeof(k)),
-        like(_swap(dv), jax.typeof(v)),
-        like(dbias[0].reshape(bias.shape), jax.typeof(bias)) if dbias else None,
-        None,
-    )
+def _groups(queries, keys, block, causal) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """Groups of steps that see the same keys: (first row, rows per step, number of steps), and the number of keys."""
+    steps, rest = divmod(queries, min(block, queries) or 1)
+    rows = (queries - rest) // (steps or 1)
+    size = max(_STEPS, math.ceil(steps / _GROUPS)) if causal else max(steps, 1)
+    groups = [(step * rows, rows, min(size, steps - step)) for step in range(0, steps, size)]
+    if rest:
+        groups.append((steps * rows, rest, 1))
+    for start, rows, steps in groups:
+        # One key at least, as there is no maximum over none; the mask hides it.
+        yield (start, rows, steps), min(keys, max(1, start + rows * steps + keys - queries)) if causal else keys
 
 
-def _broadcasts(small, full):
-    return len(small) <= len(full) and all(a in (1, b) for a, b in zip(reversed(small), reversed(full)))
+def _loop(step: Callable[[Any, Any, int], Any], carry: Any, group: tuple[int, int, int]) -> Any:
+    """``carry = step(carry, first row, rows)`` for each step of a group."""
+    start, rows, steps = group
+    if steps == 1:
+        return step(carry, start, rows)
+    starts = start + rows * jnp.arange(steps, dtype=jnp.int32)
+    return lax.scan(lambda carry, start: (step(carry, start, rows), None), carry, starts)[0]
 
 
-@attention.def_check
-def _attention_check(q, k, v, bias, mask, *, scale, block):
-    for name, value in (("q", q), ("k", k), ("v", v), ("bias", bias)):
-        if name != "bias" or value is not None:
-            require_float("attention", name, value)
-    for name, x, heads in (("q", q, "heads"), ("k", k, "kv_heads"), ("v", v, "kv_heads")):
-        if x.ndim < 3:
-            raise InputError(
-                f"attention: {name} is {describe(x)}, and must be (..., time, {heads}, dim); "
-                f"pass {name}[:, None] for one head"
-            )
-    if k.shape[:-1] != v.shape[:-1]:
-        raise InputError(
-            f"attention: k is {describe(k)} and v is {describe(v)}, and must have the same keys and heads: "
-            "(..., keys, kv_heads, dim)"
-        )
-    if q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1]:
-        raise InputError(
-            f"attention: q is {describe(q)} and k is {describe(k)}, and must have the same leading axes and dim: "
-            "(..., time, heads, dim)"
-        )
-    if scale is None and q.shape[-1] == 0:
-        raise InputError(f"attention: q is {describe(q)}, and 1 / sqrt(dim) has no value for dim 0; pass a scale")
-    heads, kv_heads = q.shape[-2], k.shape[-2]
-    if not kv_heads or heads % kv_heads:
-        raise InputError(
-            f"attention: q has {heads} heads and k has {kv_heads}, which must divide them; "
-            "the layout is (..., time, heads, dim)"
-        )
-    if mask is not None and mask.dtype != bool:
-        raise InputError(f"attention: mask is {describe(mask)}, and must be boolean; pass mask != 0, or a bias")
-    shape = (*q.shape[:-3], heads, q.shape[-3], k.shape[-3])
-    for name, x in (("bias", bias), ("mask", mask)):
-        if x is not None and not _broadcasts(x.shape, shape):
-            raise InputError(
-                f"attention: {name} is {describe(x)}, and must broadcast to (..., heads, queries, keys), "
-                f"which is {list(shape)}"
-            )
-    if not isinstance(block, int) or block < 1:
-        raise InputError(f"attention: block is {block!r}, and must be a positive int")
+def _scores(start, rows, *, q, k, bias, mask, last, precision):
+    """S for rows of q, -inf where masked; a causal mask lets the row i see the keys up to i + ``last``."""
+    s = _dot(_rows(q, start, rows), k, _DIM, precision)
+    s = s if bias is None else s + _rows(bias, start, rows)
+    if last is not None:
+        row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
+        s = jnp.where(key <= row + (start + last), s, -jnp.inf)
+    s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
+    return capped(s)
+
+
+def _prepare(q, k, v, bias, mask, scale, causal):
+    """The arrays in the layout and dtype to compute in, q scaled. What the mask leaves out is 0: 0 times nan is nan."""
+    kv_heads = k.shape[-2]
+    wide = sum_dtype(_common_dtype(q, k, v, bias))
+    q, k, v = (x.astype(wide) for x in (q, k, v))
+    bias = None if bias is None else _by_group(bias.astype(wide), kv_heads)
+    mask = None if mask is None else _by_group(mask, kv_heads)
+    q, k, v = _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v)
+    if mask is not None or (causal and q.shape[-2] > k.shape[-2]):
+        seen = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
+        if causal:
+            queries, keys = q.shape[-2], k.shape[-2]
+            row, key = (lax.broadcasted_iota(jnp.int32, (queries, keys), axis) for axis in (0, 1))
+            seen = seen & (key <= row + (keys - queries))
+        q = _where(jnp.any(seen, axis=-1, keepdims=True), q)
+        k, v = (_where(jnp.any(seen, axis=(-3, -2))[..., None], x) for x in (k, v))
+    return q, k, v, bias, mask
+
+
+def _common_dtype(q, k, v, bias):
+    dtype = jnp.result_type(q, k, v)
+    if bias is None:
+        return dtype
+    with jax.numpy_dtype_promotion("standard"):  # it may be wider on purpose: a half type rounds the distances of ALiBi
+        return jnp.result_type(dtype, bias)
+
+
+def _scale(scale, q):
+    return q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+
+
+def _where(seen, x):
+    """x, and 0 where it is not seen."""
+    return jnp.where(seen, x, jnp.zeros_like(x))
+
+
+# Below, queries are (..., kv_heads, group, queries, dim), keys and values (..., kv_heads, keys, dim), and scores, bias
+# and mask (..., kv_heads, group, queries, keys).
+def _split_heads(x, kv_heads):
+    *lead, rows, heads, dim = x.shape
+    return jnp.moveaxis(x.reshape(*lead, rows, kv_heads, heads // kv_heads, dim), -4, -2)
+
+
+def _join_heads(x):
+    x = jnp.moveaxis(x, -2, -4)
+    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
+
+
+def _swap(x):
+    """(..., keys, kv_heads, dim) to and from (..., kv_heads, keys, dim)."""
+    return jnp.swapaxes(x, -3, -2)
+
+
+def _by_group(x, kv_heads):
+    """A bias or mask with its axis of heads in two."""
+    *lead, heads, queries, keys = (*(1,) * (3 - x.ndim), *x.shape)
+    split = (1, 1) if heads == 1 else (kv_heads, heads // kv_heads)
+    return x.reshape(*lead, *split, queries, keys)
+
+
+def _rows(x, start, rows):
+    """Rows of queries, or of what broadcasts to scores."""
+    return x if x.shape[-2] == 1 else lax.dynamic_slice_in_dim(x, start, rows, axis=-2)
+
+
+def _put(x, rows, start):
+    return rows if rows.shape == x.shape else lax.dynamic_update_slice_in_dim(x, rows, start, axis=-2)
+
+
+def _first(x, keys) -> Any:
+    """The first keys of what broadcasts to scores."""
+    return x if x is None or x.shape[-1] == 1 else x[..., :keys]
+
+
+def _grown(x, keys, axis):
+    """x with zeros behind its keys."""
+    more = [(0, 0, 0)] * x.ndim
+    more[axis] = (0, keys - x.shape[axis], 0)
+    return lax.pad(x, x.dtype.type(0), more)
+
+
+_DIM, _FIRST, _QUERIES = (-1, -1), (-1, -2), (-2, -2)
+
+
+def _dot(a, b, over, precision):
+    """Sums products over an axis of a and one of b, for each of the leading axes up to kv_heads."""
+    if over == _QUERIES:
+        # As one axis: XLA on CPU would transpose a to contract over two.
+        a, b = (x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1]) for x in (a, b))
+    batch = tuple(range(b.ndim - 2))
+    axes = (over[0] % a.ndim,), (over[1] % b.ndim,)
+    return lax.dot_general(a, b, (axes, (batch, batch)), precision=precision)
+
+
+def _products(a, b):
+    """The sum of a * b over the last axis. XLA on CPU takes up to thirty times as long where another has size 1."""
+    ones = tuple(axis for axis, size in enumerate(a.shape[:-1]) if size == 1)
+    sums = jnp.sum(jnp.squeeze(a, ones) * jnp.squeeze(b, ones), axis=-1)
+    return jnp.expand_dims(sums, (*ones, a.ndim - 1))

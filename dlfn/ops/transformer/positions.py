@@ -118,35 +118,6 @@ def _rope_check(x, positions, *, base, interleaved):
         )
 
 
-def _rotated(x, positions, base, interleaved, direction):
-    dtype, dim = x.dtype, x.shape[-1]
-    x = upcast(x)
-    frequencies = _frequencies("rope", dim, base)
-    if positions is None:
-        angles = np.arange(x.shape[-3])[:, None, None] * frequencies
-        cos, sin = (jnp.asarray(f(angles), x.dtype) for f in (np.cos, np.sin))
-    else:
-        angles = _angles(positions[..., None, None], frequencies, x.dtype)
-        cos, sin = jnp.cos(angles), jnp.sin(angles)
-    pairs = x.reshape(*x.shape[:-1], dim // 2, 2) if interleaved else x.reshape(*x.shape[:-1], 2, dim // 2)
-    axis = -1 if interleaved else -2
-    a, b = jnp.split(pairs, 2, axis=axis)
-    cos, sin = jnp.expand_dims(cos, axis), direction * jnp.expand_dims(sin, axis)
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(dtype)
-
-
-def _angles(positions, frequencies, dtype):
-    """positions * frequencies up to whole turns. The leading 32 bits of a frequency, in turns, multiply in integers,
-    whose overflow drops just the whole turns."""
-    turns = frequencies / (2 * np.pi)
-    turns -= np.round(turns)
-    leading = np.round(turns * 2**32)
-    rest = jnp.asarray(turns - leading / 2**32, dtype)
-    product = positions.astype(jnp.uint32) * jnp.asarray(leading.astype(np.int64) % 2**32, jnp.uint32)
-    part = jnp.asarray(lax.bitcast_convert_type(product, jnp.int32)).astype(dtype) * 2.0**-32
-    return (part + positions.astype(dtype) * rest) * (2 * np.pi)
-
-
 def alibi_slopes(heads: int) -> np.ndarray:
     r"""The slope m of each head: :math:`2^{-8/n}, 2^{-16/n}, \dots, 2^{-8}` for n heads, a power of two.
 
@@ -184,6 +155,35 @@ def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Arra
     i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else queries
     distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
     return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
+
+
+def _rotated(x, positions, base, interleaved, direction):
+    dtype, dim = x.dtype, x.shape[-1]
+    x = upcast(x)
+    frequencies = _frequencies("rope", dim, base)
+    if positions is None:
+        angles = np.arange(x.shape[-3])[:, None, None] * frequencies
+        cos, sin = (jnp.asarray(f(angles), x.dtype) for f in (np.cos, np.sin))
+    else:
+        angles = _angles(positions[..., None, None], frequencies, x.dtype)
+        cos, sin = jnp.cos(angles), jnp.sin(angles)
+    pairs = x.reshape(*x.shape[:-1], dim // 2, 2) if interleaved else x.reshape(*x.shape[:-1], 2, dim // 2)
+    axis = -1 if interleaved else -2
+    a, b = jnp.split(pairs, 2, axis=axis)
+    cos, sin = jnp.expand_dims(cos, axis), direction * jnp.expand_dims(sin, axis)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(dtype)
+
+
+def _angles(positions, frequencies, dtype):
+    """positions * frequencies up to whole turns. The leading 32 bits of a frequency, in turns, multiply in integers,
+    whose overflow drops just the whole turns."""
+    turns = frequencies / (2 * np.pi)
+    turns -= np.round(turns)
+    leading = np.round(turns * 2**32)
+    rest = jnp.asarray(turns - leading / 2**32, dtype)
+    product = positions.astype(jnp.uint32) * jnp.asarray(leading.astype(np.int64) % 2**32, jnp.uint32)
+    part = jnp.asarray(lax.bitcast_convert_type(product, jnp.int32)).astype(dtype) * 2.0**-32
+    return (part + positions.astype(dtype) * rest) * (2 * np.pi)
 
 
 def _frequencies(op, dim, base):
