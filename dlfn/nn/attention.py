@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
+from jaxtyping import PyTree
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -15,6 +16,7 @@ from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
+from dlfn.nn.types import Params, State
 from dlfn.ops.recurrent.recurrence import check_lengths
 from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.lengths import within
@@ -94,7 +96,7 @@ class MultiHeadAttention(Layer):
         if self.cache and not self.causal:
             raise InputError("MultiHeadAttention: a cache holds the past, so that attention must be causal=True")
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         x, context, _ = map(values_of, self._inputs(x))
         if x.ndim < 2 or context.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)} and {list(context.shape)}")
@@ -124,7 +126,7 @@ class MultiHeadAttention(Layer):
         empty = jnp.zeros((*x.shape[:-2], self.cache, kv_heads, dim), dtype)
         return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         if self.cache and (isinstance(x, tuple) and (not isinstance(x, Sequence) or x.lengths is not None)):
             raise InputError(
                 f"{self}: with a cache the input is the next times alone, without lengths; the cache is the context"

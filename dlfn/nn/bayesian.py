@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -16,6 +17,7 @@ from dlfn.nn.cells import needed_key
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["BayesianLinear"]
 
@@ -79,12 +81,14 @@ class BayesianLinear(Layer):
             if not 0 < value < math.inf:
                 raise InputError(f"BayesianLinear: {name} is a standard deviation, above 0 and finite, got {value!r}")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         mean, state = self._linear().init(key, x)
         rho = self.std_init + math.log(-math.expm1(-self.std_init))  # of which std_init is the softplus
         return {"mean": mean, "rho": jax.tree.map(lambda leaf: jnp.full_like(leaf, rho), mean)}, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
         weights, _ = held(self, "params", params, "mean", "rho")
         if train or self.sample_at_inference:
             where = "BayesianLinear" if train else "BayesianLinear with sample_at_inference"

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jaxtyping import Float, PyTree
+
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Params, State
 
 __all__ = ["DropConnect", "Dropout", "SpatialDropout"]
 
@@ -25,7 +28,9 @@ class Dropout(Layer):
         super().__post_init__()
         _check_keep_prob(self)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[AnyArray, "*shape"], State]:
         return _dropout(self, x, key) if train else x, state
 
 
@@ -50,7 +55,9 @@ class SpatialDropout(Layer):
         super().__post_init__()
         _check_keep_prob(self)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
+    ) -> tuple[Float[AnyArray, "batch *spatial channels"], State]:
         if x.ndim < 3:
             raise InputError(f"{self} needs x of shape (N, ..., C), got {x.shape}; without spatial axes use Dropout")
         return _dropout(self, x, key, shared_axes=tuple(range(1, x.ndim - 1))) if train else x, state
@@ -88,10 +95,10 @@ class DropConnect(Layer):
         (layer,) = children.values()
         return DropConnect(layer, self.keep_prob)
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         return self.layer.init(key, x)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         if not isinstance(params, Mapping) or "w" not in params:
             raise InputError(f"DropConnect drops the weights w of a layer, and {self.layer} has none; wrap a Linear")
         if train:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["Embedding"]
 
@@ -55,12 +57,14 @@ class Embedding(Layer):
         super().__post_init__()
         require_sizes(self, "vocabulary", "features")
 
-    def init(self, key, x):
+    def init(self, key, x: Integer[Example, "*batch"]) -> tuple[Params, State]:
         self._require_ids(x)
         dtype = jnp.dtype(self.dtype) if self.dtype is not None else jnp.result_type(float)
         return {"table": self.table_init(key, (self.vocabulary, self.features), dtype)}, ()
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Integer[AnyArray, "*batch"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
         self._require_ids(x)
         (table,) = held(self, "params", params, "table")
         return ops.embedding(x, table), state

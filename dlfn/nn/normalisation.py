@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
-from dlfn.nn.layer import Layer, Params, State
+from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 
@@ -101,7 +103,9 @@ class LayerNorm(_Norm):
             raise InputError(f"{self} needs inputs with {self.axes} axes of features, got x of shape {x.shape}")
         return x.shape[x.ndim - self.axes :]
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*shape"], State]:
         return ops.layer_norm(x, *self._parameters(params, x), eps=self.eps, axes=self.axes), state
 
 
@@ -118,7 +122,9 @@ class RMSNorm(_Norm):
     eps: float = 1e-6
     scale: bool = True
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], State]:
         return ops.rms_norm(x, self._parameters(params, x)[0], eps=self.eps), state
 
     def flops(self, x, y):
@@ -142,7 +148,9 @@ class InstanceNorm(_Norm):
     scale: bool = True
     bias: bool = True
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *spatial channels"], State]:
         if x.ndim < 3:
             raise InputError(f"{self} needs inputs (N, ..., channels) with an axis between, got x of shape {x.shape}")
         return ops.instance_norm(x, *self._parameters(params, x), eps=self.eps, spatial=x.ndim - 2), state
@@ -167,7 +175,9 @@ class GroupNorm(_Norm):
         super().__post_init__()
         require_sizes(self, "groups")
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *spatial channels"], State]:
         if x.ndim < 2:
             raise InputError(f"{self} needs inputs (N, ..., channels), got x of shape {x.shape}")
         scale, bias = self._parameters(params, x)
@@ -220,12 +230,14 @@ class BatchNorm(_Norm):
         if not 0 <= self.momentum <= 1:
             raise InputError(f"BatchNorm: momentum is the weight of the batch, in [0, 1], got {self.momentum}")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch channels"]) -> tuple[Params, State]:
         params, _ = super().init(key, x)
         features, dtype = self._features(x), _stats_dtype(jnp.result_type(x.dtype, float))
         return params, {"mean": jnp.zeros(features, dtype), "var": jnp.ones(features, dtype)}
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch channels"], State]:
         scale, bias = self._parameters(params, x)
         mean, var = held(self, "state", state, "mean", "var")
         if mean.shape != self._features(x):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+from jaxtyping import PyTree
 
 from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.sequence import values_of
+from dlfn.nn.types import Params, State
 
 __all__ = ["Visit", "count_parameters", "summary", "visits"]
 
@@ -77,7 +79,7 @@ class _Visited(Layer):
     times: int
     found: list[Visit]
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         times = self.times * self.layer.repeats()
         children = {
             name: _Visited(child, (*self.path, name) if name else self.path, times, self.found)
@@ -89,7 +91,7 @@ class _Visited(Layer):
         self.found.append(Visit(self.path, self.layer, self.times, *map(_shapes, (x, params, y))))
         return params, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         return self.layer.apply(params, state, x, key=key, train=train)
 
 

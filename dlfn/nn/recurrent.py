@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, PyTree, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -16,6 +17,7 @@ from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.checks import held, require_layer
 from dlfn.nn.layer import Layer, array_of, brief, inside, output_shape, title
 from dlfn.nn.sequence import Sequence
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Stacked"]
 
@@ -36,7 +38,9 @@ class _OverTime(Layer):
     def run(self, params: Any, state: Any, x: Sequence, *, key: Any, train: bool) -> tuple[tuple[Any, Any, Any], Any]:
         """``((values, h, final), state)``: the outputs, the last hidden state, and what could be ``initial`` next."""
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch steps features"] | Sequence, *, key=None, train=False
+    ) -> tuple[PyTree, State]:
         given = _as_sequence(self, x)
         (values, h, final), state = self.run(params, state, given, key=key, train=train)
         if self.output == "last":
@@ -82,7 +86,7 @@ class Recurrent(_OverTime):
         super().__post_init__()
         require_layer(self, self.cell, Cell, "a cell, such as LSTMCell(64)")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch steps features"] | Sequence) -> tuple[Params, State]:
         return self.cell.init(key, self._step(x))
 
     def run(self, params, state, x, *, key, train):
@@ -165,7 +169,7 @@ class Bidirectional(_OverTime):
     def with_children(self, children: Mapping[str, Layer]):
         return _with(self, **children)
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch steps features"] | Sequence) -> tuple[Params, State]:
         params, states = {}, {}
         for index, (name, layer) in enumerate(self.children().items()):
             with inside(name):
@@ -233,7 +237,7 @@ class Stacked(_OverTime):
     def with_children(self, children: Mapping[str, Layer]):
         return _with(self, layers=tuple(children.values()))
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch steps features"] | Sequence) -> tuple[Params, State]:
         x = _as_sequence(self, x).values
         params, states = [], []
         for index, layer in enumerate(self.layers):

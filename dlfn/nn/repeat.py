@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from dlfn.core import InputError
 from dlfn.nn.checks import require_sizes
 from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.several import child_key
+from dlfn.nn.types import Params, State
 
 __all__ = ["Repeat"]
 
@@ -65,7 +67,7 @@ class Repeat(Layer):
     def repeats(self):
         return self.n
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         def init_block(index: jax.Array) -> Any:
             params, state = self.layer.init(jax.random.fold_in(key, index), x)
             self._check_output(x, output_shape(self.layer, params, state, x))
@@ -74,7 +76,7 @@ class Repeat(Layer):
         # A loop and not a vmap: under some generators random numbers of a batch are not those of its members.
         return jax.lax.map(init_block, jnp.arange(self.n))
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
             if leaf.shape[:1] != (self.n,):
                 what = ("params", "state")[path[0].idx] + jax.tree_util.keystr(path[1:])

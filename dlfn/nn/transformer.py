@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Array, Float, Shaped
+
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.nn.activations import ACTIVATIONS, GATED, Activation
@@ -15,6 +17,7 @@ from dlfn.nn.dropout import Dropout
 from dlfn.nn.gated import Gated
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["FeedForward", "TransformerBlock"]
 
@@ -46,10 +49,12 @@ class FeedForward(Layer):
             raise InputError(f"FeedForward: unknown activation {self.activation!r}; {found}")
         self._activation()  # refuses what is no function
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         return self._layers(x.shape[-1]).init(key, x)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], State]:
         return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
 
     def flops(self, x, y):

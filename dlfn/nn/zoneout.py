@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, needed_key
 from dlfn.nn.checks import require_layer
+from dlfn.nn.types import Carry, Params, State
 
 __all__ = ["Zoneout"]
 
@@ -41,13 +43,15 @@ class Zoneout(Cell):
     def initial(self, x):
         return self.cell.initial(x)
 
-    def init(self, key, x):
+    def init(self, key, x: tuple[Carry, PyTree]) -> tuple[Params, State]:
         return self.cell.init(key, x)
 
     def prepare(self, params, *, key, train):
         return self.cell.prepare(params, key=key, train=train)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: tuple[Carry, PyTree], *, key=None, train=False
+    ) -> tuple[tuple[Carry, PyTree], State]:
         cell_key, key = (None, None) if key is None else jax.random.split(key)
         (after, _), state = self.cell.apply(params, state, x, key=cell_key, train=train)
         old, tree = jax.tree.flatten(x[0])
