@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,15 +35,15 @@ class MultiHeadAttention(Layer):
     :class:`~dlfn.nn.Sequence`, as x or as the context, no step sees the padding; if x is one, so is the output.
 
     Args:
-        heads: how many.
-        kv_heads: heads of keys and values, a divisor of ``heads``; None for as many.
+        heads: how many heads.
+        kv_heads: how many heads of keys and values, a divisor of ``heads``; None for as many as ``heads``.
         head_dim: features of a head; None for features / heads.
-        causal: whether time i sees no later time.
+        causal: whether a time sees only itself and the times before it.
         bias: whether the four linear maps have one.
         positions: ``"rope"`` turns queries and keys by their positions, ``"alibi"`` adds a bias by distance. That bias
-            is an array (heads, time, keys): memory is quadratic in time then, and linear without it.
-        cache: decoding. With a number, ``init`` returns a state that holds the keys and values of as many times, and
-            ``apply`` takes the next times only, one or several; see below.
+            is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
+        cache: for decoding, of how many times the keys and values are kept. ``init`` then returns a state with room for
+            them, and ``apply`` takes the next times only, one or several; see below.
 
     Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``.
 
@@ -55,7 +55,7 @@ class MultiHeadAttention(Layer):
         InputError: when heads, kv_heads and features do not divide; when a cache is asked of attention that is not
             causal or has a context; when it is full, or was made for another batch; on a mask of another rank.
 
-    Source: 002 sections 8.2 and 8.3.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 sections 8.2 and 8.3.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (2, 5, 8))
@@ -75,11 +75,11 @@ class MultiHeadAttention(Layer):
     head_dim: int | None = None
     causal: bool = False
     bias: bool = True
-    positions: str | None = None
+    positions: Literal["rope", "alibi"] | None = None
     cache: int | None = None
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
-    precision: Any = None
+    precision: lax.PrecisionLike = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -148,7 +148,7 @@ class MultiHeadAttention(Layer):
             mask = jnp.arange(keys)[None, :] <= here[:, None]
         bias = None
         if self.positions == "alibi":
-            # Not in a half type, in which distances from 257 on are rounded.
+            # In float32 at least: bfloat16 rounds distances from 257 on.
             queries = here if self.cache else x.shape[-2]
             bias = ops.alibi_bias(self.heads, queries, keys, dtype=sum_dtype(x.dtype))
         causal = self.causal and not self.cache
@@ -158,7 +158,7 @@ class MultiHeadAttention(Layer):
         return (around._replace(values=y).without_padding() if isinstance(around, Sequence) else y), state
 
     def flops(self, x, y):
-        """Of the four linear maps, and of two products of queries by keys; a causal mask halves those."""
+        """Those of the four linear maps, and of two products of all queries by all keys, which a causal mask halves."""
         x, context, _ = map(values_of, self._inputs(x))
         width = self.heads * (self.head_dim or x.shape[-1] // self.heads)
         kv_width = width // self.heads * (self.kv_heads or self.heads)
@@ -221,7 +221,8 @@ class MultiHeadAttention(Layer):
 
 
 def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any, Any, Any]:
-    """Arrays with 0 for padding, and for what no query sees of the context, and a mask that leaves out its padding."""
+    """The arrays of x and of the context, with zeros in the place of padding and of keys that no query sees, and a mask
+    that leaves out the padding of the context."""
     arrays = []
     for part in (x,) if context is x else (x, context):
         if isinstance(part, Sequence) and part.lengths is not None:
@@ -235,6 +236,6 @@ def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any
             sees = sees & jnp.tril(jnp.ones((x.shape[-2], keys.shape[-2]), bool), keys.shape[-2] - x.shape[-2])
         keys = jnp.where(jnp.any(sees, axis=(-3, -2))[..., None], keys, jnp.zeros_like(keys))
     if isinstance(context, Sequence) and context.lengths is not None:
-        seen = within(context.lengths, keys.shape[-2])[..., None, None, :]
+        seen = within(jnp.asarray(context.lengths), keys.shape[-2])[..., None, None, :]
         mask = seen if mask is None else mask & seen
     return x, keys, mask

@@ -144,7 +144,7 @@ class Parallel(Several):
         return self._merged(outputs), self.joined_state(new_states)
 
     def flops(self, x, y):
-        """Of merging: the additions of a sum; for a function, one for each element of its value."""
+        """Those of merging: the additions of a sum, and for a function one for each element of its value."""
         if self.merge == "sum":
             return (len(self.layers) - 1) * values_of(y).size
         return sum(leaf.size for leaf in jax.tree.leaves(values_of(y))) if callable(self.merge) else 0
@@ -195,7 +195,7 @@ class Residual(Layer):
     Raises:
         InputError: when what is added has another shape than the layer's output.
 
-    Source: 002 section 10.
+    Source: He, Zhang, Ren & Sun 2016, *Deep Residual Learning for Image Recognition*; 002 section 10.
 
     >>> import jax, jax.numpy as jnp, dlfn.nn as nn
     >>> model = nn.Residual(nn.Serial(nn.Linear(8), nn.ReLU()), nn.Linear(8, bias=False))

@@ -15,7 +15,9 @@ __all__ = ["DropConnect", "Dropout", "SpatialDropout"]
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; else the identity.
+    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; at inference the identity.
+
+    Source: Srivastava et al. 2014, *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*.
 
     Raises:
         InputError: in training, when no key is given.
@@ -36,8 +38,10 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class SpatialDropout(Layer):
-    """In training keeps each channel of each example with probability ``keep_prob``, scaled by 1/keep_prob; else the
-    identity. x is (N, ..., C), images of any number of spatial axes.
+    """In training keeps each channel of each example with probability ``keep_prob``, scaled by 1/keep_prob; at
+    inference the identity. x is (N, ..., C), with any number of spatial axes.
+
+    Source: Tompson et al. 2015, *Efficient Object Localization Using Convolutional Networks*.
 
     Raises:
         InputError: on x without a spatial axis, and in training when no key is given.
@@ -65,9 +69,13 @@ class SpatialDropout(Layer):
 
 @dataclass(frozen=True)
 class DropConnect(Layer):
-    """In training keeps each weight of a layer with probability ``keep_prob``, scaled by 1/keep_prob; else that layer.
+    """In training keeps each weight of a layer with probability ``keep_prob``, scaled by 1/keep_prob; at
+    inference the layer itself.
 
-    One mask of ``params["w"]`` is drawn for all examples of a call; biases stay. Params and state are the layer's.
+    One mask of ``params["w"]`` is drawn for all examples of a call, and biases are kept. Params and state are the
+    layer's.
+
+    Source: Wan et al. 2013, *Regularization of Neural Networks using DropConnect*.
 
     Raises:
         InputError: in training, when no key is given, and around a layer without weights ``w``.

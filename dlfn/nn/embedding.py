@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Integer
 
 from dlfn import ops
@@ -27,8 +29,8 @@ class Embedding(Layer):
             logits.
         dtype: of the table; None for the default float.
 
-    A **tied** output head has the table for its weights. Hand the same params to :meth:`logits`, or to :meth:`loss`,
-    which never makes the logits whole: gradients of both uses add up, since the parameters are one array.
+    A **tied** output head has the table for its weights: pass the same params to :meth:`logits`, or to :meth:`loss`,
+    which never holds all logits at once. The table gets the sum of the gradients of both uses.
 
     Raises:
         InputError: when the inputs are not integers.
@@ -51,7 +53,7 @@ class Embedding(Layer):
     vocabulary: int
     features: int
     table_init: Initializer = small_normal
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,19 +71,27 @@ class Embedding(Layer):
         (table,) = held(self, "params", params, "table")
         return ops.embedding(x, table), state
 
-    def logits(self, params, x, *, precision=None):
+    def logits(
+        self, params: Params, x: Float[AnyArray, "*batch {self.features}"], *, precision: jax.lax.PrecisionLike = None
+    ) -> Float[Array, "*batch {self.vocabulary}"]:
         """The logits of the tied head, ``x @ table.T``: ``(..., features)`` to ``(..., vocabulary)``."""
         return ops.linear(x, params["table"].T, precision=precision)
 
-    def loss(self, params, x, labels, **options):
+    def loss(
+        self,
+        params: Params,
+        x: Float[AnyArray, "*batch {self.features}"],
+        labels: Integer[AnyArray, "*batch"],
+        **options: Any,
+    ) -> Float[Array, "..."]:
         """The cross-entropy of those logits, by :func:`dlfn.ops.linear_cross_entropy`, which has the options."""
         return ops.linear_cross_entropy(x, params["table"], labels, classes_first=True, **options)
 
     def flops(self, x, y):
-        """Rows are copied."""
+        """None, as rows are only copied."""
         return 0
 
-    def _require_ids(self, x):
+    def _require_ids(self, x: Example):
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise InputError(
                 f"{self} takes integers, the numbers of the table's rows, and got {x.dtype}{list(x.shape)}"

@@ -64,7 +64,8 @@ class Visit(NamedTuple):
 
 
 def visits(model: Layer, x: Any) -> list[Visit]:
-    """Every layer, those inside a layer before it, as ``init`` comes by with an example like x. Nothing is computed."""
+    """Every layer, those inside a layer before it, in the order in which ``init`` reaches them with an example like x.
+    Nothing is computed."""
     found: list[Visit] = []
     jax.eval_shape(_Visited(model, (), 1, found).init, jax.random.key(0), x)
     return found
@@ -72,7 +73,7 @@ def visits(model: Layer, x: Any) -> list[Visit]:
 
 @dataclass(frozen=True)
 class _Visited(Layer):
-    """A layer that is noted, its children first, when it is initialised."""
+    """Stands in for a layer, and notes it in ``found`` when it is initialised, its children first."""
 
     layer: Layer
     path: tuple[str, ...]

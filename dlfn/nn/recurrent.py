@@ -5,11 +5,11 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, PyTree, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -17,15 +17,17 @@ from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.checks import held, require_layer
 from dlfn.nn.layer import Layer, array_of, brief, inside, output_shape, title
 from dlfn.nn.sequence import Sequence
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import AnyArray, Carry, Example, Params, RandomKey, State
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Stacked"]
+
+Output: TypeAlias = Literal["sequence", "last", "both"]
 
 
 class _OverTime(Layer):
     """What the layers over time share: their inputs, and the choice of their output."""
 
-    output: str
+    output: Output
 
     def __post_init__(self):
         super().__post_init__()
@@ -35,7 +37,9 @@ class _OverTime(Layer):
             )
 
     @abc.abstractmethod
-    def run(self, params: Any, state: Any, x: Sequence, *, key: Any, train: bool) -> tuple[tuple[Any, Any, Any], Any]:
+    def run(
+        self, params: Params, state: State, x: Sequence, *, key: RandomKey | None, train: bool
+    ) -> tuple[tuple[Array, Array, Carry], State]:
         """``((values, h, final), state)``: the outputs, the last hidden state, and what could be ``initial`` next."""
 
     def apply(
@@ -80,7 +84,7 @@ class Recurrent(_OverTime):
 
     cell: Cell
     reverse: bool = False
-    output: str = "sequence"
+    output: Output = "sequence"
 
     def __post_init__(self):
         super().__post_init__()
@@ -100,7 +104,7 @@ class Recurrent(_OverTime):
         return (values, jax.tree.leaves(final)[0], final), state
 
     def flops(self, x, y):
-        """As many steps of the cell as there are."""
+        """Those of the cell, for every step."""
         carry, step = self._step(x)
         return _as_sequence(self, x).values.shape[-2] * self.cell.flops((carry, step), (carry, step))
 
@@ -113,24 +117,26 @@ class Recurrent(_OverTime):
         return jax.eval_shape(self.cell.initial, step), step
 
 
-def RNN(features: int, *, reverse: bool = False, output: str = "sequence", **settings: Any) -> Recurrent:
+def RNN(features: int, *, reverse: bool = False, output: Output = "sequence", **settings: Any) -> Recurrent:
     """``Recurrent(RNNCell(features, **settings), reverse, output)``."""
     return Recurrent(RNNCell(features, **settings), reverse, output)
 
 
-def LSTM(features: int, *, reverse: bool = False, output: str = "sequence", **settings: Any) -> Recurrent:
+def LSTM(features: int, *, reverse: bool = False, output: Output = "sequence", **settings: Any) -> Recurrent:
     """``Recurrent(LSTMCell(features, **settings), reverse, output)``."""
     return Recurrent(LSTMCell(features, **settings), reverse, output)
 
 
-def GRU(features: int, *, reverse: bool = False, output: str = "sequence", **settings: Any) -> Recurrent:
+def GRU(features: int, *, reverse: bool = False, output: Output = "sequence", **settings: Any) -> Recurrent:
     """``Recurrent(GRUCell(features, **settings), reverse, output)``."""
     return Recurrent(GRUCell(features, **settings), reverse, output)
 
 
 @dataclass(frozen=True)
 class Bidirectional(_OverTime):
-    """A layer over time and one in reverse, their outputs side by side.
+    """A layer over time and one in reverse, with their outputs side by side.
+
+    Source: Schuster & Paliwal 1997, *Bidirectional Recurrent Neural Networks*.
 
     Args:
         forward: such as ``LSTM(64)``.
@@ -149,7 +155,7 @@ class Bidirectional(_OverTime):
 
     forward: Any
     backward: Any = None
-    output: str = "sequence"
+    output: Output = "sequence"
 
     def __post_init__(self):
         super().__post_init__()
@@ -194,7 +200,7 @@ class Bidirectional(_OverTime):
 
 @dataclass(frozen=True, init=False)
 class Stacked(_OverTime):
-    """Layers over time, one on the other's outputs, with the initial and final states of all.
+    """Layers over time, each on the outputs of the one before, with the initial and final states of all.
 
     Args:
         layers: such as ``LSTM(64), LSTM(64)``; :class:`Bidirectional` ones too.
@@ -202,7 +208,7 @@ class Stacked(_OverTime):
         output: as for :class:`Recurrent`: the outputs and the last hidden state are those of the last layer, the final
             state is the tuple of all layers'.
 
-    Params are a tuple. Where the states do not matter, ``Serial`` does.
+    Params are a tuple. Where the states do not matter, ``Serial`` does the same.
 
     Raises:
         InputError: in training, when ``keep_prob`` is below 1 and no key is given.
@@ -217,9 +223,9 @@ class Stacked(_OverTime):
 
     layers: tuple[Any, ...]
     keep_prob: float
-    output: str
+    output: Output
 
-    def __init__(self, *layers: Any, keep_prob: float = 1.0, output: str = "sequence"):
+    def __init__(self, *layers: Any, keep_prob: float = 1.0, output: Output = "sequence"):
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "keep_prob", keep_prob)
         object.__setattr__(self, "output", output)
@@ -291,8 +297,8 @@ def _require_one_each(layer: Layer, what: str, values: Any, count: int) -> None:
 
 
 def _with(layer: Any, **children: Any) -> Any:
-    """The layer around others in the place of its children. They are not checked again: those that ``summary`` watches
-    a model by are no layers over time."""
+    """The layer with others in the place of its children. They are not checked again, as those by which ``summary``
+    watches a model are not layers over time."""
     new = copy.copy(layer)
     for name, child in children.items():
         object.__setattr__(new, name, child)

@@ -23,14 +23,14 @@ class Repeat(Layer):
 
     Every block has params and state of its own, stacked along a new first axis: ``params["w"][i]`` belongs to block i.
     Block i is initialised by ``fold_in(key, i)``, and draws from ``fold_in(key, i)`` in training, as the layers of
-    ``Serial`` do. For the backward pass every block saves what its ops do; weights are not saved again.
+    ``Serial`` do. For the backward pass every block saves what its ops save, without another copy of the weights.
     ``dlfn.backprop`` records the cotangents of names inside the block stacked, block 0 first.
 
     Args:
         layer: the block, whose output must have the shape and dtype of its input.
-        n: how many.
+        n: how many blocks.
         checkpoint: whether to save the inputs of the blocks alone and to run each block again in the backward pass
-            (``jax.checkpoint``): memory of one block and ``n`` activations for about a third more time.
+            (``jax.checkpoint``). The memory is then that of one block and of ``n`` inputs, for about a third more time.
 
     Raises:
         InputError: when ``n`` is no positive integer, when a block changes shape or dtype, and when params are stacked
@@ -73,7 +73,8 @@ class Repeat(Layer):
             self._check_output(x, output_shape(self.layer, params, state, x))
             return params, state
 
-        # A loop and not a vmap: under some generators random numbers of a batch are not those of its members.
+        # A loop and not a vmap, since with some random number generators a batch of keys does not draw what each key
+        # draws alone.
         return jax.lax.map(init_block, jnp.arange(self.n))
 
     def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
@@ -91,7 +92,7 @@ class Repeat(Layer):
             self._check_output(x, y)
             return y, state
 
-        # Inside a loop XLA cannot merge the second run of a block with the first, so that nothing need prevent it.
+        # Inside a loop XLA cannot merge the second run of a block with the first, so that prevent_cse is not needed.
         body = jax.checkpoint(block, prevent_cse=False) if self.checkpoint else block
         return jax.lax.scan(body, x, (params, state, jnp.arange(self.n)))
 

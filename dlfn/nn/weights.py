@@ -108,8 +108,8 @@ class WeightNorm(Layer):
 class SpectralNorm(Layer):
     """A layer whose weight is divided by its largest singular value: :func:`dlfn.ops.spectral_norm`.
 
-    Params are those of the layer. State is ``{"layer": ..., "u": ...}``: the layer's, and the direction from which the
-    power iteration goes on at each call in training. At inference it is used as it is, and stays.
+    Params are those of the layer. State is ``{"layer": ..., "u": ...}``: the layer's, and the direction from which each
+    call in training goes on with the power iteration. At inference the direction is used as it is, and does not change.
 
     Args:
         layer: the layer inside.

@@ -16,11 +16,12 @@ __all__ = ["Zoneout"]
 
 @dataclass(frozen=True)
 class Zoneout(Cell):
-    """A cell whose units sometimes keep their previous state (Krueger et al. 2017, *Zoneout*, arXiv:1606.01305).
+    """A cell whose units sometimes keep their previous state (Krueger et al. 2017, *Zoneout:
+    Regularizing RNNs by Randomly Preserving Hidden Activations*).
 
     In training each entry of the carry stays what it was with probability ``rate``; at inference it becomes the
     expectation, ``rate * before + (1 - rate) * after``. The output is the first array of the carry.
-    Masks follow from the key and the step alone: forward and backward have the same.
+    Masks depend on the key and the step alone, so that the forward and the backward pass have the same.
 
     Args:
         cell: such as ``LSTMCell(64)``. An LSTM's new h is computed from the new c, kept or not, as in the paper.
