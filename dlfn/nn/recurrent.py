@@ -258,7 +258,8 @@ class Stacked(_OverTime):
         _require_one_each(self, "params", params, len(self.layers))
         if x.initial is not None:
             _require_one_each(self, "initial", x.initial, len(self.layers))
-        values, h, finals, states = x.values, None, [], []
+        values = h = x.values
+        finals, states = [], []
         for index, layer in enumerate(self.layers):
             layer_key = None if key is None else jax.random.fold_in(key, index)
             if index and train and self.keep_prob < 1:
