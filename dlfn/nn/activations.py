@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
+from jaxtyping import PyTree, Shaped
+
 from dlfn import ops
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.nn.checks import require_keywords
 from dlfn.nn.layer import Layer, called
 from dlfn.nn.sequence import Sequence, on_values
+from dlfn.nn.types import AnyArray, State
 
 __all__ = [
     "ACTIVATIONS",
@@ -110,7 +113,9 @@ class Activation(Applied):
     dlfn.core.errors.InputError: unknown activation 'gleu'; did you mean 'gelu'?
     """
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Shaped[AnyArray, "*shape"] | Sequence, *, key=None, train=False
+    ) -> tuple[PyTree, State]:
         static = dict(self.static)
         if isinstance(x, Sequence) and static.get("axis", -1) != -1:
             raise InputError(f"{self} acts across steps, and got a Sequence, whose padding it would take for steps")

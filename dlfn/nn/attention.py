@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
+from jaxtyping import PyTree
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -15,6 +16,7 @@ from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.sequence import Sequence, values_of
+from dlfn.nn.types import Params, State
 from dlfn.ops.recurrent.recurrence import check_lengths
 from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.lengths import within
@@ -33,15 +35,15 @@ class MultiHeadAttention(Layer):
     :class:`~dlfn.nn.Sequence`, as x or as the context, no step sees the padding; if x is one, so is the output.
 
     Args:
-        heads: how many.
-        kv_heads: heads of keys and values, a divisor of ``heads``; None for as many.
+        heads: how many heads.
+        kv_heads: how many heads of keys and values, a divisor of ``heads``; None for as many as ``heads``.
         head_dim: features of a head; None for features / heads.
-        causal: whether time i sees no later time.
+        causal: whether a time sees only itself and the times before it.
         bias: whether the four linear maps have one.
         positions: ``"rope"`` turns queries and keys by their positions, ``"alibi"`` adds a bias by distance. That bias
-            is an array (heads, time, keys): memory is quadratic in time then, and linear without it.
-        cache: decoding. With a number, ``init`` returns a state that holds the keys and values of as many times, and
-            ``apply`` takes the next times only, one or several; see below.
+            is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
+        cache: for decoding, of how many times the keys and values are kept. ``init`` then returns a state with room for
+            them, and ``apply`` takes the next times only, one or several; see below.
 
     Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``.
 
@@ -53,7 +55,7 @@ class MultiHeadAttention(Layer):
         InputError: when heads, kv_heads and features do not divide; when a cache is asked of attention that is not
             causal or has a context; when it is full, or was made for another batch; on a mask of another rank.
 
-    Source: 002 sections 8.2 and 8.3.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 sections 8.2 and 8.3.
 
     >>> import jax, jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (2, 5, 8))
@@ -73,11 +75,11 @@ class MultiHeadAttention(Layer):
     head_dim: int | None = None
     causal: bool = False
     bias: bool = True
-    positions: str | None = None
+    positions: Literal["rope", "alibi"] | None = None
     cache: int | None = None
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
-    precision: Any = None
+    precision: lax.PrecisionLike = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -94,7 +96,7 @@ class MultiHeadAttention(Layer):
         if self.cache and not self.causal:
             raise InputError("MultiHeadAttention: a cache holds the past, so that attention must be causal=True")
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         x, context, _ = map(values_of, self._inputs(x))
         if x.ndim < 2 or context.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)} and {list(context.shape)}")
@@ -124,7 +126,7 @@ class MultiHeadAttention(Layer):
         empty = jnp.zeros((*x.shape[:-2], self.cache, kv_heads, dim), dtype)
         return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         if self.cache and (isinstance(x, tuple) and (not isinstance(x, Sequence) or x.lengths is not None)):
             raise InputError(
                 f"{self}: with a cache the input is the next times alone, without lengths; the cache is the context"
@@ -146,7 +148,7 @@ class MultiHeadAttention(Layer):
             mask = jnp.arange(keys)[None, :] <= here[:, None]
         bias = None
         if self.positions == "alibi":
-            # Not in a half type, in which distances from 257 on are rounded.
+            # In float32 at least: bfloat16 rounds distances from 257 on.
             queries = here if self.cache else x.shape[-2]
             bias = ops.alibi_bias(self.heads, queries, keys, dtype=sum_dtype(x.dtype))
         causal = self.causal and not self.cache
@@ -156,7 +158,7 @@ class MultiHeadAttention(Layer):
         return (around._replace(values=y).without_padding() if isinstance(around, Sequence) else y), state
 
     def flops(self, x, y):
-        """Of the four linear maps, and of two products of queries by keys; a causal mask halves those."""
+        """Those of the four linear maps, and of two products of all queries by all keys, which a causal mask halves."""
         x, context, _ = map(values_of, self._inputs(x))
         width = self.heads * (self.head_dim or x.shape[-1] // self.heads)
         kv_width = width // self.heads * (self.kv_heads or self.heads)
@@ -219,7 +221,8 @@ class MultiHeadAttention(Layer):
 
 
 def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any, Any, Any]:
-    """Arrays with 0 for padding, and for what no query sees of the context, and a mask that leaves out its padding."""
+    """The arrays of x and of the context, with zeros in the place of padding and of keys that no query sees, and a mask
+    that leaves out the padding of the context."""
     arrays = []
     for part in (x,) if context is x else (x, context):
         if isinstance(part, Sequence) and part.lengths is not None:
@@ -233,6 +236,6 @@ def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any
             sees = sees & jnp.tril(jnp.ones((x.shape[-2], keys.shape[-2]), bool), keys.shape[-2] - x.shape[-2])
         keys = jnp.where(jnp.any(sees, axis=(-3, -2))[..., None], keys, jnp.zeros_like(keys))
     if isinstance(context, Sequence) and context.lengths is not None:
-        seen = within(context.lengths, keys.shape[-2])[..., None, None, :]
+        seen = within(jnp.asarray(context.lengths), keys.shape[-2])[..., None, None, :]
         mask = seen if mask is None else mask & seen
     return x, keys, mask

@@ -2,16 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["Flatten", "Linear"]
 
@@ -21,11 +22,11 @@ class Linear(Layer):
     """``y = x @ w + b`` over the last axis, with ``w`` of shape (in, out).
 
     Args:
-        features: the number of outputs; the number of inputs is that of the example given to ``init``.
+        features: the number of outputs. The number of inputs is taken from the example that ``init`` is given.
         bias: whether to add ``b``.
         precision: as in ``jax.lax.dot_general``.
 
-    Parameters have the dtype of the example if that is floating, else the default float.
+    Parameters have the dtype of the example if that is floating point, and otherwise the default float dtype.
 
     Raises:
         InputError: when the inputs have another number of features than those that the layer was initialised for.
@@ -42,13 +43,13 @@ class Linear(Layer):
     bias: bool = True
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
-    precision: Any = None
+    precision: jax.lax.PrecisionLike = None
 
     def __post_init__(self):
         super().__post_init__()
         require_sizes(self, "features")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         if x.ndim == 0:
             raise InputError(f"{self} needs inputs with a feature axis, got a scalar; reshape x to (..., features)")
         dtype = jnp.result_type(x.dtype, float)
@@ -58,7 +59,9 @@ class Linear(Layer):
             params["b"] = self.bias_init(b_key, (self.features,), dtype)
         return params, ()
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
         (w,) = held(self, "params", params, "w")
         inputs = w.shape[0]
         if x.shape[-1:] != (inputs,):
@@ -69,17 +72,19 @@ class Linear(Layer):
         return ops.linear(x, w, params.get("b"), precision=self.precision), state
 
     def flops(self, x, y):
-        """Each output sums ``in`` products, and the bias: ``in`` multiplications and ``in`` additions."""
+        """Each output sums ``in`` products and the bias, which is ``in`` multiplications and ``in`` additions."""
         return 2 * x.shape[-1] * y.size
 
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """``(N, ...)`` to ``(N, features)``."""
+    """``(N, ...)`` to ``(N, features)``: all axes but the first become one."""
 
     takes = "array"
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Shaped[AnyArray, " batch *shape"], *, key=None, train=False
+    ) -> tuple[Shaped[AnyArray, "batch features"], State]:
         if x.ndim == 0:
             raise InputError("Flatten keeps the first axis and flattens the others, but x is a scalar")
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), state

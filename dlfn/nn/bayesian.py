@@ -3,11 +3,11 @@
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -16,6 +16,7 @@ from dlfn.nn.cells import needed_key
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["BayesianLinear"]
 
@@ -30,10 +31,10 @@ class BayesianLinear(Layer):
     .. math::
         w = \mu + \log(1 + e^\rho) \odot \epsilon, \qquad \epsilon \sim N(0, 1),
 
-    one w for all examples, so that gradients reach :math:`\mu` and :math:`\rho` through w. What is minimised is the
-    expected loss of the data plus :meth:`kl`, both for the whole data set, or both divided by its size: with a mean
-    loss over N examples, ``kl / N``. At inference w is :math:`\mu`; with ``sample_at_inference`` it is drawn there
-    too, and the spread of the outputs over keys is the model's uncertainty.
+    one w for all examples, so that gradients reach :math:`\mu` and :math:`\rho` through w. What is to be minimised is
+    the expected loss of the whole data set plus :meth:`kl`; if the loss is a mean over N examples, add ``kl / N``. At
+    inference w is :math:`\mu`. With ``sample_at_inference`` it is drawn there too, and the spread of the outputs over
+    keys is the model's uncertainty.
 
     Args:
         features: the number of outputs.
@@ -48,7 +49,7 @@ class BayesianLinear(Layer):
         InputError: where weights are drawn and no key is given, on deviations that are not positive, and on inputs
             with another number of features than those that the layer was initialised for.
 
-    Source: 004 applications; Blundell et al. 2015, *Weight Uncertainty in Neural Networks*.
+    Source: Blundell, Cornebise, Kavukcuoglu & Wierstra 2015, *Weight Uncertainty in Neural Networks*; 004 applications.
 
     >>> import jax, jax.numpy as jnp
     >>> layer, x = BayesianLinear(2), jnp.ones((1, 3))
@@ -69,7 +70,7 @@ class BayesianLinear(Layer):
     sample_at_inference: bool = False
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
-    precision: Any = None
+    precision: jax.lax.PrecisionLike = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -79,19 +80,21 @@ class BayesianLinear(Layer):
             if not 0 < value < math.inf:
                 raise InputError(f"BayesianLinear: {name} is a standard deviation, above 0 and finite, got {value!r}")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         mean, state = self._linear().init(key, x)
-        rho = self.std_init + math.log(-math.expm1(-self.std_init))  # of which std_init is the softplus
+        rho = self.std_init + math.log(-math.expm1(-self.std_init))  # softplus(rho) is std_init
         return {"mean": mean, "rho": jax.tree.map(lambda leaf: jnp.full_like(leaf, rho), mean)}, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
         weights, _ = held(self, "params", params, "mean", "rho")
         if train or self.sample_at_inference:
             where = "BayesianLinear" if train else "BayesianLinear with sample_at_inference"
             weights = _drawn(params, needed_key(key, where))
         return self._linear().apply(weights, state, x)
 
-    def kl(self, params) -> jax.Array:
+    def kl(self, params: Params) -> Float[Array, ""]:
         r""":math:`\operatorname{KL}(q \,\|\, p)` of the weights' distribution from their prior, in nats."""
         leaves = zip(jax.tree.leaves(params["mean"]), jax.tree.leaves(params["rho"]), strict=True)
         prior = 2 * math.log(self.prior_std)
@@ -102,7 +105,7 @@ class BayesianLinear(Layer):
         return functools.reduce(jnp.add, terms)
 
     def flops(self, x, y):
-        """Those of the linear map; where weights are drawn at inference, three more for each."""
+        """Those of the linear map, and if weights are drawn at inference, three more for each weight."""
         drawn = 3 * (x.shape[-1] + self.bias) * self.features if self.sample_at_inference else 0
         return self._linear().flops(x, y) + drawn
 
@@ -111,13 +114,13 @@ class BayesianLinear(Layer):
 
 
 def _drawn(params, key):
-    # One draw of all: drawing takes most of the time to compile.
+    # One draw for all arrays, since it is the drawing that takes long to compile.
     mean, unravel = ravel_pytree(params["mean"])
     noise = unravel(jax.random.normal(key, mean.shape, mean.dtype))
     return jax.tree.map(lambda mean, rho, e: mean + ops.softplus(rho) * e, params["mean"], params["rho"], noise)
 
 
 def _log_std(rho):
-    """log(softplus(rho)), where softplus is no longer a normal number too: far below 0 it is exp(rho)."""
+    """log(softplus(rho)), also for a rho so far below 0 that softplus(rho), about exp(rho), is subnormal or 0."""
     far = rho < -40
     return jnp.where(far, rho, jnp.log(ops.softplus(jnp.where(far, jnp.zeros_like(rho), rho))))

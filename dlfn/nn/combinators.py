@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import PyTree
 
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer, array_of, inside, output_shape, spelled
 from dlfn.nn.sequence import Sequence, on_values, values_of
 from dlfn.nn.several import Several, child_key
+from dlfn.nn.types import Params, State
 
 __all__ = ["Parallel", "Residual", "Serial"]
 
@@ -45,7 +47,7 @@ class Serial(Several):
     dlfn.core.errors.InputError: layer 'hidden': Linear(features=64) was initialised for 32 features and got x of...
     """
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         params, states = [], []
         for index, (name, layer) in enumerate(self.children().items()):
             with inside(name):
@@ -55,7 +57,7 @@ class Serial(Several):
             states.append(layer_state)
         return self.named(params), self.joined_state(states)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         params, states, new_states = self.by_position(params, "params"), self.split_state(state), []
         for index, (name, layer) in enumerate(self.children().items()):
             with inside(name):
@@ -117,7 +119,7 @@ class Parallel(Several):
         positional, named = ((), children) if self.names else (children.values(), {})
         return Parallel(*positional, merge=self.merge, split=self.split, **named)
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         params, states, inputs = [], [], self._inputs(x)
         for index, (name, layer) in enumerate(self.children().items()):
             with inside(name):
@@ -129,7 +131,7 @@ class Parallel(Several):
             output_shape(self, params, state, x)  # refuses what cannot be merged
         return params, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         params, states, inputs = self.by_position(params, "params"), self.split_state(state), self._inputs(x)
         outputs, new_states = [], []
         for index, (name, layer) in enumerate(self.children().items()):
@@ -142,7 +144,7 @@ class Parallel(Several):
         return self._merged(outputs), self.joined_state(new_states)
 
     def flops(self, x, y):
-        """Of merging: the additions of a sum; for a function, one for each element of its value."""
+        """Those of merging: the additions of a sum, and for a function one for each element of its value."""
         if self.merge == "sum":
             return (len(self.layers) - 1) * values_of(y).size
         return sum(leaf.size for leaf in jax.tree.leaves(values_of(y))) if callable(self.merge) else 0
@@ -193,7 +195,7 @@ class Residual(Layer):
     Raises:
         InputError: when what is added has another shape than the layer's output.
 
-    Source: 002 section 10.
+    Source: He, Zhang, Ren & Sun 2016, *Deep Residual Learning for Image Recognition*; 002 section 10.
 
     >>> import jax, jax.numpy as jnp, dlfn.nn as nn
     >>> model = nn.Residual(nn.Serial(nn.Linear(8), nn.ReLU()), nn.Linear(8, bias=False))
@@ -211,14 +213,14 @@ class Residual(Layer):
     def with_children(self, children: Mapping[str, Layer]):
         return Residual(*children.values())
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         if self.projection is not None:
             return self._branches().init(key, x)
         params, state = self.layer.init(key, x)
         output_shape(self, params, state, x)  # refuses what cannot be added
         return params, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         if self.projection is not None:
             return self._branches().apply(params, state, x, key=key, train=train)
         y, state = self.layer.apply(params, state, x, key=key, train=train)

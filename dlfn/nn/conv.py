@@ -1,33 +1,36 @@
-"""Convolutional layers."""
+"""Convolutional layers: convolution, depthwise convolution and transposed convolution."""
 
 import abc
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes, require_windows
 from dlfn.nn.initializers import Initializer, he_normal, zeros
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 from dlfn.ops.spatial.windows import window_sizes
 
 __all__ = ["Conv", "ConvTranspose", "DepthwiseConv"]
 
-# A window of int is for two axes; another setting for every axis of the window. A tuple has one for each.
+# A tuple has a number for each spatial axis. A window that is an int is square, over two axes; any other setting that
+# is an int holds for every axis of the window.
 PerAxis = int | tuple[int, ...]
+Padding = str | int | tuple[int | tuple[int, int], ...]
 
 
 class _Convolution(Layer):
-    """What the layers share: a kernel, a bias, and windows that name their axes."""
+    """What the layers share: a kernel, a bias, and windows whose length is the number of spatial axes."""
 
     takes = "array"
     window: PerAxis
     strides: PerAxis
-    padding: Any
+    padding: Padding
     dilation: PerAxis
     bias: bool
     kernel_init: Initializer
@@ -38,7 +41,7 @@ class _Convolution(Layer):
         """The last two axes of the kernel, and the number of outputs, for this many input channels."""
 
     @abc.abstractmethod
-    def _op(self, x: Any, kernel: Any, bias: Any) -> Any: ...
+    def _op(self, x: AnyArray, kernel: AnyArray, bias: AnyArray | None) -> Array: ...
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,7 +55,7 @@ class _Convolution(Layer):
     def _window(self) -> tuple[int, ...]:
         return window_sizes(type(self).__name__, "window", self.window)
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*shape channels"]) -> tuple[Params, State]:
         if x.ndim <= len(self._window):
             raise InputError(
                 f"{self} needs inputs of shape (..., *spatial, channels) with {len(self._window)} spatial axes, got x "
@@ -66,7 +69,9 @@ class _Convolution(Layer):
             params["bias"] = self.bias_init(bias_key, (outputs,), dtype)
         return params, ()
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*windows features"], State]:
         (kernel,) = held(self, "params", params, "kernel")
         if (*self._window, *self._channels(x.shape[-1])[:2]) != kernel.shape:
             raise InputError(
@@ -85,13 +90,14 @@ class Conv(_Convolution):
         window: as in :func:`dlfn.ops.max_pool`: 3 or (3, 3) for images, (5,) for sequences, (3, 3, 3) for volumes.
         strides: as in the op, and so are padding, dilation, groups and precision.
         bias: whether to add ``bias``.
-        kernel_init: He's by default, for what a ReLU follows. The fan-in is a window of a group's channels.
+        kernel_init: He's by default, which suits a layer that a ReLU follows. The fan-in of an output is a window of
+            its group's channels.
 
-    Parameters have the dtype of the example if that is floating, else the default float.
+    Parameters have the dtype of the example if that is floating point, and otherwise the default float dtype.
 
     Raises:
-        InputError: on inputs with another number of channels than those that the layer
-            was initialised for, and as the op does.
+        InputError: on inputs with another number of channels than those that the layer was initialised for, and where
+            the op raises one.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = Conv(16, (3, 3), padding="SAME")
@@ -103,13 +109,13 @@ class Conv(_Convolution):
     features: int
     window: PerAxis
     strides: PerAxis = 1
-    padding: Any = "VALID"
+    padding: Padding = "VALID"
     dilation: PerAxis = 1
     groups: int = 1
     bias: bool = True
     kernel_init: Initializer = he_normal
     bias_init: Initializer = zeros
-    precision: Any = None
+    precision: jax.lax.PrecisionLike = None
 
     def _channels(self, inputs):
         if inputs % self.groups:
@@ -123,8 +129,8 @@ class Conv(_Convolution):
         )  # fmt: skip
 
     def flops(self, x, y):
-        """Each output sums a window of a group's channels: that many multiplications and additions, the bias's among
-        them. Padding is counted."""
+        """Each output sums a window of a group's channels and the bias: a multiplication and an addition for each entry
+        of the window, padding included."""
         return 2 * math.prod(self._window) * (x.shape[-1] // self.groups) * y.size
 
 
@@ -141,7 +147,7 @@ class DepthwiseConv(_Convolution):
     window: PerAxis
     multiplier: int = 1
     strides: PerAxis = 1
-    padding: Any = "VALID"
+    padding: Padding = "VALID"
     dilation: PerAxis = 1
     bias: bool = True
     kernel_init: Initializer = he_normal
@@ -163,10 +169,10 @@ class DepthwiseConv(_Convolution):
 class ConvTranspose(_Convolution):
     """:func:`dlfn.ops.conv_transpose`, with a ``kernel`` (*window, channels, features/groups).
 
-    Its arguments are those of :class:`Conv`, and ``output_padding`` as in the op. With strides every output sums only
-    the entries of the window that fall on inputs, of :math:`\\prod s` about one, and groups leave it a share of the
-    channels. The initialiser knows of neither: pass ``functools.partial(he_normal, gain=...)``, the root of both, to
-    keep the variance.
+    Its arguments are those of :class:`Conv`, and ``output_padding`` as in the op. With strides s, an output sums only
+    those entries of the window that fall on inputs, about one in :math:`\\prod s`; with groups, only the channels of
+    one group. The initialiser knows of neither. To keep the variance, pass ``functools.partial(he_normal, gain=...)``
+    with the square root of :math:`\\prod s` times the number of groups.
 
     >>> import jax, jax.numpy as jnp
     >>> layer = ConvTranspose(32, (4, 4), strides=2, padding=1)
@@ -178,14 +184,14 @@ class ConvTranspose(_Convolution):
     features: int
     window: PerAxis
     strides: PerAxis = 1
-    padding: Any = "VALID"
+    padding: Padding = "VALID"
     output_padding: PerAxis = 0
     dilation: PerAxis = 1
     groups: int = 1
     bias: bool = True
     kernel_init: Initializer = he_normal
     bias_init: Initializer = zeros
-    precision: Any = None
+    precision: jax.lax.PrecisionLike = None
 
     def _channels(self, inputs):
         return inputs, self.features // self.groups, self.features
@@ -197,5 +203,6 @@ class ConvTranspose(_Convolution):
         )  # fmt: skip
 
     def flops(self, x, y):
-        """Each input is multiplied by a window of its group's features, and added into it; cropped entries count."""
+        """Each input is multiplied by a window of its group's features, which are added to the outputs. What is then
+        cropped is counted."""
         return 2 * math.prod(self._window) * (self.features // self.groups) * x.size

@@ -3,16 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jaxtyping import Float, PyTree
+
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Params, State
 
 __all__ = ["DropConnect", "Dropout", "SpatialDropout"]
 
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; else the identity.
+    """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; at inference the identity.
+
+    Source: Srivastava et al. 2014, *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*.
 
     Raises:
         InputError: in training, when no key is given.
@@ -25,14 +30,18 @@ class Dropout(Layer):
         super().__post_init__()
         _check_keep_prob(self)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[AnyArray, "*shape"], State]:
         return _dropout(self, x, key) if train else x, state
 
 
 @dataclass(frozen=True)
 class SpatialDropout(Layer):
-    """In training keeps each channel of each example with probability ``keep_prob``, scaled by 1/keep_prob; else the
-    identity. x is (N, ..., C), images of any number of spatial axes.
+    """In training keeps each channel of each example with probability ``keep_prob``, scaled by 1/keep_prob; at
+    inference the identity. x is (N, ..., C), with any number of spatial axes.
+
+    Source: Tompson et al. 2015, *Efficient Object Localization Using Convolutional Networks*.
 
     Raises:
         InputError: on x without a spatial axis, and in training when no key is given.
@@ -50,7 +59,9 @@ class SpatialDropout(Layer):
         super().__post_init__()
         _check_keep_prob(self)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
+    ) -> tuple[Float[AnyArray, "batch *spatial channels"], State]:
         if x.ndim < 3:
             raise InputError(f"{self} needs x of shape (N, ..., C), got {x.shape}; without spatial axes use Dropout")
         return _dropout(self, x, key, shared_axes=tuple(range(1, x.ndim - 1))) if train else x, state
@@ -58,9 +69,13 @@ class SpatialDropout(Layer):
 
 @dataclass(frozen=True)
 class DropConnect(Layer):
-    """In training keeps each weight of a layer with probability ``keep_prob``, scaled by 1/keep_prob; else that layer.
+    """In training keeps each weight of a layer with probability ``keep_prob``, scaled by 1/keep_prob; at
+    inference the layer itself.
 
-    One mask of ``params["w"]`` is drawn for all examples of a call; biases stay. Params and state are the layer's.
+    One mask of ``params["w"]`` is drawn for all examples of a call, and biases are kept. Params and state are the
+    layer's.
+
+    Source: Wan et al. 2013, *Regularization of Neural Networks using DropConnect*.
 
     Raises:
         InputError: in training, when no key is given, and around a layer without weights ``w``.
@@ -88,10 +103,10 @@ class DropConnect(Layer):
         (layer,) = children.values()
         return DropConnect(layer, self.keep_prob)
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         return self.layer.init(key, x)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         if not isinstance(params, Mapping) or "w" not in params:
             raise InputError(f"DropConnect drops the weights w of a layer, and {self.layer} has none; wrap a Linear")
         if train:

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Integer
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["Embedding"]
 
@@ -25,8 +29,8 @@ class Embedding(Layer):
             logits.
         dtype: of the table; None for the default float.
 
-    A **tied** output head has the table for its weights. Hand the same params to :meth:`logits`, or to :meth:`loss`,
-    which never makes the logits whole: gradients of both uses add up, since the parameters are one array.
+    A **tied** output head has the table for its weights: pass the same params to :meth:`logits`, or to :meth:`loss`,
+    which never holds all logits at once. The table gets the sum of the gradients of both uses.
 
     Raises:
         InputError: when the inputs are not integers.
@@ -49,35 +53,45 @@ class Embedding(Layer):
     vocabulary: int
     features: int
     table_init: Initializer = small_normal
-    dtype: Any = None
+    dtype: DTypeLike | None = None
 
     def __post_init__(self):
         super().__post_init__()
         require_sizes(self, "vocabulary", "features")
 
-    def init(self, key, x):
+    def init(self, key, x: Integer[Example, "*batch"]) -> tuple[Params, State]:
         self._require_ids(x)
         dtype = jnp.dtype(self.dtype) if self.dtype is not None else jnp.result_type(float)
         return {"table": self.table_init(key, (self.vocabulary, self.features), dtype)}, ()
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Integer[AnyArray, "*batch"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
         self._require_ids(x)
         (table,) = held(self, "params", params, "table")
         return ops.embedding(x, table), state
 
-    def logits(self, params, x, *, precision=None):
+    def logits(
+        self, params: Params, x: Float[AnyArray, "*batch {self.features}"], *, precision: jax.lax.PrecisionLike = None
+    ) -> Float[Array, "*batch {self.vocabulary}"]:
         """The logits of the tied head, ``x @ table.T``: ``(..., features)`` to ``(..., vocabulary)``."""
         return ops.linear(x, params["table"].T, precision=precision)
 
-    def loss(self, params, x, labels, **options):
+    def loss(
+        self,
+        params: Params,
+        x: Float[AnyArray, "*batch {self.features}"],
+        labels: Integer[AnyArray, "*batch"],
+        **options: Any,
+    ) -> Float[Array, "..."]:
         """The cross-entropy of those logits, by :func:`dlfn.ops.linear_cross_entropy`, which has the options."""
         return ops.linear_cross_entropy(x, params["table"], labels, classes_first=True, **options)
 
     def flops(self, x, y):
-        """Rows are copied."""
+        """None, as rows are only copied."""
         return 0
 
-    def _require_ids(self, x):
+    def _require_ids(self, x: Example):
         if not jnp.issubdtype(x.dtype, jnp.integer):
             raise InputError(
                 f"{self} takes integers, the numbers of the table's rows, and got {x.dtype}{list(x.shape)}"

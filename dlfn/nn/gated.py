@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.activations import GATED, Applied, short_for
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
 
@@ -17,8 +19,10 @@ __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
 class PReLU(Layer):
     """``y = x`` where x >= 0, else ``alpha * x``, with ``alpha`` learned.
 
+    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers*.
+
     Args:
-        per_channel: whether each entry of the last axis has its own ``alpha``, or one is for all.
+        per_channel: whether each entry of the last axis has its own ``alpha``; otherwise there is one for all.
         initial: where ``alpha`` starts.
 
     Raises:
@@ -35,13 +39,15 @@ class PReLU(Layer):
     per_channel: bool = False
     initial: float = 0.25
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*shape"]) -> tuple[Params, State]:
         if self.per_channel and x.ndim == 0:
             raise InputError(f"{self} needs inputs with a channel axis, got a scalar; reshape x to (..., channels)")
         shape = x.shape[-1:] if self.per_channel else (1,)
         return {"alpha": jnp.full(shape, self.initial, jnp.result_type(x.dtype, float))}, ()
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*shape"], State]:
         (alpha,) = held(self, "params", params, "alpha")
         if self.per_channel and x.shape[-1:] != alpha.shape:
             raise InputError(
@@ -74,7 +80,9 @@ class Gated(Applied):
     known = GATED
     example = "ops.swiglu"
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features//2"], State]:
         if x.ndim == 0 or x.shape[-1] % 2:
             raise InputError(
                 f"{self} splits the last axis into a value and a gate, and x has the shape {x.shape}; "

@@ -9,15 +9,13 @@ from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from dlfn.core import InputError
 from dlfn.nn.sequence import Sequence, values_of
+from dlfn.nn.types import Params, RandomKey, State
 
-__all__ = ["Layer", "Params", "State", "array_of", "brief", "called", "inside", "output_shape", "spelled", "title"]
-
-# Plain nested containers of arrays.
-Params = Any
-State = Any
+__all__ = ["Layer", "array_of", "brief", "called", "inside", "output_shape", "spelled", "title"]
 
 
 class Layer(abc.ABC):
@@ -48,7 +46,7 @@ class Layer(abc.ABC):
     takes: ClassVar[str] = "anything"
 
     def __post_init__(self, *_: Any):
-        # A number that is meant for another setting, as in Linear(8, 4), would do for a flag.
+        # Linear(8, 4), meant as 8 inputs and 4 outputs, would silently be 8 outputs with bias=4, which counts as True.
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             if field.type in (bool, "bool"):
                 value = getattr(self, field.name, field.default)
@@ -62,15 +60,15 @@ class Layer(abc.ABC):
                 if name in cls.__dict__:
                     setattr(cls, name, checked(cls.__dict__[name]))
 
-    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+    def init(self, key: RandomKey, x: PyTree) -> tuple[Params, State]:
         """``(params, state)`` for inputs like ``x``, an array or a ``jax.ShapeDtypeStruct``."""
         del key, x
         return (), ()
 
     @abc.abstractmethod
     def apply(
-        self, params: Params, state: State, x: Any, *, key: jax.Array | None = None, train: bool = False
-    ) -> tuple[Any, State]:
+        self, params: Params, state: State, x: PyTree, *, key: RandomKey | None = None, train: bool = False
+    ) -> tuple[PyTree, State]:
         """``(y, state)``. ``key`` is for layers that draw random numbers in training."""
 
     def children(self) -> Mapping[str, "Layer"]:

@@ -7,17 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
-from dlfn.nn.layer import Layer, Params, State
+from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 
 
 class _Norm(Layer):
-    """Parameters ``scale`` (ones) and ``bias`` (zeros), each where the layer has it, of the shape of the features."""
+    """What the norms share: the parameters ``scale`` and ``bias``, of the shape of the features, which start as ones
+    and zeros. A layer may have one of them or none."""
 
     takes = "array"
     eps: float
@@ -32,19 +35,19 @@ class _Norm(Layer):
                 "many features there are the layer sees by itself"
             )
 
-    def _features(self, x: Any) -> tuple[int, ...]:
+    def _features(self, x: Example) -> tuple[int, ...]:
         if x.ndim == 0:
             raise InputError(f"{self} needs inputs with a feature axis, got a scalar; reshape x to (..., features)")
         return x.shape[-1:]
 
-    def init(self, key: jax.Array, x: Any) -> tuple[Params, State]:
+    def init(self, key, x: Shaped[Example, "*shape"]) -> tuple[Params, State]:
         dtype, features = jnp.result_type(x.dtype, float), self._features(x)
         params = {"scale": jnp.ones(features, dtype)} if self.scale else {}
         if self.bias:
             params["bias"] = jnp.zeros(features, dtype)
         return params or (), ()
 
-    def _parameters(self, params: Any, x: Any) -> tuple[Any, Any]:
+    def _parameters(self, params: Params, x: AnyArray) -> tuple[ArrayLike | None, ArrayLike | None]:
         names = [name for name in ("scale", "bias") if getattr(self, name)]
         found = dict(zip(names, held(self, "params", params, *names) if names else ()))
         for value in found.values():
@@ -65,12 +68,13 @@ class LayerNorm(_Norm):
     """:func:`dlfn.ops.layer_norm` over the last axes.
 
     Args:
-        axes: how many of the last axes are features, which the parameters have one entry for each of.
+        axes: how many of the last axes are features. The parameters have one entry for each feature.
         eps: added to the variance.
-        scale, bias: whether to multiply by one and add the other.
+        scale: whether to multiply by a parameter.
+        bias: whether to add a parameter.
 
-    Parameters have the dtype of the example if that is floating, else the default float. So have those of the layers
-    below.
+    Parameters have the dtype of the example if that is floating point, and otherwise the default float dtype. The same
+    holds for the layers below.
 
     Raises:
         InputError: when the inputs have other features than those that the layer was initialised for.
@@ -101,7 +105,9 @@ class LayerNorm(_Norm):
             raise InputError(f"{self} needs inputs with {self.axes} axes of features, got x of shape {x.shape}")
         return x.shape[x.ndim - self.axes :]
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*shape"], State]:
         return ops.layer_norm(x, *self._parameters(params, x), eps=self.eps, axes=self.axes), state
 
 
@@ -118,7 +124,9 @@ class RMSNorm(_Norm):
     eps: float = 1e-6
     scale: bool = True
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], State]:
         return ops.rms_norm(x, self._parameters(params, x)[0], eps=self.eps), state
 
     def flops(self, x, y):
@@ -135,14 +143,17 @@ class InstanceNorm(_Norm):
 
     Args:
         eps: added to the variance.
-        scale, bias: whether to multiply by one and add the other.
+        scale: whether to multiply by a parameter.
+        bias: whether to add a parameter.
     """
 
     eps: float = 1e-5
     scale: bool = True
     bias: bool = True
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *spatial channels"], State]:
         if x.ndim < 3:
             raise InputError(f"{self} needs inputs (N, ..., channels) with an axis between, got x of shape {x.shape}")
         return ops.instance_norm(x, *self._parameters(params, x), eps=self.eps, spatial=x.ndim - 2), state
@@ -150,12 +161,14 @@ class InstanceNorm(_Norm):
 
 @dataclass(frozen=True)
 class GroupNorm(_Norm):
-    """:func:`dlfn.ops.group_norm` of inputs (N, channels) or (N, ..., channels), over the axes between and each group.
+    """:func:`dlfn.ops.group_norm` of inputs (N, channels) or (N, ..., channels), over the axes between and
+    the channels of each group.
 
     Args:
-        groups: how many, of consecutive channels.
+        groups: how many groups, each of consecutive channels.
         eps: added to the variance.
-        scale, bias: whether to multiply by one and add the other, per channel.
+        scale: whether to multiply by a parameter, which has one entry per channel.
+        bias: whether to add a parameter, likewise.
     """
 
     groups: int
@@ -167,7 +180,9 @@ class GroupNorm(_Norm):
         super().__post_init__()
         require_sizes(self, "groups")
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "batch *spatial channels"], State]:
         if x.ndim < 2:
             raise InputError(f"{self} needs inputs (N, ..., channels), got x of shape {x.shape}")
         scale, bias = self._parameters(params, x)
@@ -185,18 +200,19 @@ class BatchNorm(_Norm):
         \mathrm{mean} \leftarrow (1 - m)\,\mathrm{mean} + m\,\mu, \qquad
         \mathrm{var} \leftarrow (1 - m)\,\mathrm{var} + m\,\tfrac{n}{n - 1}\,\sigma^2
 
-    with m = ``momentum``: the running variance is that with divisor n - 1. All as in PyTorch; in Flax the momentum is
-    1 - m, and the running variance that with divisor n. At inference y is normalised by the state, which stays as it
-    is.
+    with m = ``momentum``: the running variance is that with divisor n - 1. This is as in PyTorch. In Flax the momentum
+    is 1 - m, and the running variance has the divisor n. At inference y is normalised by the state, which does not
+    change.
 
     Args:
         momentum: the weight of the batch in the running statistics, in [0, 1].
         eps: added to the variance.
-        scale, bias: whether to multiply by one and add the other.
+        scale: whether to multiply by a parameter.
+        bias: whether to add a parameter.
 
-    The state is ``{"mean", "var"}``, zeros and ones at first, in float32 at least whatever the dtype of x. The running
-    statistics are differentiable functions of x; a loss that does not use the new state costs nothing by that. In a
-    batch with one entry per channel, for which PyTorch raises an error, the variance counts as 0.
+    The state is ``{"mean", "var"}``, at first zeros and ones, in float32 or wider whatever the dtype of x. The running
+    statistics are differentiable functions of x, which costs nothing where the loss does not use the new state. In a
+    batch with one entry per channel, for which PyTorch raises an error, the variance is taken to be 0.
 
     Raises:
         InputError: when the inputs have another number of channels than those that the layer was initialised for.
@@ -220,12 +236,14 @@ class BatchNorm(_Norm):
         if not 0 <= self.momentum <= 1:
             raise InputError(f"BatchNorm: momentum is the weight of the batch, in [0, 1], got {self.momentum}")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch channels"]) -> tuple[Params, State]:
         params, _ = super().init(key, x)
         features, dtype = self._features(x), _stats_dtype(jnp.result_type(x.dtype, float))
         return params, {"mean": jnp.zeros(features, dtype), "var": jnp.ones(features, dtype)}
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch channels"], State]:
         scale, bias = self._parameters(params, x)
         mean, var = held(self, "state", state, "mean", "var")
         if mean.shape != self._features(x):

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+from jaxtyping import PyTree
 
 from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.sequence import values_of
+from dlfn.nn.types import Params, State
 
 __all__ = ["Visit", "count_parameters", "summary", "visits"]
 
@@ -62,7 +64,8 @@ class Visit(NamedTuple):
 
 
 def visits(model: Layer, x: Any) -> list[Visit]:
-    """Every layer, those inside a layer before it, as ``init`` comes by with an example like x. Nothing is computed."""
+    """Every layer, those inside a layer before it, in the order in which ``init`` reaches them with an example like x.
+    Nothing is computed."""
     found: list[Visit] = []
     jax.eval_shape(_Visited(model, (), 1, found).init, jax.random.key(0), x)
     return found
@@ -70,14 +73,14 @@ def visits(model: Layer, x: Any) -> list[Visit]:
 
 @dataclass(frozen=True)
 class _Visited(Layer):
-    """A layer that is noted, its children first, when it is initialised."""
+    """Stands in for a layer, and notes it in ``found`` when it is initialised, its children first."""
 
     layer: Layer
     path: tuple[str, ...]
     times: int
     found: list[Visit]
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         times = self.times * self.layer.repeats()
         children = {
             name: _Visited(child, (*self.path, name) if name else self.path, times, self.found)
@@ -89,7 +92,7 @@ class _Visited(Layer):
         self.found.append(Visit(self.path, self.layer, self.times, *map(_shapes, (x, params, y))))
         return params, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         return self.layer.apply(params, state, x, key=key, train=train)
 
 

@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from dlfn import ops
 from dlfn.nn.checks import require_sizes, require_windows
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, State
 from dlfn.ops.spatial.windows import window_sizes
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
@@ -36,7 +38,9 @@ class MaxPool(Layer):
         super().__post_init__()
         _check_windows(self, self.dilation)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*windows channels"], State]:
         y = ops.max_pool(x, window=self.window, strides=self.strides, padding=self.padding, dilation=self.dilation)
         return y, state
 
@@ -59,7 +63,9 @@ class AvgPool(Layer):
         super().__post_init__()
         _check_windows(self)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*windows channels"], State]:
         y = ops.avg_pool(
             x, window=self.window, strides=self.strides, padding=self.padding, count_padding=self.count_padding
         )
@@ -81,7 +87,9 @@ class GlobalAvgPool(Layer):
         super().__post_init__()
         require_sizes(self, "spatial")
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch channels"], State]:
         return ops.global_avg_pool(x, spatial=self.spatial), state
 
     def flops(self, x, y):
@@ -104,7 +112,9 @@ class GlobalMaxPool(Layer):
         super().__post_init__()
         require_sizes(self, "spatial")
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch channels"], State]:
         y = ops.adaptive_max_pool(x, output_size=(1,) * self.spatial)
         return jnp.squeeze(y, tuple(range(-1 - self.spatial, -1))), state
 
@@ -123,7 +133,9 @@ class AdaptiveAvgPool(Layer):
         super().__post_init__()
         window_sizes(type(self).__name__, "output_size", self.output_size)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*windows channels"], State]:
         return ops.adaptive_avg_pool(x, output_size=self.output_size), state
 
     def flops(self, x, y):
@@ -142,7 +154,9 @@ class AdaptiveMaxPool(Layer):
         super().__post_init__()
         window_sizes(type(self).__name__, "output_size", self.output_size)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*shape channels"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*windows channels"], State]:
         return ops.adaptive_max_pool(x, output_size=self.output_size), state
 
     def flops(self, x, y):

@@ -1,17 +1,18 @@
 """Layers that add positions to embeddings."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
 from jax.core import Tracer
+from jaxtyping import Array, Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["LearnedPositions", "SinusoidalPositions"]
 
@@ -21,13 +22,14 @@ class LearnedPositions(Layer):
     """``y = x + table[position]``, with a learned table of (length, features).
 
     Args:
-        length: the most positions.
-        decoding: whether to count positions in the state and to take the next ones only, as attention with a cache.
+        length: how many positions there are at most.
+        decoding: whether inputs are the next times only, as for attention with a ``cache``: the state counts the times
+            before them.
 
     Raises:
-        InputError: on more times than positions.
+        InputError: on more times than there are positions.
 
-    Source: 002 section 11.2.
+    Source: Gehring et al. 2017, *Convolutional Sequence to Sequence Learning*; 002 section 11.2.
     """
 
     takes = "steps"
@@ -39,14 +41,16 @@ class LearnedPositions(Layer):
         super().__post_init__()
         require_sizes(self, "length")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         table = self.table_init(key, (self.length, x.shape[-1]), jnp.result_type(x.dtype, float))
         return {"table": table}, _start(self.decoding)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch times features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch times features"], State]:
         (table,) = held(self, "params", params, "table")
         table, state = _rows(self, table, state, x)
-        return x + jnp.expand_dims(table, range(x.ndim - table.ndim)), state
+        return jnp.add(x, jnp.expand_dims(table, range(x.ndim - table.ndim))), state
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ class SinusoidalPositions(Layer):
     """``y = x +`` :func:`dlfn.ops.sinusoidal_positions`.
 
     Args:
-        length: the most positions; needed only when decoding.
+        length: how many positions there are at most; needed only when decoding.
+        base: as in the op.
         decoding: as for ``LearnedPositions``.
 
-    Source: 002 section 11.1.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 section 11.1.
     """
 
     takes = "steps"
@@ -72,23 +77,27 @@ class SinusoidalPositions(Layer):
         if self.decoding and not self.length:
             raise InputError("SinusoidalPositions: decoding needs length, the most positions")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         return (), _start(self.decoding)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch times features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch times features"], State]:
         if x.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)}")
         length = x.shape[-2] if self.length is None else self.length
         table = ops.sinusoidal_positions(length, x.shape[-1], base=self.base, dtype=x.dtype)
         table, state = _rows(self, table, state, x)
-        return x + jnp.expand_dims(table, range(x.ndim - table.ndim)), state
+        return jnp.add(x, jnp.expand_dims(table, range(x.ndim - table.ndim))), state
 
 
-def _start(decoding: bool) -> Any:
+def _start(decoding: bool) -> State:
     return {"length": jnp.zeros((), jnp.int32)} if decoding else ()
 
 
-def _rows(layer: Any, table: Any, state: Any, x: Any) -> tuple[Any, Any]:
+def _rows(
+    layer: LearnedPositions | SinusoidalPositions, table: Array, state: State, x: AnyArray
+) -> tuple[Float[Array, "times features"], State]:
     """The rows of the table for the times of x, and the state after them."""
     if x.ndim < 2:
         raise InputError(f"{layer} needs (..., time, features), got {list(x.shape)}")

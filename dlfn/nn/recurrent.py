@@ -5,10 +5,11 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
@@ -16,14 +17,17 @@ from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
 from dlfn.nn.checks import held, require_layer
 from dlfn.nn.layer import Layer, array_of, brief, inside, output_shape, title
 from dlfn.nn.sequence import Sequence
+from dlfn.nn.types import AnyArray, Carry, Example, Params, RandomKey, State
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "Recurrent", "Stacked"]
+
+Output: TypeAlias = Literal["sequence", "last", "both"]
 
 
 class _OverTime(Layer):
     """What the layers over time share: their inputs, and the choice of their output."""
 
-    output: str
+    output: Output
 
     def __post_init__(self):
         super().__post_init__()
@@ -33,10 +37,14 @@ class _OverTime(Layer):
             )
 
     @abc.abstractmethod
-    def run(self, params: Any, state: Any, x: Sequence, *, key: Any, train: bool) -> tuple[tuple[Any, Any, Any], Any]:
+    def run(
+        self, params: Params, state: State, x: Sequence, *, key: RandomKey | None, train: bool
+    ) -> tuple[tuple[Array, Array, Carry], State]:
         """``((values, h, final), state)``: the outputs, the last hidden state, and what could be ``initial`` next."""
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch steps features"] | Sequence, *, key=None, train=False
+    ) -> tuple[PyTree, State]:
         given = _as_sequence(self, x)
         (values, h, final), state = self.run(params, state, given, key=key, train=train)
         if self.output == "last":
@@ -76,13 +84,13 @@ class Recurrent(_OverTime):
 
     cell: Cell
     reverse: bool = False
-    output: str = "sequence"
+    output: Output = "sequence"
 
     def __post_init__(self):
         super().__post_init__()
         require_layer(self, self.cell, Cell, "a cell, such as LSTMCell(64)")
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch steps features"] | Sequence) -> tuple[Params, State]:
         return self.cell.init(key, self._step(x))
 
     def run(self, params, state, x, *, key, train):
@@ -96,7 +104,7 @@ class Recurrent(_OverTime):
         return (values, jax.tree.leaves(final)[0], final), state
 
     def flops(self, x, y):
-        """As many steps of the cell as there are."""
+        """Those of the cell, for every step."""
         carry, step = self._step(x)
         return _as_sequence(self, x).values.shape[-2] * self.cell.flops((carry, step), (carry, step))
 
@@ -109,24 +117,26 @@ class Recurrent(_OverTime):
         return jax.eval_shape(self.cell.initial, step), step
 
 
-def RNN(features: int, *, reverse: bool = False, output: str = "sequence", **settings: Any) -> Recurrent:
+def RNN(features: int, *, reverse: bool = False, output: Output = "sequence", **settings: Any) -> Recurrent:
     """``Recurrent(RNNCell(features, **settings), reverse, output)``."""
     return Recurrent(RNNCell(features, **settings), reverse, output)
 
 
-def LSTM(features: int, *, reverse: bool = False, output: str = "sequence", **settings: Any) -> Recurrent:
+def LSTM(features: int, *, reverse: bool = False, output: Output = "sequence", **settings: Any) -> Recurrent:
     """``Recurrent(LSTMCell(features, **settings), reverse, output)``."""
     return Recurrent(LSTMCell(features, **settings), reverse, output)
 
 
-def GRU(features: int, *, reverse: bool = False, output: str = "sequence", **settings: Any) -> Recurrent:
+def GRU(features: int, *, reverse: bool = False, output: Output = "sequence", **settings: Any) -> Recurrent:
     """``Recurrent(GRUCell(features, **settings), reverse, output)``."""
     return Recurrent(GRUCell(features, **settings), reverse, output)
 
 
 @dataclass(frozen=True)
 class Bidirectional(_OverTime):
-    """A layer over time and one in reverse, their outputs side by side.
+    """A layer over time and one in reverse, with their outputs side by side.
+
+    Source: Schuster & Paliwal 1997, *Bidirectional Recurrent Neural Networks*.
 
     Args:
         forward: such as ``LSTM(64)``.
@@ -145,7 +155,7 @@ class Bidirectional(_OverTime):
 
     forward: Any
     backward: Any = None
-    output: str = "sequence"
+    output: Output = "sequence"
 
     def __post_init__(self):
         super().__post_init__()
@@ -165,7 +175,7 @@ class Bidirectional(_OverTime):
     def with_children(self, children: Mapping[str, Layer]):
         return _with(self, **children)
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch steps features"] | Sequence) -> tuple[Params, State]:
         params, states = {}, {}
         for index, (name, layer) in enumerate(self.children().items()):
             with inside(name):
@@ -190,7 +200,7 @@ class Bidirectional(_OverTime):
 
 @dataclass(frozen=True, init=False)
 class Stacked(_OverTime):
-    """Layers over time, one on the other's outputs, with the initial and final states of all.
+    """Layers over time, each on the outputs of the one before, with the initial and final states of all.
 
     Args:
         layers: such as ``LSTM(64), LSTM(64)``; :class:`Bidirectional` ones too.
@@ -198,7 +208,7 @@ class Stacked(_OverTime):
         output: as for :class:`Recurrent`: the outputs and the last hidden state are those of the last layer, the final
             state is the tuple of all layers'.
 
-    Params are a tuple. Where the states do not matter, ``Serial`` does.
+    Params are a tuple. Where the states do not matter, ``Serial`` does the same.
 
     Raises:
         InputError: in training, when ``keep_prob`` is below 1 and no key is given.
@@ -213,9 +223,9 @@ class Stacked(_OverTime):
 
     layers: tuple[Any, ...]
     keep_prob: float
-    output: str
+    output: Output
 
-    def __init__(self, *layers: Any, keep_prob: float = 1.0, output: str = "sequence"):
+    def __init__(self, *layers: Any, keep_prob: float = 1.0, output: Output = "sequence"):
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "keep_prob", keep_prob)
         object.__setattr__(self, "output", output)
@@ -233,7 +243,7 @@ class Stacked(_OverTime):
     def with_children(self, children: Mapping[str, Layer]):
         return _with(self, layers=tuple(children.values()))
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch steps features"] | Sequence) -> tuple[Params, State]:
         x = _as_sequence(self, x).values
         params, states = [], []
         for index, layer in enumerate(self.layers):
@@ -248,7 +258,8 @@ class Stacked(_OverTime):
         _require_one_each(self, "params", params, len(self.layers))
         if x.initial is not None:
             _require_one_each(self, "initial", x.initial, len(self.layers))
-        values, h, finals, states = x.values, None, [], []
+        values = h = x.values
+        finals, states = [], []
         for index, layer in enumerate(self.layers):
             layer_key = None if key is None else jax.random.fold_in(key, index)
             if index and train and self.keep_prob < 1:
@@ -287,8 +298,8 @@ def _require_one_each(layer: Layer, what: str, values: Any, count: int) -> None:
 
 
 def _with(layer: Any, **children: Any) -> Any:
-    """The layer around others in the place of its children. They are not checked again: those that ``summary`` watches
-    a model by are no layers over time."""
+    """The layer with others in the place of its children. They are not checked again, as those by which ``summary``
+    watches a model are not layers over time."""
     new = copy.copy(layer)
     for name, child in children.items():
         object.__setattr__(new, name, child)

@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from dlfn.core import InputError
 from dlfn.nn.checks import require_sizes
 from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.several import child_key
+from dlfn.nn.types import Params, State
 
 __all__ = ["Repeat"]
 
@@ -21,14 +23,14 @@ class Repeat(Layer):
 
     Every block has params and state of its own, stacked along a new first axis: ``params["w"][i]`` belongs to block i.
     Block i is initialised by ``fold_in(key, i)``, and draws from ``fold_in(key, i)`` in training, as the layers of
-    ``Serial`` do. For the backward pass every block saves what its ops do; weights are not saved again.
+    ``Serial`` do. For the backward pass every block saves what its ops save, without another copy of the weights.
     ``dlfn.backprop`` records the cotangents of names inside the block stacked, block 0 first.
 
     Args:
         layer: the block, whose output must have the shape and dtype of its input.
-        n: how many.
+        n: how many blocks.
         checkpoint: whether to save the inputs of the blocks alone and to run each block again in the backward pass
-            (``jax.checkpoint``): memory of one block and ``n`` activations for about a third more time.
+            (``jax.checkpoint``). The memory is then that of one block and of ``n`` inputs, for about a third more time.
 
     Raises:
         InputError: when ``n`` is no positive integer, when a block changes shape or dtype, and when params are stacked
@@ -65,16 +67,17 @@ class Repeat(Layer):
     def repeats(self):
         return self.n
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         def init_block(index: jax.Array) -> Any:
             params, state = self.layer.init(jax.random.fold_in(key, index), x)
             self._check_output(x, output_shape(self.layer, params, state, x))
             return params, state
 
-        # A loop and not a vmap: under some generators random numbers of a batch are not those of its members.
+        # A loop and not a vmap, since with some random number generators a batch of keys does not draw what each key
+        # draws alone.
         return jax.lax.map(init_block, jnp.arange(self.n))
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         for path, leaf in jax.tree_util.tree_leaves_with_path((params, state)):
             if leaf.shape[:1] != (self.n,):
                 what = ("params", "state")[path[0].idx] + jax.tree_util.keystr(path[1:])
@@ -89,7 +92,7 @@ class Repeat(Layer):
             self._check_output(x, y)
             return y, state
 
-        # Inside a loop XLA cannot merge the second run of a block with the first, so that nothing need prevent it.
+        # Inside a loop XLA cannot merge the second run of a block with the first, so that prevent_cse is not needed.
         body = jax.checkpoint(block, prevent_cse=False) if self.checkpoint else block
         return jax.lax.scan(body, x, (params, state, jnp.arange(self.n)))
 

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import ArrayLike, Integer, PyTree
 
 from dlfn.core import InputError
+from dlfn.nn.types import AnyArray, Carry
 from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.lengths import within
 from dlfn.ops.support.sharding import sharded_along
@@ -16,15 +18,15 @@ __all__ = ["Sequence", "on_values", "values_of"]
 
 
 class Sequence(NamedTuple):
-    """Sequences with more than their values, as input of a model over time.
+    """The values of sequences, with the length of each and an initial state, as input of a model over time.
 
     Layers over time, such as ``LSTM``, and attention read the lengths. Layers that treat every step by itself, such as
     ``Embedding``, ``Linear``, ``LayerNorm`` and ``Dropout``, act on the values. Sums of ``Residual`` and what
     ``Parallel`` merges are those of the values. The output of each is a Sequence with the lengths of its input. A layer
     that would mix steps with padding, such as ``Conv`` or ``BatchNorm``, raises an InputError.
 
-    What is past the lengths does not matter, whatever it holds: a nan, an infinity, the number of no row of an
-    embedding. No layer reads it, and its gradient is 0. What a layer returns there is 0, and a cotangent that arrives
+    What is past the lengths does not matter, whatever it holds: a nan, an infinity, an integer that is no row of a
+    table. No layer reads it, and its gradient is 0. What a layer returns there is 0, and a cotangent that arrives
     there goes nowhere. To this end each layer puts zeros there with :meth:`without_padding`, in its input and in its
     output, and one of your own that takes a Sequence should do the same. A mask on the loss alone would not do: it
     makes the cotangents 0, and 0 times the nan that a layer read is nan.
@@ -46,9 +48,9 @@ class Sequence(NamedTuple):
     (2, 5, 3) [5 3]
     """
 
-    values: Any
-    lengths: Any = None
-    initial: Any = None
+    values: PyTree[ArrayLike]
+    lengths: Integer[AnyArray, "*batch"] | None = None
+    initial: Carry | None = None
 
     def without_padding(self) -> "Sequence":
         """The Sequence with zeros past its lengths.
@@ -60,21 +62,26 @@ class Sequence(NamedTuple):
         [[3 1 0]
          [2 4 6]]
         """
-        return self if self.lengths is None else self._replace(values=jax.tree.map(self._counting, self.values))
+        if self.lengths is None:
+            return self
+        return self._replace(values=jax.tree.map(functools.partial(_counting, lengths=self.lengths), self.values))
 
-    def _counting(self, values: jax.Array) -> jax.Array:
-        rank, shape = jnp.ndim(self.lengths), values.shape
-        if len(shape) <= rank or shape[:rank] != jnp.shape(self.lengths):
-            raise InputError(
-                f"Sequence: lengths is {describe(self.lengths)} for values {describe(values)}, and must have the shape "
-                "that these have in front of their axis of steps"
-            )
-        return _zeros_past(values, self.lengths)
+
+def _counting(values: jax.Array, lengths: AnyArray) -> jax.Array:
+    """The values of the steps within the lengths, with zeros past them."""
+    rank, shape = jnp.ndim(lengths), values.shape
+    if len(shape) <= rank or shape[:rank] != jnp.shape(lengths):
+        raise InputError(
+            f"Sequence: lengths is {describe(lengths)} for values {describe(values)}, and must have the shape "
+            "that these have in front of their axis of steps"
+        )
+    return _zeros_past(values, jnp.asarray(lengths))
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _zeros_past(values: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Checkpointed: a loop over blocks would save the condition of every select, one for each of the values."""
+    """It is checkpointed, since a loop over blocks would otherwise save the condition of every select, as large as the
+    values."""
     rank, shape = lengths.ndim, values.shape
     counts = sharded_along(within(lengths, shape[rank]), values, rank)
     counts = counts.reshape(*counts.shape, *[1] * (len(shape) - rank - 1))

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from jaxtyping import Array, Float, Shaped
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
@@ -15,6 +17,7 @@ from dlfn.nn.dropout import Dropout
 from dlfn.nn.gated import Gated
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
+from dlfn.nn.types import AnyArray, Example, Params, State
 
 __all__ = ["FeedForward", "TransformerBlock"]
 
@@ -24,12 +27,12 @@ class FeedForward(Layer):
     r""":math:`W_2\, \sigma(W_1 x + b_1) + b_2`, with ``ratio`` times as many features inside as go in and come out.
 
     ``activation`` is a function or the name of one in :data:`ACTIVATIONS`. With a gated one, ``"glu"``, ``"geglu"``,
-    ``"geglu_tanh"`` or ``"swiglu"``, the first map makes as many gates as well: its outputs are values and then gates.
-    For as many parameters as without take 2/3 of the ratio.
+    ``"geglu_tanh"`` or ``"swiglu"``, the first map has twice as many outputs: the values and then their gates.
+    With 2/3 of the ratio there are as many parameters as without gates.
 
     Params are ``{"up": {"w", "b"}, "down": {"w", "b"}}``.
 
-    Source: 002 section 9.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 section 9.
     """
 
     takes = "steps"
@@ -46,10 +49,12 @@ class FeedForward(Layer):
             raise InputError(f"FeedForward: unknown activation {self.activation!r}; {found}")
         self._activation()  # refuses what is no function
 
-    def init(self, key, x):
+    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
         return self._layers(x.shape[-1]).init(key, x)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Array, "*batch features"], State]:
         return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
 
     def flops(self, x, y):
@@ -72,7 +77,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     heads: int,
     *,
     ratio: float = 4,
-    norm: str = "pre",
+    norm: Literal["pre", "post"] = "pre",
     normalisation: Layer = LayerNorm(),  # noqa: B008  a frozen dataclass
     activation: str | Callable[..., Any] = "gelu",
     bias: bool = True,
@@ -98,7 +103,8 @@ def TransformerBlock(  # a layer made of layers, and named like one
     Returns:
         A ``Serial``. Its input is x alone: for a context or a mask build the block of its parts, which are public.
 
-    Source: 002 section 9; the other order is that of Vaswani et al. 2017.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*, which has ``norm="post"``; the norm first: Xiong et al.
+    2020, *On Layer Normalization in the Transformer Architecture*; 002 section 9.
 
     >>> print(TransformerBlock(4, causal=True))
     Serial(

@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held
-from dlfn.nn.layer import Layer, Params, inside
+from dlfn.nn.layer import Layer, inside
 from dlfn.nn.overview import count_parameters
+from dlfn.nn.types import Params, State
 from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = ["SpectralNorm", "WeightNorm"]
@@ -82,7 +84,7 @@ class WeightNorm(Layer):
     def with_children(self, children: Mapping[str, Layer]):
         return WeightNorm(children["layer"], self.weight, self.axis)
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         with inside("layer"):
             params, state = self.layer.init(key, x)
         v, _ = _weight(self, params)
@@ -90,7 +92,7 @@ class WeightNorm(Layer):
         lengths = jnp.linalg.norm(rows.astype(sum_dtype(v.dtype)), axis=1).astype(v.dtype)
         return {"layer": params, "g": lengths[0] if self.axis is None else lengths}, state
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         inner, g = held(self, "params", params, "layer", "g")
         v, put = _weight(self, inner)
         w = ops.weight_norm(v, g, axis=self.axis)
@@ -106,8 +108,8 @@ class WeightNorm(Layer):
 class SpectralNorm(Layer):
     """A layer whose weight is divided by its largest singular value: :func:`dlfn.ops.spectral_norm`.
 
-    Params are those of the layer. State is ``{"layer": ..., "u": ...}``: the layer's, and the direction from which the
-    power iteration goes on at each call in training. At inference it is used as it is, and stays.
+    Params are those of the layer. State is ``{"layer": ..., "u": ...}``: the layer's, and the direction from which each
+    call in training goes on with the power iteration. At inference the direction is used as it is, and does not change.
 
     Args:
         layer: the layer inside.
@@ -136,7 +138,7 @@ class SpectralNorm(Layer):
     def with_children(self, children: Mapping[str, Layer]):
         return SpectralNorm(children[""], self.weight, self.iterations, self.eps)
 
-    def init(self, key, x):
+    def init(self, key, x: PyTree) -> tuple[Params, State]:
         layer_key, u_key = jax.random.split(key)
         params, state = self.layer.init(layer_key, x)
         w, _ = _weight(self, params)
@@ -144,7 +146,7 @@ class SpectralNorm(Layer):
         # A random direction, and 15 iterations as in PyTorch, so that the first calls are near the singular value.
         return params, {"layer": state, "u": ops.spectral_norm(w.astype(u.dtype), u, iterations=15, eps=self.eps)[1]}
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         w, put = _weight(self, params)
         iterations = self.iterations if train else 0
         inner, u = held(self, "state", state, "layer", "u")

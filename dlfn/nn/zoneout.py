@@ -4,21 +4,24 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, needed_key
 from dlfn.nn.checks import require_layer
+from dlfn.nn.types import Carry, Params, State
 
 __all__ = ["Zoneout"]
 
 
 @dataclass(frozen=True)
 class Zoneout(Cell):
-    """A cell whose units sometimes keep their previous state (Krueger et al. 2017, *Zoneout*, arXiv:1606.01305).
+    """A cell whose units sometimes keep their previous state (Krueger et al. 2017, *Zoneout:
+    Regularizing RNNs by Randomly Preserving Hidden Activations*).
 
     In training each entry of the carry stays what it was with probability ``rate``; at inference it becomes the
     expectation, ``rate * before + (1 - rate) * after``. The output is the first array of the carry.
-    Masks follow from the key and the step alone: forward and backward have the same.
+    Masks depend on the key and the step alone, so that the forward and the backward pass have the same.
 
     Args:
         cell: such as ``LSTMCell(64)``. An LSTM's new h is computed from the new c, kept or not, as in the paper.
@@ -41,13 +44,15 @@ class Zoneout(Cell):
     def initial(self, x):
         return self.cell.initial(x)
 
-    def init(self, key, x):
+    def init(self, key, x: tuple[Carry, PyTree]) -> tuple[Params, State]:
         return self.cell.init(key, x)
 
     def prepare(self, params, *, key, train):
         return self.cell.prepare(params, key=key, train=train)
 
-    def apply(self, params, state, x, *, key=None, train=False):
+    def apply(
+        self, params, state, x: tuple[Carry, PyTree], *, key=None, train=False
+    ) -> tuple[tuple[Carry, PyTree], State]:
         cell_key, key = (None, None) if key is None else jax.random.split(key)
         (after, _), state = self.cell.apply(params, state, x, key=cell_key, train=train)
         old, tree = jax.tree.flatten(x[0])

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.recurrent.recurrence import (
@@ -24,22 +25,32 @@ __all__ = ["gru", "gru_step"]
 
 
 @Op
-def gru_step(x, h, w_x, w_h, b=None, b_h=None, *, reset_after=False, precision=None):
+def gru_step(
+    x: Float[ArrayLike, "*batch features"],
+    h: Float[ArrayLike, "*batch hidden"] | None,
+    w_x: Float[ArrayLike, "features gates"],
+    w_h: Float[ArrayLike, "hidden gates"],
+    b: Float[ArrayLike, " gates"] | None = None,
+    b_h: Float[ArrayLike, " hidden"] | None = None,
+    *,
+    reset_after: bool = False,
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, "*batch hidden"]:
     r"""One step of a GRU, :math:`h' = (1 - z) \odot h + z \odot n`.
 
     .. math::
         a = x w_x + b, \quad z = \sigma(a_z + h u_z), \quad r = \sigma(a_r + h u_r), \quad
         n = \tanh(a_n + (r \odot h) u_n)
 
-    The gates stand in the order z, r, n along the last axis of the weights; n is the documents' :math:`\tilde h`, and
-    :math:`w_h = (u_z, u_r, u_n)`. With ``reset_after`` the reset gate acts after the product, as in cuDNN and PyTorch:
+    The gates stand in the order z, r, n along the last axis of the weights, :math:`w_h = (u_z, u_r, u_n)`; n is the
+    documents' :math:`\tilde h`. With ``reset_after`` the reset gate acts after the product, as in cuDNN and PyTorch:
 
     .. math::
         n = \tanh(a_n + r \odot q), \qquad q = h u_n + b_h
 
-    PyTorch's z is the complement of the documents', :math:`h' = (1 - z) n + z h`, and its order is r, z, n: importing
-    its weights negates those of z and its bias, which is the same as :math:`1 - \sigma(a) = \sigma(-a)`, and swaps the
-    first two. Its recurrent biases of r and z add to b. Backwards,
+    PyTorch's z is 1 minus the documents', as there :math:`h' = (1 - z) n + z h`, and its order is r, z, n. To import
+    its weights, swap the first two blocks and negate the weights and the bias of z, as
+    :math:`1 - \sigma(a) = \sigma(-a)`; its recurrent biases of r and z are added to b. Backwards,
 
     .. math::
         \delta_n = \bar h' z (1 - n^2), \qquad \delta_z = \bar h' (n - h) z (1 - z), \qquad
@@ -49,7 +60,7 @@ def gru_step(x, h, w_x, w_h, b=None, b_h=None, *, reset_after=False, precision=N
 
     and with ``reset_after``, where :math:`\bar q = \delta_n r` takes the place of :math:`\delta_n` in the products,
     :math:`\delta_r = \delta_n q\, r (1 - r)`, :math:`\bar h = \bar h' (1 - z) + (\delta_z, \delta_r, \bar q) w_h^\top`
-    and :math:`\bar b_h = \sum \bar q`. Half types compute in float32.
+    and :math:`\bar b_h = \sum \bar q`. Half types are computed in float32.
 
     Args:
         x: (..., in).
@@ -59,7 +70,7 @@ def gru_step(x, h, w_x, w_h, b=None, b_h=None, *, reset_after=False, precision=N
         b: (3 H,), or None.
         b_h: (H,), or None; with ``reset_after`` only.
         reset_after: whether the reset gate acts after the product with :math:`u_n`.
-        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+        precision: that of the matrix products, as in :func:`jax.numpy.matmul`.
 
     Returns:
         (..., H), in the common dtype of the arguments.
@@ -68,7 +79,8 @@ def gru_step(x, h, w_x, w_h, b=None, b_h=None, *, reset_after=False, precision=N
         InputError: on arguments that are not floating point, shapes that do not fit, and a b_h without
             ``reset_after``.
 
-    Source: 002 section 7.3; ``reset_after``: Cho et al. 2014, arXiv:1406.1078v1.
+    Source: Cho et al. 2014, *Learning Phrase Representations using RNN Encoder–Decoder for Statistical Machine
+    Translation*, of which the first version, arXiv:1406.1078v1, has the form of ``reset_after``; 002 section 7.3.
 
     >>> import jax.numpy as jnp
     >>> gru_step(jnp.zeros(2), jnp.ones(3), jnp.zeros((2, 9)), jnp.zeros((3, 9)))
@@ -87,14 +99,44 @@ def gru_step(x, h, w_x, w_h, b=None, b_h=None, *, reset_after=False, precision=N
     return (1 - z) * h + z * n
 
 
+@gru_step.def_forward
+def _gru_step_forward(x, h, w_x, w_h, b, b_h, *, reset_after, precision):
+    (h,), residuals = step_forward(_CELLS[reset_after], x, (h,), w_x, (w_h, b_h), b, precision=precision)
+    return h, residuals
+
+
+@gru_step.def_backward
+def _gru_step_backward(residuals, dh, *, reset_after, precision):
+    d_x, (d_h,), d_w_x, d_w_h, d_b_h, d_b = step_backward(_CELLS[reset_after], residuals, (dh,), precision=precision)
+    return d_x, d_h, d_w_x, d_w_h, d_b, d_b_h
+
+
+@gru_step.def_check
+def _gru_step_check(x, h, w_x, w_h, b, b_h, *, reset_after):
+    _check_reset("gru_step", b_h, reset_after)
+    check("gru_step", 3, x, {"h": h}, w_x, w_h, b, steps=False, b_h=b_h)
+
+
 @Op
-def gru(x, h0, w_x, w_h, b=None, b_h=None, lengths=None, *, reset_after=False, reverse=False, precision=None):
+def gru(
+    x: Float[ArrayLike, "*batch steps features"],
+    h0: Float[ArrayLike, "*batch hidden"] | None,
+    w_x: Float[ArrayLike, "features gates"],
+    w_h: Float[ArrayLike, "hidden gates"],
+    b: Float[ArrayLike, " gates"] | None = None,
+    b_h: Float[ArrayLike, " hidden"] | None = None,
+    lengths: Integer[ArrayLike, "*batch"] | None = None,
+    *,
+    reset_after: bool = False,
+    reverse: bool = False,
+    precision: lax.PrecisionLike = None,
+) -> tuple[Float[Array, "*batch steps hidden"], Float[Array, "*batch hidden"]]:
     r"""A GRU over a sequence: :func:`gru_step` for t = 1 … T, with the gates in the order z, r, n.
 
     Backwards the loop runs from the last step to the first. It carries :math:`\bar h`, adds the cotangent of output t,
-    and collects the step's :math:`\delta_t`; the gradients of the weights are products after it, summed over all steps.
-    The backward pass keeps the gates and h, 4·T·H numbers per sequence, and with ``reset_after`` q as well. Half types
-    carry and keep them in float32.
+    and collects the step's :math:`\delta_t`. After the loop the gradients of the weights are matrix products that sum
+    over all steps. The backward pass keeps the gates and h, 4·T·H numbers per sequence, and with ``reset_after`` q as
+    well. With half types these are carried and kept in float32.
 
     Args:
         x: (..., T, in).
@@ -103,12 +145,12 @@ def gru(x, h0, w_x, w_h, b=None, b_h=None, lengths=None, *, reset_after=False, r
         w_h: (H, 3 H).
         b: (3 H,), or None.
         b_h: (H,), or None; with ``reset_after`` only.
-        lengths: integers (...,): how many steps each sequence has; None for T. Steps from there on are padding: they
-            keep the state, their output is 0, and what x holds there is never read, not even a nan.
+        lengths: integers (...,): how many steps each sequence has; None for T. The steps beyond are padding: they leave
+            the state as it is, their output is 0, and x is never read there, so that it may even hold nan.
         reset_after: the form of cuDNN and PyTorch; :func:`gru_step` says how their z differs.
-        reverse: run from the last step to the first. With lengths, from each sequence's last. Output t remains that of
-            step t, and h_last is that of the first.
-        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+        reverse: run from the last step to the first; with lengths, from the last step of each sequence. Output t still
+            belongs to step t, and h_last is the state after the first step, which is the last to run.
+        precision: that of the matrix products, as in :func:`jax.numpy.matmul`.
 
     Returns:
         ``(hs, h_last)``: (..., T, H), the state after every step, and (..., H), after the last one.
@@ -117,16 +159,46 @@ def gru(x, h0, w_x, w_h, b=None, b_h=None, lengths=None, *, reset_after=False, r
         InputError: on arguments that are not floating point (lengths: integers), shapes that do not fit, and a b_h
             without ``reset_after``.
 
-    Source: 002 section 7.3.
+    Source: Cho et al. 2014, *Learning Phrase Representations using RNN Encoder–Decoder for Statistical Machine
+    Translation*; 002 section 7.3.
 
     >>> import jax.numpy as jnp
     >>> hs, h_last = gru(jnp.zeros((4, 2)), jnp.ones(1), jnp.zeros((2, 3)), jnp.zeros((1, 3)))
     >>> print(hs[:, 0], h_last)
     [0.5    0.25   0.125  0.0625] [0.0625]
     """
+    x = jnp.asarray(x)
     step = functools.partial(gru_step.definition, reset_after=reset_after, precision=precision)
     state = zero_state(x[..., 0, :] if x.shape[-2] else jnp.sum(x, -2), w_x, w_h, h0)
     return textbook(lambda x, h: (step(x, h, w_x, w_h, b, b_h),), x, state, lengths, reverse)
+
+
+@gru.def_forward
+def _gru_forward(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after, reverse, precision):
+    cell = _CELLS[reset_after]
+    return sequence_forward(cell, x, (h0,), w_x, (w_h, b_h), b, lengths, reverse=reverse, precision=precision)
+
+
+@gru.def_backward
+def _gru_backward(residuals, dy, *, reset_after, reverse, precision):
+    cotangents = sequence_backward(_CELLS[reset_after], residuals, dy, reverse=reverse, precision=precision)
+    d_x, (d_h0,), d_w_x, d_w_h, d_b_h, d_b = cotangents
+    return d_x, d_h0, d_w_x, d_w_h, d_b, d_b_h, None
+
+
+@gru.def_check
+def _gru_check(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after):
+    _check_reset("gru", b_h, reset_after)
+    check("gru", 3, x, {"h0": h0}, w_x, w_h, b, lengths, steps=True, b_h=b_h)
+
+
+def _check_reset(op, b_h, reset_after):
+    if not isinstance(reset_after, bool):
+        raise InputError(f"{op}: reset_after is {reset_after!r}, and must be True or False")
+    if b_h is not None and not reset_after:
+        raise InputError(
+            f"{op}: b_h is {describe(b_h)}, and must be None without reset_after=True, as the bias of n is in b"
+        )
 
 
 def _gru_cell_forward(weights, dot):
@@ -161,12 +233,6 @@ def _gru_cell_gradients(h, saved, delta, product):
     d_zr, d_n = _blocks(delta)
     _, r = jnp.split(saved[0], 2, axis=-1)
     return jnp.concatenate([product(h, d_zr), product(r * h, d_n)], axis=1), None
-
-
-def _blocks(gates):
-    """Those of z and r, and that of n."""
-    at = gates.shape[-1] // 3 * 2
-    return gates[..., :at], gates[..., at:]
 
 
 def _gru_after_forward(weights, dot):
@@ -212,47 +278,7 @@ _CELLS = {
 }
 
 
-@gru_step.def_forward
-def _gru_step_forward(x, h, w_x, w_h, b, b_h, *, reset_after, precision):
-    (h,), residuals = step_forward(_CELLS[reset_after], x, (h,), w_x, (w_h, b_h), b, precision=precision)
-    return h, residuals
-
-
-@gru_step.def_backward
-def _gru_step_backward(residuals, dh, *, reset_after, precision):
-    d_x, (d_h,), d_w_x, d_w_h, d_b_h, d_b = step_backward(_CELLS[reset_after], residuals, (dh,), precision=precision)
-    return d_x, d_h, d_w_x, d_w_h, d_b, d_b_h
-
-
-@gru.def_forward
-def _gru_forward(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after, reverse, precision):
-    cell = _CELLS[reset_after]
-    return sequence_forward(cell, x, (h0,), w_x, (w_h, b_h), b, lengths, reverse=reverse, precision=precision)
-
-
-@gru.def_backward
-def _gru_backward(residuals, dy, *, reset_after, reverse, precision):
-    cotangents = sequence_backward(_CELLS[reset_after], residuals, dy, reverse=reverse, precision=precision)
-    d_x, (d_h0,), d_w_x, d_w_h, d_b_h, d_b = cotangents
-    return d_x, d_h0, d_w_x, d_w_h, d_b, d_b_h, None
-
-
-@gru_step.def_check
-def _gru_step_check(x, h, w_x, w_h, b, b_h, *, reset_after):
-    _check_reset("gru_step", b_h, reset_after)
-    check("gru_step", 3, x, {"h": h}, w_x, w_h, b, steps=False, b_h=b_h)
-
-
-@gru.def_check
-def _gru_check(x, h0, w_x, w_h, b, b_h, lengths, *, reset_after):
-    _check_reset("gru", b_h, reset_after)
-    check("gru", 3, x, {"h0": h0}, w_x, w_h, b, lengths, steps=True, b_h=b_h)
-
-
-def _check_reset(op, b_h, reset_after):
-    if not isinstance(reset_after, bool):
-        raise InputError(f"{op}: reset_after is {reset_after!r}, and must be True or False")
-    if b_h is not None and not reset_after:
-        raise InputError(
-            f"{op}: b_h is {describe(b_h)}, and must be None without reset_after=True, as the bias of n is in b"
-        )
+def _blocks(gates):
+    """The columns of z and r, and those of n."""
+    at = gates.shape[-1] // 3 * 2
+    return gates[..., :at], gates[..., at:]

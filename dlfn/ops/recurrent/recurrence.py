@@ -1,9 +1,10 @@
 r"""What the recurrent ops share: the loop forwards, the loop backwards, and the products outside the loops.
 
-A cell computes its next state from :math:`a_t = x_t w_x + b` and the last state. Only what depends on the last state
-stays in the loop: the input's projection is one matrix product before it. Backwards the loop carries the cotangent of
-the state and collects :math:`\delta_t = \partial L / \partial a_t`; the gradients of the weights are sums over all
-steps, :math:`\sum_t h_{t-1}^\top \delta_t`, and so one matrix product each after it, summed in float32 or wider.
+A cell computes its next state from :math:`a_t = x_t w_x + b` and the previous state. Only what depends on the previous
+state is in the loop: the projection of the input is one matrix product before it. Backwards the loop carries the
+cotangent of the state and collects :math:`\delta_t = \partial L / \partial a_t`. The gradients of the weights are sums
+over all steps, such as :math:`\sum_t h_{t-1}^\top \delta_t`, and so are one matrix product each after the loop, summed
+in float32 or wider.
 
 Inside, arrays are time-major, (T, N, features), with all leading dimensions in N.
 """
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import ArrayLike
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_rank, require_values
@@ -32,7 +34,7 @@ State = tuple[jax.Array, ...]
 
 
 class Cell(NamedTuple):
-    """One step of a recurrence. States are tuples, the output h first; ``dot`` is the product with a matrix.
+    """One step of a recurrence. A state is a tuple, the output h first; ``dot`` is the product with a matrix.
 
     Attributes:
         forward: ``forward(weights, dot)`` makes ``step(a, before) -> (after, saved)``. What it does to the weights
@@ -63,11 +65,13 @@ def textbook(step: Callable[..., Any], x: jax.Array, state: State, lengths: Any,
     return jnp.moveaxis(hs, 0, -2), *last
 
 
-def zero_state(x: jax.Array, w_x: jax.Array, w_h: jax.Array, *state: Any) -> State:
-    """A definition's state for a step's x: zeros where it is None, in the common dtype."""
+def zero_state(x: ArrayLike, w_x: ArrayLike, w_h: ArrayLike, *state: ArrayLike | None) -> State:
+    """The state that a definition starts from, where x is that of one step: zeros for what is None, and all arrays in
+    their common dtype."""
+    x, w_x, w_h = jnp.asarray(x), jnp.asarray(w_x), jnp.asarray(w_h)
     zeros = jnp.zeros_like(x @ w_x[:, : w_h.shape[0]])
     dtype = jnp.result_type(zeros, w_h, *[s for s in state if s is not None])
-    return tuple((zeros if s is None else s).astype(dtype) for s in state)
+    return tuple((zeros if s is None else jnp.asarray(s)).astype(dtype) for s in state)
 
 
 def sequence_forward(cell, x, state, w_x, weights, b, lengths, *, reverse, precision):
@@ -77,7 +81,7 @@ def sequence_forward(cell, x, state, w_x, weights, b, lengths, *, reverse, preci
     rows, (x, w_x, weights, b) = _Rows(x), _computing((x, w_x, weights, b), dtype)
     valid = _valid(x, lengths, rows)
     a = _project(_without_padding(rows.time_major(x), valid), w_x, b, precision)
-    # Of no steps there is no a[0]; the sum of none is.
+    # The sum over a[:1] and not a[0], which does not exist where there are no steps.
     zeros = jnp.zeros_like(jnp.sum(a[:1], axis=0)[..., : weights[0].shape[0]])
     step = cell.forward(weights, _dot(precision))
 
@@ -151,7 +155,10 @@ def step_backward(cell, residuals, d_after, *, precision):
 
 
 class _Rows:
-    """To and from (T, N, features). Explicitly sharded axes cannot be merged: there the leading dimensions stay."""
+    """Takes arrays from (..., T, features) to the time-major (T, N, features) and back.
+
+    Axes with an explicit sharding cannot be merged: such arrays keep their leading dimensions, (T, ..., features).
+    """
 
     def __init__(self, x):
         self.lead = x.shape[:-2]
@@ -193,7 +200,8 @@ def _without_padding(x, valid):
 
 
 def _shifted(after, start, reverse):
-    """The state before each step. A start of no steps is cut off too."""
+    """The state before each step: the states after the steps, moved on by one, with the start in the first place."""
+    # The slice leaves nothing of the start where there are no steps.
     start = start[None][: after.shape[0]]
     return jnp.concatenate([after[1:], start] if reverse else [start, after[:-1]])
 
@@ -204,11 +212,12 @@ def _project(x, w_x, b, precision):
 
 
 def _products(cell, x, h_before, saved, delta, w_x, weights, b_kind, precision):
-    """Gradients of x, w_x, the weights, and b: what needs no loop."""
+    """Gradients of x, w_x, the weights, and b, which need no loop."""
     rows = tuple(range(delta.ndim - 1))
 
     def product(a, b, kind=None):
-        # A sum over a sharded axis has more than one possible sharding; a gradient's is its weight's.
+        # The result of a sum over a sharded axis may be sharded in several ways, of which JAX must be told one: a
+        # gradient is sharded as its weight is.
         out = kind.sharding if kind is not None and is_explicit(a, b) else None
         return lax.dot_general(a, b, ((rows, rows), ((), ())), precision=precision, out_sharding=out)
 
@@ -225,7 +234,7 @@ def _dot(precision) -> Any:
 
 
 def check(op, gates, x, state, w_x, w_h, b, lengths=None, *, steps, **biases):
-    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict by name; ``biases`` are (H,)."""
+    """Raises where a recurrent op's arguments do not fit. ``state`` is a dict by name; ``biases`` are of (H,)."""
     given = {"x": x, **state, "w_x": w_x, "w_h": w_h, "b": b, **biases}
     for name, value in given.items():
         if value is not None or name in ("x", "w_x", "w_h"):
@@ -267,5 +276,5 @@ def check_lengths(op, lengths, x):
             f"{op}: lengths is {describe(lengths)}, and must be an array of integers of the shape {list(lead)}, one "
             f"length per sequence, as x is {describe(x)}"
         )
-    inside = (lengths >= 0) & (lengths.astype(jnp.int32) <= steps)  # steps need not be a number of their dtype
+    inside = (lengths >= 0) & (lengths.astype(jnp.int32) <= steps)  # int32, as T may be too large for their dtype
     require_values(op, "lengths", lengths, inside, f"from 0 to {steps}, the number of steps of x")

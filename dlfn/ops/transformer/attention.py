@@ -1,8 +1,8 @@
 r"""Scaled dot-product attention, :math:`\operatorname{softmax}(Q K^\top / \sqrt d) V`, in blocks of queries.
 
 No matrix of all queries by all keys is ever held, forward or backward: the blocks are taken one after the other, and
-the backward pass computes each block's probabilities again from two numbers per row. Under a causal mask a block is
-given only the keys that it can see.
+the backward pass computes each block's probabilities again from two numbers per row. With a causal mask, the keys that
+a block cannot see take no part in its products.
 """
 
 import functools
@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float
@@ -24,13 +25,20 @@ from dlfn.ops.support.sharding import like
 
 __all__ = ["attention"]
 
-# Steps of a loop share their memory, and XLA on CPU unrolls loops of one step: hence two at least. More groups skip
-# more of a causal mask, and compile longer.
-_STEPS, _GROUPS = 2, 8
-
 
 @Op
-def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=128, precision=None):
+def attention(
+    q: Float[ArrayLike, "*batch queries heads dim"],
+    k: Float[ArrayLike, "*batch keys kv_heads dim"],
+    v: Float[ArrayLike, "*batch keys kv_heads value_dim"],
+    bias: Float[ArrayLike, "..."] | None = None,
+    mask: Bool[ArrayLike, "..."] | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    block: int = 128,
+    precision: lax.PrecisionLike = None,
+) -> Float[Array, "*batch queries heads value_dim"]:
     r"""Scaled dot-product attention over any number of heads.
 
     For each head, with the rows of q, k and v as matrices,
@@ -52,9 +60,9 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
     relative error of P.) Memory is linear in the number of queries and of keys.
 
     A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0. What the mask leaves
-    out does not matter, whatever it holds: a query that sees no key, and a key and its value that no query sees. (If
-    some query sees them, a nan there is one for the others too, as 0 times nan is.) A score of +inf takes all the
-    weight of its row; several share it.
+    out, a query that sees no key, and a key and its value that no query sees, does not matter, even if it holds nan.
+    (A nan in a key or a value that some query sees reaches the other queries as well, as 0 times nan is nan.) A score
+    of +inf takes all the weight of its row, and several share it equally.
 
     Args:
         q: (..., queries, heads, dim).
@@ -63,10 +71,10 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
         v: (..., keys, kv_heads, dim of the values).
         bias: added to S; it broadcasts to (..., heads, queries, keys) and has a gradient. None for 0.
         mask: boolean, True where a query sees a key; it broadcasts like the bias. None for True.
-        causal: query i sees the keys j <= i + keys - queries: the last query sees all.
+        causal: whether query i sees the keys j <= i + keys - queries alone; so the last query sees all of them.
         scale: the number α; None for :math:`1 / \sqrt{\mathrm{dim}}`.
-        block: queries per step.
-        precision: of the matrix products, as in :func:`jax.numpy.matmul`.
+        block: how many queries are taken at a time.
+        precision: that of the matrix products, as in :func:`jax.numpy.matmul`.
 
     Returns:
         (..., queries, heads, dim of the values), in the common dtype of q, k, v and the bias. Half types are
@@ -75,13 +83,16 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
     Raises:
         InputError: on arguments that are not floating point, a mask that is not boolean, and shapes that do not fit.
 
-    Source: 002 sections 8.1 and 8.3; grouped queries are Ainslie et al. 2023, the blocks Rabe and Staats 2021.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*; in blocks: Rabe & Staats 2021, *Self-attention Does Not
+    Need O(n²) Memory*; grouped queries: Ainslie et al. 2023, *GQA: Training Generalized Multi-Query Transformer Models
+    from Multi-Head Checkpoints*; 002 sections 8.1 and 8.3.
 
     >>> import jax.numpy as jnp
     >>> q, k, v = jnp.zeros((3, 1, 2)), jnp.zeros((3, 1, 2)), jnp.array([[[0.0]], [[2.0]], [[7.0]]])
     >>> print(attention(q, k, v, causal=True).ravel())
     [0. 1. 3.]
     """
+    q, k, v = jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
     heads, groups = q.shape[-2], q.shape[-2] // k.shape[-2]
     k, v = jnp.repeat(k, groups, axis=-2), jnp.repeat(v, groups, axis=-2)
     s = jnp.einsum("...qhd,...khd->...hqk", q, k, precision=precision) * _scale(scale, q)
@@ -93,189 +104,10 @@ def attention(q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=
     return jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(s, axis=-1), v, precision=precision)
 
 
-def _scale(scale, q):
-    return q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-
-
-# Below, queries are (..., kv_heads, group, queries, dim), keys and values (..., kv_heads, keys, dim), and scores, bias
-# and mask (..., kv_heads, group, queries, keys).
-
-
-def _split_heads(x, kv_heads):
-    *lead, rows, heads, dim = x.shape
-    return jnp.moveaxis(x.reshape(*lead, rows, kv_heads, heads // kv_heads, dim), -4, -2)
-
-
-def _join_heads(x):
-    x = jnp.moveaxis(x, -2, -4)
-    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
-
-
-def _swap(x):
-    """(..., keys, kv_heads, dim) to and from (..., kv_heads, keys, dim)."""
-    return jnp.swapaxes(x, -3, -2)
-
-
-def _by_group(x, kv_heads):
-    """A bias or mask with its axis of heads in two."""
-    *lead, heads, queries, keys = (*(1,) * (3 - x.ndim), *x.shape)
-    split = (1, 1) if heads == 1 else (kv_heads, heads // kv_heads)
-    return x.reshape(*lead, *split, queries, keys)
-
-
-def _common_dtype(q, k, v, bias):
-    dtype = jnp.result_type(q, k, v)
-    if bias is None:
-        return dtype
-    with jax.numpy_dtype_promotion("standard"):  # it may be wider on purpose: a half type rounds the distances of ALiBi
-        return jnp.result_type(dtype, bias)
-
-
-def _prepare(q, k, v, bias, mask, scale, causal):
-    """The arrays in the layout and dtype to compute in, q scaled. What the mask leaves out is 0: 0 times nan is nan."""
-    kv_heads = k.shape[-2]
-    wide = sum_dtype(_common_dtype(q, k, v, bias))
-    q, k, v = (x.astype(wide) for x in (q, k, v))
-    bias = None if bias is None else _by_group(bias.astype(wide), kv_heads)
-    mask = None if mask is None else _by_group(mask, kv_heads)
-    q, k, v = _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v)
-    if mask is not None or (causal and q.shape[-2] > k.shape[-2]):
-        seen = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
-        if causal:
-            queries, keys = q.shape[-2], k.shape[-2]
-            row, key = (lax.broadcasted_iota(jnp.int32, (queries, keys), axis) for axis in (0, 1))
-            seen = seen & (key <= row + (keys - queries))
-        q = _where(jnp.any(seen, axis=-1, keepdims=True), q)
-        k, v = (_where(jnp.any(seen, axis=(-3, -2))[..., None], x) for x in (k, v))
-    return q, k, v, bias, mask
-
-
-def _where(seen, x):
-    """x, and 0 where it is not seen."""
-    return jnp.where(seen, x, jnp.zeros_like(x))
-
-
-def _groups(queries, keys, block, causal) -> Iterator[tuple[tuple[int, int, int], int]]:
-    """Groups of steps that see the same keys: (first row, rows per step, number of steps), and the number of keys."""
-    steps, rest = divmod(queries, min(block, queries) or 1)
-    rows = (queries - rest) // (steps or 1)
-    size = max(_STEPS, math.ceil(steps / _GROUPS)) if causal else max(steps, 1)
-    groups = [(step * rows, rows, min(size, steps - step)) for step in range(0, steps, size)]
-    if rest:
-        groups.append((steps * rows, rest, 1))
-    for start, rows, steps in groups:
-        # One key at least, as there is no maximum over none; the mask hides it.
-        yield (start, rows, steps), min(keys, max(1, start + rows * steps + keys - queries)) if causal else keys
-
-
-def _loop(step: Callable[[Any, Any, int], Any], carry: Any, group: tuple[int, int, int]) -> Any:
-    """``carry = step(carry, first row, rows)`` for each step of a group."""
-    start, rows, steps = group
-    if steps == 1:
-        return step(carry, start, rows)
-    starts = start + rows * jnp.arange(steps, dtype=jnp.int32)
-    return lax.scan(lambda carry, start: (step(carry, start, rows), None), carry, starts)[0]
-
-
-def _rows(x, start, rows):
-    """Rows of queries, or of what broadcasts to scores."""
-    return x if x.shape[-2] == 1 else lax.dynamic_slice_in_dim(x, start, rows, axis=-2)
-
-
-def _put(x, rows, start):
-    return rows if rows.shape == x.shape else lax.dynamic_update_slice_in_dim(x, rows, start, axis=-2)
-
-
-def _first(x, keys) -> Any:
-    """The first keys of what broadcasts to scores."""
-    return x if x is None or x.shape[-1] == 1 else x[..., :keys]
-
-
-def _grown(x, keys, axis):
-    """x with zeros behind its keys."""
-    more = [(0, 0, 0)] * x.ndim
-    more[axis] = (0, keys - x.shape[axis], 0)
-    return lax.pad(x, x.dtype.type(0), more)
-
-
-_DIM, _FIRST, _QUERIES = (-1, -1), (-1, -2), (-2, -2)
-
-
-def _dot(a, b, over, precision):
-    """Sums products over an axis of a and one of b, for each of the leading axes up to kv_heads."""
-    if over == _QUERIES:
-        # As one axis: XLA on CPU would transpose a to contract over two.
-        a, b = (x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1]) for x in (a, b))
-    batch = tuple(range(b.ndim - 2))
-    axes = (over[0] % a.ndim,), (over[1] % b.ndim,)
-    return lax.dot_general(a, b, (axes, (batch, batch)), precision=precision)
-
-
-def _products(a, b):
-    """The sum of a * b over the last axis. XLA on CPU takes up to thirty times as long where another has size 1."""
-    ones = tuple(axis for axis, size in enumerate(a.shape[:-1]) if size == 1)
-    sums = jnp.sum(jnp.squeeze(a, ones) * jnp.squeeze(b, ones), axis=-1)
-    return jnp.expand_dims(sums, (*ones, a.ndim - 1))
-
-
-def _scores(start, rows, *, q, k, bias, mask, last, precision):
-    """S for rows of q, -inf where masked; a causal mask lets the row i see the keys up to i + ``last``."""
-    s = _dot(_rows(q, start, rows), k, _DIM, precision)
-    s = s if bias is None else s + _rows(bias, start, rows)
-    if last is not None:
-        row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
-        s = jnp.where(key <= row + (start + last), s, -jnp.inf)
-    s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
-    return capped(s)
-
-
-def _forward_step(carry, start, rows, *, scores, v, precision):
-    y, top, total = carry
-    s = scores(start, rows)
-    m = lax.stop_gradient(jnp.max(s, axis=-1, keepdims=True, initial=-jnp.inf))
-    m = jnp.where(m == -jnp.inf, jnp.inf, m)
-    e = jnp.exp(s - m)
-    t = jnp.sum(e, axis=-1, keepdims=True)
-    t = jnp.where(t == 0, jnp.ones_like(t), t)
-    return _put(y, _dot(e, v, _FIRST, precision) / t, start), _put(top, m, start), _put(total, t, start)
-
-
-def _backward_step(carry, start, rows, *, scores, q, k, v, dy, top, total, precision):
-    dq, dk, dv, *dbias = carry
-    q, dy, top, total = (_rows(x, start, rows) for x in (q, dy, top, total))
-    # e is P times total: the other factor's division by it, one per row, makes up for that.
-    e = jnp.exp(scores(start, rows) - top)
-    dy = dy / total
-    dp = _dot(dy, v, _DIM, precision)
-    ds = e * (dp - _products(e, dp) / total)
-    if dbias:
-        old = _rows(dbias[0], start, rows)
-        dbias = [_put(dbias[0], old + in_shape_of(ds, old.shape), start)]
-    dk, dv = dk + _dot(ds, q, _QUERIES, precision), dv + _dot(e, dy, _QUERIES, precision)
-    return [_put(dq, _dot(ds, k, _FIRST, precision), start), dk, dv, *dbias]
-
-
-def _blocks(q, k, v, bias, mask, *, causal, block, precision):
-    """For each group of steps: its rows, what makes their scores, and the keys and values that they see."""
-    queries, keys = q.shape[-2], k.shape[-2]
-    for group, seen in _groups(queries, keys, block, causal):
-        k_seen, v_seen = k[..., :seen, :], v[..., :seen, :]
-        scores = functools.partial(
-            _scores,
-            q=q,
-            k=k_seen,
-            bias=_first(bias, seen),
-            mask=_first(mask, seen),
-            last=keys - queries if causal else None,
-            precision=precision,
-        )
-        yield group, scores, k_seen, v_seen
-
-
 @attention.def_forward
 def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
     arrays = _prepare(q, k, v, bias, mask, scale, causal)
-    zeros = jnp.zeros_like(jnp.sum(arrays[0], axis=-1, keepdims=True))  # with the sharding of q, whose dim may be 0
+    zeros = jnp.zeros_like(jnp.sum(arrays[0], axis=-1, keepdims=True))  # a sum has q's sharding, even where dim is 0
     carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
     for group, scores, _, v_seen in _blocks(*arrays, causal=causal, block=block, precision=precision):
         carry = _loop(functools.partial(_forward_step, scores=scores, v=v_seen, precision=precision), carry, group)
@@ -303,10 +135,6 @@ def _attention_backward(residuals, dy, *, causal, scale, block, precision):
         like(dbias[0].reshape(bias.shape), jax.typeof(bias)) if dbias else None,
         None,
     )
-
-
-def _broadcasts(small, full):
-    return len(small) <= len(full) and all(a in (1, b) for a, b in zip(reversed(small), reversed(full)))
 
 
 @attention.def_check
@@ -349,3 +177,197 @@ def _attention_check(q, k, v, bias, mask, *, scale, block):
             )
     if not isinstance(block, int) or block < 1:
         raise InputError(f"attention: block is {block!r}, and must be a positive int")
+
+
+def _broadcasts(small, full):
+    return len(small) <= len(full) and all(a in (1, b) for a, b in zip(reversed(small), reversed(full)))
+
+
+# From here on queries are (..., kv_heads, group, queries, dim), keys and values (..., kv_heads, keys, dim), and scores,
+# bias and mask (..., kv_heads, group, queries, keys), where a group is the query heads of one key head.
+
+
+def _forward_step(carry, start, rows, *, scores, v, precision):
+    y, top, total = carry
+    s = scores(start, rows)
+    m = lax.stop_gradient(jnp.max(s, axis=-1, keepdims=True, initial=-jnp.inf))
+    m = jnp.where(m == -jnp.inf, jnp.inf, m)
+    e = jnp.exp(s - m)
+    t = jnp.sum(e, axis=-1, keepdims=True)
+    t = jnp.where(t == 0, jnp.ones_like(t), t)
+    return _put(y, _dot(e, v, _FIRST, precision) / t, start), _put(top, m, start), _put(total, t, start)
+
+
+def _backward_step(carry, start, rows, *, scores, q, k, v, dy, top, total, precision):
+    dq, dk, dv, *dbias = carry
+    q, dy, top, total = (_rows(x, start, rows) for x in (q, dy, top, total))
+    # e is P times the total of its row. Not e is divided by it but what e is multiplied with, dy and the sum below, as
+    # these have fewer entries.
+    e = jnp.exp(scores(start, rows) - top)
+    dy = dy / total
+    dp = _dot(dy, v, _DIM, precision)
+    ds = e * (dp - _products(e, dp) / total)
+    if dbias:
+        old = _rows(dbias[0], start, rows)
+        dbias = [_put(dbias[0], old + in_shape_of(ds, old.shape), start)]
+    dk, dv = dk + _dot(ds, q, _QUERIES, precision), dv + _dot(e, dy, _QUERIES, precision)
+    return [_put(dq, _dot(ds, k, _FIRST, precision), start), dk, dv, *dbias]
+
+
+def _blocks(q, k, v, bias, mask, *, causal, block, precision):
+    """For each group of steps: its rows, the function that computes their scores, and the keys and values they see."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    for group, seen in _groups(queries, keys, block, causal):
+        k_seen, v_seen = k[..., :seen, :], v[..., :seen, :]
+        scores = functools.partial(
+            _scores,
+            q=q,
+            k=k_seen,
+            bias=_first(bias, seen),
+            mask=_first(mask, seen),
+            last=keys - queries if causal else None,
+            precision=precision,
+        )
+        yield group, scores, k_seen, v_seen
+
+
+# The least number of steps in a loop, and the number of loops under a causal mask. The steps of a loop share their
+# memory, but XLA on CPU unrolls a loop of one step. More loops skip more of what a causal mask hides, and
+# take longer to compile.
+_STEPS, _GROUPS = 2, 8
+
+
+def _groups(queries, keys, block, causal) -> Iterator[tuple[tuple[int, int, int], int]]:
+    """Groups of steps that see the same keys: (first row, rows per step, number of steps), and how many they see."""
+    steps, rest = divmod(queries, min(block, queries) or 1)
+    rows = (queries - rest) // (steps or 1)
+    size = max(_STEPS, math.ceil(steps / _GROUPS)) if causal else max(steps, 1)
+    groups = [(step * rows, rows, min(size, steps - step)) for step in range(0, steps, size)]
+    if rest:
+        groups.append((steps * rows, rest, 1))
+    for start, rows, steps in groups:
+        # At least one key, which the mask then hides, as there is no maximum over no keys.
+        yield (start, rows, steps), min(keys, max(1, start + rows * steps + keys - queries)) if causal else keys
+
+
+def _loop(step: Callable[[Any, Any, int], Any], carry: Any, group: tuple[int, int, int]) -> Any:
+    """``carry = step(carry, first row, rows)`` for each step of a group."""
+    start, rows, steps = group
+    if steps == 1:
+        return step(carry, start, rows)
+    starts = start + rows * jnp.arange(steps, dtype=jnp.int32)
+    return lax.scan(lambda carry, start: (step(carry, start, rows), None), carry, starts)[0]
+
+
+def _scores(start, rows, *, q, k, bias, mask, last, precision):
+    """S for ``rows`` rows of q from ``start`` on, -inf where masked. With ``last``, which is for a causal mask, query i
+    sees the keys up to i + ``last``."""
+    s = _dot(_rows(q, start, rows), k, _DIM, precision)
+    s = s if bias is None else s + _rows(bias, start, rows)
+    if last is not None:
+        row, key = (lax.broadcasted_iota(jnp.int32, s.shape[-2:], axis) for axis in (0, 1))
+        s = jnp.where(key <= row + (start + last), s, -jnp.inf)
+    s = s if mask is None else jnp.where(_rows(mask, start, rows), s, -jnp.inf)
+    return capped(s)
+
+
+def _prepare(q, k, v, bias, mask, scale, causal):
+    """The arrays in the layout and dtype of the computation, q scaled. Queries that see no key, and keys and values
+    that no query sees, are replaced by 0: multiplying them by a probability of 0 would leave a nan as it is."""
+    kv_heads = k.shape[-2]
+    wide = sum_dtype(_common_dtype(q, k, v, bias))
+    q, k, v = (x.astype(wide) for x in (q, k, v))
+    bias = None if bias is None else _by_group(bias.astype(wide), kv_heads)
+    mask = None if mask is None else _by_group(mask, kv_heads)
+    q, k, v = _split_heads(q * _scale(scale, q), kv_heads), _swap(k), _swap(v)
+    if mask is not None or (causal and q.shape[-2] > k.shape[-2]):
+        seen = jnp.ones((1, 1, 1, 1), bool) if mask is None else mask
+        if causal:
+            queries, keys = q.shape[-2], k.shape[-2]
+            row, key = (lax.broadcasted_iota(jnp.int32, (queries, keys), axis) for axis in (0, 1))
+            seen = seen & (key <= row + (keys - queries))
+        q = _where(jnp.any(seen, axis=-1, keepdims=True), q)
+        k, v = (_where(jnp.any(seen, axis=(-3, -2))[..., None], x) for x in (k, v))
+    return q, k, v, bias, mask
+
+
+def _common_dtype(q, k, v, bias):
+    dtype = jnp.result_type(q, k, v)
+    if bias is None:
+        return dtype
+    # The bias may be wider than the others on purpose, as ALiBi's is, whose distances a half type would round.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(dtype, bias)
+
+
+def _scale(scale, q):
+    return q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+
+
+def _where(seen, x):
+    """x, with 0 where it is not seen."""
+    return jnp.where(seen, x, jnp.zeros_like(x))
+
+
+def _split_heads(x, kv_heads):
+    *lead, rows, heads, dim = x.shape
+    return jnp.moveaxis(x.reshape(*lead, rows, kv_heads, heads // kv_heads, dim), -4, -2)
+
+
+def _join_heads(x):
+    x = jnp.moveaxis(x, -2, -4)
+    return x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1])
+
+
+def _swap(x):
+    """(..., keys, kv_heads, dim) to and from (..., kv_heads, keys, dim)."""
+    return jnp.swapaxes(x, -3, -2)
+
+
+def _by_group(x, kv_heads):
+    """A bias or mask with its axis of heads split into kv_heads and group."""
+    *lead, heads, queries, keys = (*(1,) * (3 - x.ndim), *x.shape)
+    split = (1, 1) if heads == 1 else (kv_heads, heads // kv_heads)
+    return x.reshape(*lead, *split, queries, keys)
+
+
+def _rows(x, start, rows):
+    """``rows`` rows from ``start`` on, of queries or of what broadcasts to the scores."""
+    return x if x.shape[-2] == 1 else lax.dynamic_slice_in_dim(x, start, rows, axis=-2)
+
+
+def _put(x, rows, start):
+    return rows if rows.shape == x.shape else lax.dynamic_update_slice_in_dim(x, rows, start, axis=-2)
+
+
+def _first(x, keys) -> Any:
+    """The first ``keys`` columns of what broadcasts to the scores; None for None."""
+    return x if x is None or x.shape[-1] == 1 else x[..., :keys]
+
+
+def _grown(x, keys, axis):
+    """x with zeros after its last key, for ``keys`` in all."""
+    more = [(0, 0, 0)] * x.ndim
+    more[axis] = (0, keys - x.shape[axis], 0)
+    return lax.pad(x, x.dtype.type(0), more)
+
+
+_DIM, _FIRST, _QUERIES = (-1, -1), (-1, -2), (-2, -2)
+
+
+def _dot(a, b, over, precision):
+    """Contracts an axis of a with one of b, which are ``over``; the leading axes up to kv_heads are a batch."""
+    if over == _QUERIES:
+        # Group and queries as one axis: to contract over two axes, XLA on CPU would transpose a.
+        a, b = (x.reshape(*x.shape[:-3], x.shape[-3] * x.shape[-2], x.shape[-1]) for x in (a, b))
+    batch = tuple(range(b.ndim - 2))
+    axes = (over[0] % a.ndim,), (over[1] % b.ndim,)
+    return lax.dot_general(a, b, (axes, (batch, batch)), precision=precision)
+
+
+def _products(a, b):
+    """The sum of a * b over the last axis. Axes of size 1 are taken out first: with them XLA on CPU takes up to
+    thirty times as long."""
+    ones = tuple(axis for axis, size in enumerate(a.shape[:-1]) if size == 1)
+    sums = jnp.sum(jnp.squeeze(a, ones) * jnp.squeeze(b, ones), axis=-1)
+    return jnp.expand_dims(sums, (*ones, a.ndim - 1))

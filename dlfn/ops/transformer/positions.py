@@ -3,10 +3,11 @@ r"""Positions for attention, which by itself sees a set: sinusoidal tables, rota
 import math
 import numbers
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float, Float64, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float
@@ -16,7 +17,9 @@ from dlfn.ops.support.op import Op
 __all__ = ["alibi_bias", "alibi_slopes", "rope", "sinusoidal_positions"]
 
 
-def sinusoidal_positions(length: int, dim: int, *, base: float = 10000.0, dtype=jnp.float32) -> jax.Array:
+def sinusoidal_positions(
+    length: int, dim: int, *, base: float = 10000.0, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "{length} {dim}"]:
     r"""The table :math:`PE_{p, 2i} = \sin(p / b^{2i/d})`, :math:`PE_{p, 2i+1} = \cos(p / b^{2i/d})`.
 
     It is computed in float64 and rounded once: a float32 angle of 10,000 has an error of 5e-4.
@@ -24,6 +27,8 @@ def sinusoidal_positions(length: int, dim: int, *, base: float = 10000.0, dtype=
     Args:
         length: positions 0 to length - 1.
         dim: d, an even number.
+        base: b.
+        dtype: that of the table.
 
     Returns:
         (length, dim).
@@ -31,7 +36,7 @@ def sinusoidal_positions(length: int, dim: int, *, base: float = 10000.0, dtype=
     Raises:
         InputError: on an odd dim.
 
-    Source: 002 section 11.1.
+    Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 section 11.1.
 
     >>> print(sinusoidal_positions(2, 4).round(3))
     [[0.    1.    0.    1.   ]
@@ -42,7 +47,13 @@ def sinusoidal_positions(length: int, dim: int, *, base: float = 10000.0, dtype=
 
 
 @Op
-def rope(x, positions=None, *, base=10000.0, interleaved=False):
+def rope(
+    x: Float[ArrayLike, "*batch time heads dim"],
+    positions: Integer[ArrayLike, "*#batch #time"] | None = None,
+    *,
+    base: float = 10000.0,
+    interleaved: bool = False,
+) -> Float[Array, "*batch time heads dim"]:
     r"""Rotary embedding: the pair i of features at position p is turned by the angle :math:`\theta = p / b^{2i/d}`.
 
     .. math::
@@ -54,8 +65,9 @@ def rope(x, positions=None, *, base=10000.0, interleaved=False):
 
     Args:
         x: (..., time, heads, dim), dim even.
-        positions: integers that broadcast to (..., time); None for 0, 1, …. Angles are exact to a rounding of a turn,
-            however large the position: in float32 that of position 4095 would be off by 3e-4.
+        positions: integers that broadcast to (..., time); None for 0, 1, …. Angles are exact up to the
+            rounding of one turn, however large the position; multiplied in float32, that of position 4095 would be off
+            by 3e-4.
         base: b.
         interleaved: whether pairs are neighbours, (0, 1), (2, 3), …, as in the paper; by default they are
             (0, d/2), (1, d/2 + 1), …, as most models have it.
@@ -67,15 +79,16 @@ def rope(x, positions=None, *, base=10000.0, interleaved=False):
         InputError: on an integer x, fewer than three axes, an odd dim, and positions that are not integers or do not
             broadcast.
 
-    Source: peers; Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*.
+    Source: Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*.
 
     >>> import jax.numpy as jnp
     >>> x = jnp.array([1.0, 0.0]).reshape(1, 1, 2)
     >>> print(rope(x, jnp.array([1])).ravel().round(4))  # cos 1, sin 1
     [0.5403 0.8415]
     """
+    x = jnp.asarray(x)
     time, dim = x.shape[-3], x.shape[-1]
-    p = jnp.arange(time) if positions is None else positions
+    p = jnp.arange(time) if positions is None else jnp.asarray(positions)
     angles = p[..., None, None].astype(x.dtype) * (base ** (-2.0 * jnp.arange(dim // 2, dtype=float) / dim)).astype(
         x.dtype
     )
@@ -118,6 +131,51 @@ def _rope_check(x, positions, *, base, interleaved):
         )
 
 
+def alibi_slopes(heads: int) -> Float64[np.ndarray, " {heads}"]:
+    r"""The slope m of each head: :math:`2^{-8/n}, 2^{-16/n}, \dots, 2^{-8}` for n heads, a power of two.
+
+    For another n they are those of the next lower power of two, and then every second one of the next higher.
+
+    Source: Press, Smith & Lewis 2022, *Train Short, Test Long: Attention with Linear Biases Enables Input Length
+    Extrapolation*.
+
+    >>> print(alibi_slopes(4))
+    [0.25       0.0625     0.015625   0.00390625]
+    """
+    if not isinstance(heads, numbers.Integral) or heads < 1:
+        raise InputError(f"alibi_slopes: heads is {heads!r}, and must be a positive integer")
+    below = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8 * (i + 1) / below) for i in range(below)]
+    between = [2.0 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]
+    return np.array((slopes + between)[:heads])
+
+
+def alibi_bias(
+    heads: int, queries: int | Integer[ArrayLike, " queries"], keys: int, *, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "{heads} queries {keys}"]:
+    r"""A bias for :func:`attention`, :math:`B_{hij} = -m_h |i - j|` with the slopes m of :func:`alibi_slopes`.
+
+    Args:
+        heads: how many.
+        queries: how many, of which the last is at the place of the last key; or their positions, an array of integers.
+        keys: how many, at the positions 0, 1, ….
+        dtype: that of the bias.
+
+    Returns:
+        (heads, queries, keys).
+
+    Source: Press, Smith & Lewis 2022, *Train Short, Test Long: Attention with Linear Biases Enables Input Length
+    Extrapolation*.
+
+    >>> print(alibi_bias(1, 2, 3)[0] * 256)
+    [[-1. -0. -1.]
+     [-2. -1. -0.]]
+    """
+    i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else jnp.asarray(queries)
+    distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
+    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
+
+
 def _rotated(x, positions, base, interleaved, direction):
     dtype, dim = x.dtype, x.shape[-1]
     x = upcast(x)
@@ -136,8 +194,8 @@ def _rotated(x, positions, base, interleaved, direction):
 
 
 def _angles(positions, frequencies, dtype):
-    """positions * frequencies up to whole turns. The leading 32 bits of a frequency, in turns, multiply in integers,
-    whose overflow drops just the whole turns."""
+    """positions * frequencies, without whole turns. The product with the leading 32 bits of a frequency, in turns, is
+    one of integers, whose overflow drops whole turns and nothing else."""
     turns = frequencies / (2 * np.pi)
     turns -= np.round(turns)
     leading = np.round(turns * 2**32)
@@ -145,45 +203,6 @@ def _angles(positions, frequencies, dtype):
     product = positions.astype(jnp.uint32) * jnp.asarray(leading.astype(np.int64) % 2**32, jnp.uint32)
     part = jnp.asarray(lax.bitcast_convert_type(product, jnp.int32)).astype(dtype) * 2.0**-32
     return (part + positions.astype(dtype) * rest) * (2 * np.pi)
-
-
-def alibi_slopes(heads: int) -> np.ndarray:
-    r"""The slope m of each head: :math:`2^{-8/n}, 2^{-16/n}, \dots, 2^{-8}` for n heads, a power of two.
-
-    For other n, those of the power of two below, and every second one of the power of two above.
-
-    Source: peers; Press et al. 2022, *Train Short, Test Long*.
-
-    >>> print(alibi_slopes(4))
-    [0.25       0.0625     0.015625   0.00390625]
-    """
-    if not isinstance(heads, numbers.Integral) or heads < 1:
-        raise InputError(f"alibi_slopes: heads is {heads!r}, and must be a positive integer")
-    below = 2 ** math.floor(math.log2(heads))
-    slopes = [2.0 ** (-8 * (i + 1) / below) for i in range(below)]
-    between = [2.0 ** (-4 * (i + 1) / below) for i in range(0, 2 * below, 2)]
-    return np.array((slopes + between)[:heads])
-
-
-def alibi_bias(heads: int, queries, keys: int, *, dtype=jnp.float32) -> jax.Array:
-    r"""A bias for :func:`attention`: :math:`B_{hij} = -m_h |i - j|`, of slopes :func:`alibi_slopes`.
-
-    Args:
-        queries: how many, of which the last is at the place of the last key; or the queries' positions, integers.
-        keys: how many, at the positions 0, 1, ….
-
-    Returns:
-        (heads, queries, keys).
-
-    Source: peers; Press et al. 2022, *Train Short, Test Long*.
-
-    >>> print(alibi_bias(1, 2, 3)[0] * 256)
-    [[-1. -0. -1.]
-     [-2. -1. -0.]]
-    """
-    i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else queries
-    distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
-    return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
 
 
 def _frequencies(op, dim, base):
