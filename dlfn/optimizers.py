@@ -302,9 +302,9 @@ def _optimizer(
         if g is None:  # as of what is no array, in Equinox
             return held, None
         dtype = _wide(*map(jnp.result_type, (g, p, *held.values())))
-        new, u = step(g.astype(dtype), t.astype(dtype), **{name: x.astype(dtype) for name, x in held.items()})
+        new, u = step(jnp.asarray(g, dtype), t.astype(dtype), **{name: x.astype(dtype) for name, x in held.items()})
         if decay and decays:
-            u = u + jnp.asarray(decay.weight, dtype) * p.astype(dtype)
+            u = u + jnp.asarray(decay.weight, dtype) * jnp.asarray(p, dtype)
         change = (jnp.asarray(scale, dtype) * u).astype(jnp.result_type(p))
         return {name: x.astype(held[name].dtype) for name, x in new.items()}, change
 

@@ -1,5 +1,6 @@
 """A training run, from a configuration to trained parameters."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -40,11 +41,15 @@ def train(config: Config) -> Trained:
     """Trains the configured model, writes the run's folder and prints how it goes.
 
     Raises:
-        InputError: on bad input, before anything is written.
+        InputError: on bad input, and when another run is at work in the folder, before a file is written.
         TrainingError: when the loss or a gradient is not finite, and when the trained model's gradients by hand, by
             backprop and by autodiff disagree.
     """
-    folder = RunFolder(config)
+    with contextlib.closing(RunFolder(config)) as folder:
+        return _train(config, folder)
+
+
+def _train(config: Config, folder: RunFolder) -> Trained:
     optimizer = make_optimizer(config)
     data = digits(config.seed, config.data.test_fraction)
     batch_indices(config.seed, 0, len(data.train_x), config.train.batch_size)  # refuses one larger than the data

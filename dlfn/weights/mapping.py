@@ -84,7 +84,8 @@ def import_state(
 
 
 def export_state(params: Any, state: Any, names: Names, *, gradients: bool = False) -> dict[str, np.ndarray]:
-    """The inverse of :func:`import_state`: a flat dictionary of numpy arrays in the leaves' dtypes.
+    """The inverse of :func:`import_state`: a flat dictionary of numpy arrays in the leaves' dtypes, but for those
+    that a rule of one's own makes in another dtype than float64.
 
     Importing it again gives equal params and state. What is :data:`ignored` is not written.
 
@@ -115,13 +116,12 @@ def export_state(params: Any, state: Any, names: Names, *, gradients: bool = Fal
         save = link.rule.save_gradients if gradients else link.rule.save
         try:
             saved = save(*_as_computed(link.rule, [_cast(piece, dtype) for piece in pieces]))
+            # Not ascontiguousarray, which makes a row of a scalar.
+            arrays |= {
+                name: np.array(_as_leaf(array, dtype), order="C") for name, array in zip(link.names, saved, strict=True)
+            }
         except ValueError as error:
             problems.append(f"{link}: {error}")
-            continue
-        # Not ascontiguousarray, which makes a row of a scalar.
-        arrays |= {
-            name: np.array(_cast(array, dtype), order="C") for name, array in zip(link.names, saved, strict=True)
-        }
     _raise_if("export_state", problems)
     return arrays
 
@@ -182,6 +182,11 @@ def _as_computed(rule: Rule, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarra
     if rule.exact:
         return arrays
     return [array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array for array in arrays]
+
+
+def _as_leaf(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """What a rule has computed in float64, in the dtype of its leaf; any other dtype is the choice of the rule."""
+    return _cast(array, dtype) if array.dtype == np.float64 and jnp.issubdtype(dtype, jnp.floating) else array
 
 
 def _to_odd(array: np.ndarray) -> np.ndarray:

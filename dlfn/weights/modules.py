@@ -23,23 +23,26 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None, flatten: st
     surrounds has no name of its own. Parameters that no module of PyTorch has, as those of ``WeightNorm`` or of a layer
     of your own, are not in the map: add them, as in ``{**torch_names(model), "0.scale": "0/scale"}``.
 
-    A ``Flatten`` of images (N, H, W, C) puts their entries in the order of PyTorch's only where the PyTorch model, too,
-    permutes to (N, H, W, C) before it flattens. Where that flattens (N, C, H, W), the weights of the ``Linear`` behind
-    it follow suit by :class:`Flattened`. Names and shapes are the same in both cases: say which it is by ``flatten``.
+    A ``Flatten`` of (N, ..., C), an array with channels, puts entries in PyTorch's order only where PyTorch, too,
+    flattens (N, ..., C). Where it flattens (N, C, ...), the weights of the ``Linear`` behind it follow suit by
+    :class:`Flattened`. Names and shapes are the same in both cases: say which it is by ``flatten``. An array has
+    channels after a layer that PyTorch gives (N, C, ...), such as a convolution, a pool or a ``BatchNorm``, and so may
+    an input of four axes or more. Any other has one order only: inputs (N, H, W) or (N, T, C), rows, and what a
+    ``Linear``, a ``LayerNorm``, recurrence, attention or an ``Embedding`` made of them.
 
     Args:
         model: the layers.
         prefix: of all names, such as ``"encoder."``.
-        x: an example of the model's input as for ``init``, of which the shape counts. Needed where a ``Linear`` comes
-            after a ``Flatten``, unless this is of what attention, recurrence, an ``Embedding`` or a ``Linear`` made of
-            sequences, or ``flatten`` is ``"channels_last"``.
-        flatten: the order in which the PyTorch model flattens images: ``"channels_first"`` or ``"channels_last"``.
-            Needed where x is, unless rows come into the ``Flatten``, images of one channel, or of one pixel.
+        x: an example of the model's input as for ``init``, of which the shape counts. Needed where a ``Flatten`` gets
+            an array with channels, or the input itself, unless ``flatten`` is ``"channels_last"``.
+        flatten: ``"channels_first"`` if what PyTorch flattens is (N, C, ...), ``"channels_last"`` if it has the same
+            axis order as here. Needed where a ``Flatten`` gets an array with channels, if they and the pixels are more
+            than one.
 
     Raises:
-        InputError: where x or ``flatten`` is needed and missing; and where the features of an image flattened with
-            channels first reach another layer with parameters than a ``Linear``, or a sum with others: map that layer
-            by name.
+        InputError: where x or ``flatten`` is needed and missing; where ``flatten`` is ``"channels_first"`` and the
+            input that is flattened has no channels; and where features of an image flattened with channels first reach
+            another layer with parameters than a ``Linear``, or a sum with others: map that layer by name.
 
     >>> torch_names(nn.Serial(nn.Linear(3, bias=False), nn.ReLU()), "model.")
     {'model.0.weight': To(paths=('0/w',), rule=Moved(to=(-1, -2)), tree='params')}
@@ -51,13 +54,15 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None, flatten: st
     Flattened(shape=(8, 4, 4))
     >>> torch_names(images, flatten="channels_last")["2.weight"].rule
     Moved(to=(-1, -2))
+    >>> torch_names(nn.Serial(nn.Flatten(), nn.Linear(10)), x=jnp.ones((1, 28, 28)))["1.weight"].rule
+    Moved(to=(-1, -2))
     """
     if not isinstance(model, nn.Layer):
         raise InputError(f"torch_names: model is a {type(model).__name__}, and must be a Layer, that of dlfn.nn")
     if flatten not in (None, "channels_first", "channels_last"):
         raise InputError(
-            f"torch_names: flatten is {flatten!r}, and must be 'channels_first' or 'channels_last', the order in which "
-            "the PyTorch model flattens images"
+            f"torch_names: flatten is {flatten!r}, and must be 'channels_first', if what PyTorch flattens is "
+            "(N, C, ...), or 'channels_last', if it has the same axis order as here"
         )
     shapes = None
     if x is not None:
@@ -86,11 +91,11 @@ class _Flattening(NamedTuple):
 
 
 class _Given(NamedTuple):
-    """Of values on their way through a model: as they came in, rows or sequences, or images as below."""
+    """Of values on their way through a model: as they came in. With four axes or more they may be images as below."""
 
 
 class _Image(NamedTuple):
-    """Of values: (N, ..., channels) here, and channels first in PyTorch."""
+    """Of values: (N, ..., channels) here, and perhaps (N, channels, ...) in PyTorch."""
 
 
 class _Flat(NamedTuple):
@@ -107,6 +112,10 @@ _SPATIAL = (
 )  # fmt: skip
 _NOT_SPATIAL = (
     nn.GlobalAvgPool, nn.GlobalMaxPool, nn.Embedding, nn.Recurrent, nn.Bidirectional, nn.Stacked, nn.MultiHeadAttention
+)  # fmt: skip
+# PyTorch's have features last, as here, so that what they make of an input is in one order.
+_OF_LAST_AXIS = (
+    nn.BayesianLinear, nn.FeedForward, nn.LayerNorm, nn.RMSNorm, nn.LearnedPositions, nn.SinusoidalPositions
 )  # fmt: skip
 # What may come between a Flatten and its Linear.
 _ELEMENTWISE = (nn.Activation, nn.Dropout, nn.Flatten)
@@ -162,13 +171,16 @@ def _in_another_order(layer: nn.Layer, order: _Flat, flattening: _Flattening) ->
             f"torch_names: {what} takes the features of a flattened image, which PyTorch has in another order; map "
             "what comes from there on by name"
         )
-    missing = ""
+    example = ""
     if flattening.shapes is None:
-        missing = ", and x, an example of the model's input, as in x=jax.ShapeDtypeStruct((1, 28, 28, 3), 'float32')"
+        example = (
+            "x, an example of the model's input, as in x=jax.ShapeDtypeStruct((1, 28, 28, 3), 'float32'), and for an "
+            "array with channels "
+        )
     return InputError(
         f"torch_names: {what} comes after a Flatten, and the order of its features in PyTorch is not known; pass "
-        f"flatten='channels_last' if the PyTorch model permutes images to (N, H, W, C) before it flattens them, or "
-        f"flatten='channels_first' if it does not{missing}"
+        f"{example}flatten='channels_first' if what PyTorch flattens is (N, C, ...), or flatten='channels_last' if it "
+        "has the same axis order as here"
     )
 
 
@@ -180,7 +192,16 @@ def _after(layer: nn.Layer, at: _Place, order: _Order, flattening: _Flattening) 
         return order if isinstance(order, _Image) else None
     if isinstance(layer, _NOT_SPATIAL):
         return None
-    return _Image() if isinstance(layer, _SPATIAL) and not isinstance(order, _Flat) else order
+    if isinstance(order, _Flat):
+        return order
+    if isinstance(layer, _SPATIAL) or (isinstance(layer, nn.PReLU) and layer.per_channel):
+        return _Image()
+    if isinstance(order, _Given):
+        if isinstance(layer, _OF_LAST_AXIS):
+            return order if isinstance(layer, nn.LayerNorm) and layer.axes > 1 else None
+        # A layer of somebody else's may be a convolution.
+        return order if isinstance(layer, (*_ELEMENTWISE, nn.Gated, nn.PReLU)) else _Image()
+    return order
 
 
 def _flattened(order: _Order, at: _Place, flattening: _Flattening) -> _Order:
@@ -191,5 +212,20 @@ def _flattened(order: _Order, at: _Place, flattening: _Flattening) -> _Order:
     shape = flattening.shapes[at.path]
     if len(shape) < 2 or shape[-1] == 1 or math.prod(shape[:-1]) == 1:
         return None
+    if isinstance(order, _Given) and len(shape) == 2:
+        if flattening.order:
+            raise _without_channels(at, shape)
+        return None
     *spatial, channels = shape
     return _Flat((channels, *spatial) if flattening.order else None)
+
+
+def _without_channels(at: _Place, shape: tuple[int, ...]) -> InputError:
+    """The answer may mean an axis of one channel that is not there, or that the last axis has the channels."""
+    rows, columns = shape
+    return InputError(
+        f"torch_names: flatten='channels_first', but the Flatten {'/'.join(at.path)!r} gets the model's input (N, "
+        f"{rows}, {columns}), which has no axis for channels besides; leave flatten out if PyTorch flattens (N, "
+        f"{rows}, {columns}) or (N, 1, {rows}, {columns}), and if it flattens (N, {columns}, {rows}) map the weight of "
+        f"the Linear behind it by name, with the rule Flattened(({columns}, {rows}))"
+    )

@@ -29,7 +29,8 @@ class Rule(abc.ABC):
     """One array of a file to one leaf, unless a rule has other numbers of ``arrays`` and ``leaves``.
 
     A rule is ``exact`` when it moves entries and changes signs and does nothing else. Any other is given floating-point
-    arrays in float64, and what it makes of them is rounded once, to the leaf's dtype.
+    arrays in float64, and what it makes of them in float64 is rounded once, to the leaf's dtype. What it saves in any
+    other dtype, as a quantised weight, stays as it is.
     """
 
     arrays: int = 1
