@@ -26,7 +26,7 @@ from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_para
 from dlfn.ops.support.arguments import describe, require_float
 from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
-from dlfn.ops.support.scaled import inverse_length, product, sum_of_products
+from dlfn.ops.support.scaled import inverse_length, product
 from dlfn.ops.support.sharding import like, upcast_alike
 
 __all__ = ["group_norm", "instance_norm"]
@@ -195,7 +195,7 @@ def backward(residuals: Any, dy: jax.Array, cells: Cells, dmean: Any = None, dva
     slope = affine(r, scale, None)
     centred = (z - cells.spread(pivot, z)) - cells.spread(shift, z)
     s = jnp.sum(dy, cells.axes, keepdims=True)
-    t = sum_of_products(cells.axes, dy, centred, r)
+    t = jnp.sum(dy * (centred * r), cells.axes, keepdims=True)
     offset, tilt = (cells.spread(cells.pool(slope * sums), z) / n for sums in (s, t))
     more = jnp.zeros((), tilt.dtype)
     if dmean is not None:

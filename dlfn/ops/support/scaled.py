@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.ops.support.compiled import made_anew
-
 __all__ = [
     "direction",
     "finite",
@@ -90,8 +88,7 @@ def _inverse_length_jvp(total: Any, spread: Any, primals: Any, tangents: Any) ->
 @jax.custom_jvp
 def product(z: jax.Array, r: jax.Array, x: jax.Array, more: Any = 0.0) -> jax.Array:
     """z (r x + more), where z is the larger array, so that there is only one product of its size."""
-    (slope,) = made_anew(r * x + more)  # computed once, and not again for every entry of z
-    return z * slope
+    return z * (r * x + more)
 
 
 @product.defjvp
