@@ -103,6 +103,13 @@ def test_weight_decay_is_an_l2_penalty_for_sgd_and_not_for_adam(x64):
     assert float(jnp.abs(decoupled - end(optimizers.adam(0.1), 0.5))[0]) > 0.01
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "rmsprop"])
+def test_numbers_of_python_are_gradients_and_parameters_as_in_optax(name):
+    for params in (2.0, jnp.float32(2)):
+        ours, theirs = (optimizer.update(1.0, optimizer.init(params), params)[0] for optimizer in PAIRS[name])
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)  # as 1 - beta**t in float32 has four digits less in optax
+
+
 MAKERS = {name: getattr(optimizers, name) for name in optimizers.__all__ if name != "State"}
 
 

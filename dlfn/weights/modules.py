@@ -61,8 +61,8 @@ def torch_names(model: nn.Layer, prefix: str = "", *, x: Any = None, flatten: st
         raise InputError(f"torch_names: model is a {type(model).__name__}, and must be a Layer, that of dlfn.nn")
     if flatten not in (None, "channels_first", "channels_last"):
         raise InputError(
-            f"torch_names: flatten is {flatten!r}, and must be 'channels_first', if what PyTorch flattens is "
-            "(N, C, ...), or 'channels_last', if it has the same axis order as here"
+            f"torch_names: flatten is {flatten!r}, and must be 'channels_first' or 'channels_last': the former if "
+            "what PyTorch flattens is (N, C, ...), the latter if it has the same axis order as here"
         )
     shapes = None
     if x is not None:

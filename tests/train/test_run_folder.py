@@ -119,6 +119,7 @@ def test_a_killed_run_leaves_the_earlier_one_and_the_next_replaces_both(earlier)
     folder = RunFolder(load("tiny.toml"))
     folder.start()
     assert [path.name for path in folder.unfinished.iterdir()] == ["config.toml"]
+    folder.close()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -164,6 +165,7 @@ def test_a_kill_while_files_are_moved_is_made_good_by_the_next_run(tmp_path, mon
                 second.finish()
         else:
             second.finish()
+    second.close()  # as a kill does
     RunFolder(load("tiny.toml", ["run.folder=run"])).start()
     assert contents(tmp_path / "run") == (old if renames == 0 else new)
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [*FILES, "unfinished"]
@@ -179,7 +181,67 @@ def test_what_no_run_has_written_is_refused(tmp_path, monkeypatch, refused):
     made.finish()
     (tmp_path / "run" / "params.npz").unlink()
     (tmp_path / "run" / "params.npz").mkdir()
-    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), ["cannot write to run.folder", "directory"])
+    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), ["run/params.npz' is a folder", "must be a file"])
+
+
+@pytest.mark.parametrize("name", ["unfinished", ".finished"])
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_stands_where_a_run_makes_a_folder_is_refused_before_the_work(tmp_path, monkeypatch, refused, name, kind):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    make("run", 1)[0].finish()
+    path = tmp_path / "run" / name
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    parts = [f"run/{name}' is a {kind}", "must be a folder", "move it elsewhere"]
+    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), parts)
+
+
+def test_what_tools_put_beside_the_files_of_a_run_goes_with_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    for seed in (1, 2):
+        made, files = make("run", seed)
+        for hidden in (made.unfinished / ".ipynb_checkpoints", tmp_path / "run" / ".ipynb_checkpoints"):
+            hidden.mkdir(exist_ok=True)
+            (hidden / "a.txt").touch()
+        made.finish()
+        assert contents(tmp_path / "run") == files
+        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".ipynb_checkpoints", *FILES]
+
+
+def test_what_the_user_puts_beside_the_files_of_a_run_is_kept(tmp_path, monkeypatch, refused):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    made, files = make("run", 1)
+    (made.unfinished / "plots").mkdir()
+    made.finish()
+    assert contents(tmp_path / "run") == files
+    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), ["run/unfinished' holds 'plots'", "move it"])
+    (tmp_path / "run" / "unfinished" / "plots").rmdir()
+    make("run", 2)[0].finish()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
+
+
+def test_a_second_run_in_a_folder_is_refused_until_the_first_has_ended(tmp_path, monkeypatch, refused):
+    pytest.importorskip("fcntl")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    for end in (RunFolder.finish, RunFolder.close):
+        first, files = make("run", 1)
+        second = RunFolder(load("tiny.toml", ["run.folder=run", "seed=2"]))
+        refused(second.start, ["run.folder = 'run' is in use by another run", "wait"])
+        assert contents(first.unfinished) == files
+        end(first)
+        second.start()
+        second.close()
+    first, _ = make("run", 1)
+    assert main(["train", "tiny.toml", "run.folder=run"]) == 2
+    del first
+    assert main(["train", "tiny.toml", "run.folder=run"]) == 0
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):

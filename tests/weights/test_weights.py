@@ -1,6 +1,7 @@
 """Weights from PyTorch and back: against PyTorch's own modules in float64."""
 
 import re
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +188,83 @@ def module_in_order(module, flatten):
     return module
 
 
+class SequenceLSTM(torch.nn.LSTM):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+class SelfAttention(torch.nn.MultiheadAttention):
+    def forward(self, x):
+        return super().forward(x, x, x)[0]
+
+
+# Models of (N, 5, 6), which PyTorch gets as it is.
+ONE_ORDER = {
+    "MNIST": (
+        nn.Serial(nn.Flatten(), nn.Linear(4), nn.ReLU(), nn.Linear(3)),
+        lambda t: [t.Flatten(), t.Linear(5 * 6, 4), t.ReLU(), t.Linear(4, 3)],
+    ),
+    "activation": (
+        nn.Serial(nn.Tanh(), nn.PReLU(), nn.Flatten(), nn.Linear(3)),
+        lambda t: [t.Tanh(), t.PReLU(), t.Flatten(), t.Linear(5 * 6, 3)],
+    ),
+    "LayerNorm": (
+        nn.Serial(nn.LayerNorm(), nn.Flatten(), nn.Linear(3)),
+        lambda t: [t.LayerNorm(6), t.Flatten(), t.Linear(5 * 6, 3)],
+    ),
+    "LSTM": (
+        nn.Serial(nn.LSTM(4), nn.LayerNorm(), nn.Flatten(), nn.Linear(3)),
+        lambda t: [SequenceLSTM(6, 4, batch_first=True), t.LayerNorm(4), t.Flatten(), t.Linear(5 * 4, 3)],
+    ),
+    "attention": (
+        nn.Serial(nn.MultiHeadAttention(2), nn.Flatten(), nn.Linear(3)),
+        lambda t: [SelfAttention(6, 2, batch_first=True), t.Flatten(), t.Linear(5 * 6, 3)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONE_ORDER)
+def test_what_has_no_channels_is_flattened_in_one_order_which_is_not_asked_for(name, x64):
+    model, make = ONE_ORDER[name]
+    module, arrays = state_dict(torch.nn.Sequential(*make(torch.nn)).eval())
+    x = RNG.normal(size=(2, 5, 6))
+    expected = module(torch.tensor(x))
+    for flatten in (None, "channels_last"):
+        params, state = import_state(
+            arrays, *model.init(jax.random.key(0), x), torch_names(model, x=x, flatten=flatten)
+        )
+        close(model.apply(params, state, x)[0], expected)
+
+
+def test_channels_first_of_an_input_that_has_no_channels_is_refused(refused):
+    """Channels are either a third axis of one, in PyTorch, or the last axis here."""
+    x = jax.ShapeDtypeStruct((2, 28, 20), jnp.float32)
+    parts = ["'0'", "(N, 28, 20)", "leave flatten out", "Flattened((20, 28))"]
+    refused(lambda: torch_names(nn.Serial(nn.Flatten(), nn.Linear(3)), x=x, flatten="channels_first"), parts)
+
+
+@dataclass(frozen=True)
+class TheirConv(nn.Layer):
+    """A layer of somebody else's, which may have channels."""
+
+    def init(self, key, x):
+        return (), ()
+
+    def apply(self, params, state, x, *, key=None, train=False):
+        return x, state
+
+
+SIGNALS = [nn.Conv(4, (3,)), nn.MaxPool((2,)), nn.BatchNorm(), nn.GroupNorm(2), nn.PReLU(per_channel=True), TheirConv()]
+
+
+@pytest.mark.parametrize("layer", SIGNALS, ids=str)
+def test_the_order_of_channels_along_one_axis_is_asked_for(layer, refused):
+    x = jax.ShapeDtypeStruct((2, 8, 6), jnp.float32)
+    model = nn.Serial(layer, nn.Flatten(), nn.Linear(3))
+    refused(lambda: torch_names(model, x=x), ["flatten='channels_first' if what PyTorch flattens is (N, C, ...)"])
+    assert isinstance(torch_names(model, x=x, flatten="channels_first")["2.weight"].rule, Flattened)
+
+
 ROWS_OR_SEQUENCES = [
     (nn.mlp((4,), 2), (2, 6)),
     (nn.mlp((4,), 2), (2, 7, 6, 1)),
@@ -221,9 +299,9 @@ FLATTENING = [
 @pytest.mark.parametrize("model", FLATTENING, ids=str)
 def test_the_order_of_flattened_images_is_asked_for_and_not_guessed(model):
     for given in ({}, {"x": IMAGES}, {"flatten": "channels_first"}):
-        with pytest.raises(dlfn.InputError, match="pass flatten='channels_last' if") as caught:
+        with pytest.raises(dlfn.InputError, match="flatten='channels_last' if it has the same axis") as caught:
             torch_names(model, **given)
-        assert ("and x, an example" in str(caught.value)) == ("x" not in given)
+        assert ("pass x, an example" in str(caught.value)) == ("x" not in given)
     names = torch_names(model, flatten="channels_last")
     assert names == torch_names(model, x=IMAGES, flatten="channels_last")
 
@@ -416,7 +494,7 @@ def channels_first(*layers):
         (lambda: torch_names(torch.nn.Linear(2, 3)), ["model is a Linear", "Layer"]),
         (
             lambda: torch_names(nn.Serial(a=FLAT, b=nn.Linear(3))),
-            ["'b'", "Linear(features=3)", "Flatten", "pass flatten=", "and x"],
+            ["'b'", "Linear(features=3)", "Flatten", "pass x", "flatten='channels_first' if"],
         ),
         (lambda: torch_names(FLAT, flatten="NCHW"), ["flatten is 'NCHW'", "'channels_first' or 'channels_last'"]),
         (lambda: channels_first(nn.BatchNorm()), ["'1'", "BatchNorm()", "by name"]),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dlfn
 from dlfn.weights import To, export_state, import_state, rules
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -125,3 +126,27 @@ def test_a_rule_of_ones_own_computes_in_float64():
     params, _ = import_state({"a0": array}, {"b0": jnp.zeros(3)}, (), names_of(_Scaled()))
     np.testing.assert_array_equal(params["b0"], np.array([1.0, 2.0, 5.0]) / 3)
     assert export_state({"b0": jnp.asarray(array)}, (), names_of(_Scaled()))["a0"].dtype == jnp.bfloat16
+
+
+class _Quantised(rules.Rule):
+    """int8 in the file, and hundredths here."""
+
+    def load(self, *arrays):
+        return (arrays[0] / 100,)
+
+    def save(self, *leaves):
+        return (np.rint(leaves[0] * 100).astype(np.int8),)
+
+
+def test_a_rule_of_ones_own_chooses_the_dtype_in_the_file():
+    leaves = {"b0": jnp.array([0.25, -0.5], jnp.float32)}
+    arrays = export_state(leaves, (), names_of(_Quantised()))
+    assert arrays["a0"].dtype == np.int8
+    params, _ = import_state(arrays, leaves, (), names_of(_Quantised()))
+    same_bits(params.values(), leaves.values())
+
+
+def test_what_overflows_in_export_is_named():
+    leaves = {"b0": jnp.array([6e4], jnp.float16)}
+    with pytest.raises(dlfn.InputError, match="export_state: 1 mismatch\n  a0: has values out of range"):
+        export_state(leaves, (), names_of(_Scaled()))
