@@ -1,4 +1,5 @@
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,16 @@ from jax._src import compiler  # there is no public way to set compiler options 
 import dlfn
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+# Tests and pages that take about a second or more, by `pytest --durations=0`: all parameters of one together.
+SLOW = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.split("[")[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -6,10 +6,47 @@ import sys
 from pathlib import Path
 
 import jax.numpy as jnp
+import pytest
 
 import dlfn
+from dlfn.registry.all import entries
 
-__all__ = ["cotangent", "fresh_interpreter"]
+__all__ = [
+    "ENTRIES", "TYPICAL", "cotangent", "first_case_of", "fresh_interpreter", "is_first_case", "marks_of", "over_cases",
+]  # fmt: skip
+
+ENTRIES = list(entries())
+
+# Each stands for the ops that are made like it: elementwise; with a key; with ids; a matrix product; a loop with
+# several outputs. What is the same code for every op is tried on these in every run, on the others exhaustively.
+TYPICAL = {"sigmoid", "dropout", "softmax_cross_entropy", "linear", "rnn"}
+
+
+def is_first_case(entry, case):
+    """Of an op, where of elementwise ones the sigmoid stands for all, as one function makes them."""
+    return case is entry.cases[0] and (not entry.elementwise or entry.op.name == "sigmoid")
+
+
+def first_case_of(names):
+    """A condition for ``over_cases``."""
+    return lambda entry, case: case is entry.cases[0] and entry.op.name in names
+
+
+def marks_of(name, ordinary):
+    return [pytest.mark.typical] * (name in TYPICAL) + [pytest.mark.exhaustive] * (not ordinary)
+
+
+def over_cases(ordinary=lambda entry, case: True, among=lambda entry, case: True):
+    """Runs a test of (entry, case) for the cases of the registry, but what is not ordinary exhaustively alone."""
+    params = [
+        pytest.param(
+            entry, case, id=f"{entry.op.name}-{case.name}", marks=marks_of(entry.op.name, ordinary(entry, case))
+        )
+        for entry in ENTRIES
+        for case in entry.cases
+        if among(entry, case)
+    ]
+    return pytest.mark.parametrize(("entry", "case"), params)
 
 
 def cotangent(y):

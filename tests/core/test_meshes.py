@@ -1,9 +1,8 @@
 """Every op with its batch sharded on a mesh, and its other arguments placed on that mesh or not at all.
 
 JAX replicates what is on no mesh in every operation on both, inside ``jax.set_mesh`` and under ``jit`` without it. An
-op must work wherever its definition does, by every path, with the numbers of one device. Types show in tracing: those
-are swept over every op's first case, numbers over a few ops. ``pytest -m exhaustive`` sweeps types over all cases and
-numbers over all ops.
+op must work wherever its definition does, by every path, with the numbers of one device. Swept over a few ops of
+different making; ``pytest -m exhaustive`` sweeps types, which show in tracing, over all cases and numbers over all ops.
 """
 
 import contextlib
@@ -18,36 +17,17 @@ from jax.sharding import PartitionSpec as P
 
 import dlfn
 from dlfn import nn, ops
-from dlfn.registry.all import entries
+from helpers import TYPICAL, first_case_of, over_cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DEVICES = 8
-ENTRIES = list(entries())
-LIKE_SIGMOID = [entry for entry in ENTRIES if entry.elementwise and entry.op.name != "sigmoid"]
-
 # A matrix product; parameters of rows; a loop. A model with attention is a test of its own.
-FEW = {"linear", "layer_norm", "rnn"}
-
-
-def cases(ordinary, first_alone=False):
-    return pytest.mark.parametrize(
-        ("entry", "case"),
-        [
-            pytest.param(
-                entry,
-                case,
-                id=f"{entry.op.name}-{case.name}",
-                marks=() if case is entry.cases[0] and ordinary(entry) else pytest.mark.exhaustive,
-            )
-            for entry in ENTRIES
-            for case in (entry.cases[:1] if first_alone else entry.cases)
-        ],
-    )
-
-
-every_op = cases(lambda entry: entry not in LIKE_SIGMOID)
-few_ops = cases(lambda entry: entry.op.name in FEW, first_alone=True)
+few_ops = over_cases(first_case_of({"linear", "layer_norm", "rnn"}), among=lambda entry, case: case is entry.cases[0])
+# What makes arrays of its own, which are on no mesh: states of loops, tables, counts.
+typical_ops = over_cases(
+    first_case_of(TYPICAL | {"attention", "lstm", "gru", "ctc_loss", "embedding", "linear_cross_entropy", "layer_norm"})
+)
 kinds = pytest.mark.parametrize("kind", [AxisType.Explicit, pytest.param(AxisType.Auto, marks=pytest.mark.exhaustive)])
 placements = pytest.mark.parametrize(
     "placed", [pytest.param(True, marks=pytest.mark.exhaustive), False], ids=["all on the mesh", "the batch alone"]
@@ -108,7 +88,7 @@ class Subject:
 @kinds
 @placements
 @contexts
-@every_op
+@typical_ops
 def test_types(entry, case, kind, placed, inside, x64):
     subject = Subject(entry, case, kind, placed)
     for name, (f, point) in subject.paths(entry.op).items():

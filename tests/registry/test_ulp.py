@@ -17,7 +17,12 @@ from dlfn.registry import ulp
 from dlfn.registry.all import entries
 
 CASES = {f"{e.op.name}-{c.name}": (e, c) for e in entries() for c in e.cases if c.slope}
+# One each of what makes a derivative hard to round: tails, products, erf, an exponential on one side, a kink.
+QUICK = {"sigmoid-default", "mish-default", "gelu-exact", "elu-default", "hard_swish-default"}
 over_cases = pytest.mark.parametrize("name", CASES)
+over_measured = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.exhaustive) for name in CASES]
+)
 
 
 @functools.cache
@@ -33,13 +38,13 @@ def test_every_activation_has_a_closed_form(name):
     assert all(case.slope for case in entry.cases)
 
 
-@over_cases
+@over_measured
 def test_derivative_is_within_its_bounds(name):
     missed = [str(figure) for figure in measured(name).ours if figure.ulp > ulp.BOUNDS[figure.dtype, figure.bound]]
     assert not missed
 
 
-@over_cases
+@over_measured
 def test_derivative_is_no_worse_than_autodiff(name):
     best = {figure.dtype: figure.ulp for figure in measured(name).ours}
     assert all(best[rival.dtype] <= rival.ulp + 1 for rival in measured(name).autodiff)

@@ -78,7 +78,7 @@ def bends_of(entry, trap, dtype, orders):
 def test_second_derivatives_at_traps(entry, trap):
     """Finite and alike in all orders, and as in float64, unless the trap says why there are none."""
     if trap.no_bend:
-        return
+        pytest.skip(trap.no_bend)
     tiny, eps = (float(getattr(jnp.finfo(trap.dtype), name)) for name in ("tiny", "eps"))
     found = bends_of(entry, trap, trap.dtype, ORDERS)
     with jax.enable_x64(True):
@@ -176,12 +176,16 @@ def test_power_bends_alike_whatever_its_exponent_is(base, n):
         expected = n * (n - 1) * base ** (n - 2) if n * (n - 1) else 0.0
     exponents = [float(n), jnp.float32(n), jnp.array([n, n], jnp.float32)]
     exponents += [n, jnp.int32(n)] if isinstance(n, int) else []
-    for outer, inner in ORDERS:
-        for exponent in exponents:
-            bend = outer(inner(lambda x, exponent=exponent: jnp.mean(ops.power(x, exponent))))(base)
-            np.testing.assert_allclose(bend, expected, rtol=1e-6)
-        traced = jax.jit(lambda x, n, outer=outer, inner=inner: outer(inner(ops.power))(x, n))
-        np.testing.assert_allclose(traced(base, float(n)), expected, rtol=1e-6)
+
+    @jax.jit
+    def bends(x, traced):
+        return [
+            outer(inner(lambda x, exponent=exponent: jnp.mean(ops.power(x, exponent))))(x)
+            for outer, inner in ORDERS
+            for exponent in (*exponents, traced)
+        ]
+
+    np.testing.assert_allclose(bends(base, float(n)), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Every op and layer under the settings by which JAX looks for mistakes in the user's code.
 
-What shows in tracing alone is swept over every op's first case, of elementwise ops over that of the first; what takes
-compiled programs, over a few ops of different making. ``pytest -m exhaustive`` sweeps the rest.
+Swept over a few ops of different making; ``pytest -m exhaustive`` sweeps the rest.
 """
 
 import jax
@@ -11,16 +10,13 @@ import pytest
 
 import dlfn
 from dlfn import nn, ops, optimizers
-from dlfn.registry.all import entries
 from dlfn.registry.entry import as_argument
 from dlfn.train import step as train
 from every_layer import ANYWHERE, BY_KIND, ENDS, SHAPES
+from helpers import ENTRIES, TYPICAL, first_case_of, marks_of, over_cases
 from rule_cases import CASES as RULES
 
 quick = pytest.mark.usefixtures("quick_compilation")
-
-ENTRIES = list(entries())
-LIKE_SIGMOID = [entry for entry in ENTRIES if entry.elementwise and entry.op.name != "sigmoid"]
 
 
 @pytest.fixture
@@ -30,22 +26,9 @@ def no_promotion():
         yield
 
 
-def cases(marks=lambda entry, case: ()):
-    return pytest.mark.parametrize(
-        ("entry", "case"),
-        [
-            pytest.param(entry, case, id=f"{entry.op.name}-{case.name}", marks=marks(entry, case))
-            for entry in ENTRIES
-            for case in entry.cases
-        ],
-    )
-
-
-every_op = cases(lambda e, c: () if c is e.cases[0] and e not in LIKE_SIGMOID else pytest.mark.exhaustive)
-
-# Elementwise; with values that are checked; with a key; with ids; a loop; a matrix product.
-FEW = {"sigmoid", "bernoulli_log_prob", "dropout", "softmax_cross_entropy", "rnn", "linear"}
-few_ops = cases(lambda e, c: () if c is e.cases[0] and e.op.name in FEW else pytest.mark.exhaustive)
+# The values of its arguments are checked.
+FEW = TYPICAL | {"bernoulli_log_prob"}
+few_ops = over_cases(first_case_of(FEW))
 
 
 def is_float(a):
@@ -93,7 +76,7 @@ class Sweep:
         yield run(self.jvp, self.point, self.ones)
 
 
-@every_op
+@over_cases(first_case_of(FEW | {"attention", "conv", "batch_norm"}))
 def test_ops_promote_nothing(entry, case, no_promotion):
     sweep = Sweep(entry.op, case.make((2, 3), "float32"), case.static)
     list(sweep.paths(jax.eval_shape))
@@ -127,7 +110,7 @@ def is_finite(trap):
 
 
 TRAPS = [
-    pytest.param(e, trap, id=f"{e.op.name}-{trap.name}", marks=() if e.op.name in FEW else pytest.mark.exhaustive)
+    pytest.param(e, trap, id=f"{e.op.name}-{trap.name}", marks=marks_of(e.op.name, e.op.name in FEW))
     for e in ENTRIES
     for trap in e.traps
     if is_finite(trap)

@@ -1,7 +1,7 @@
 """The sweeps over the registry: a new op gets all of them by its entry.
 
-Values and gradients in float64 and traps are swept over every case of every op; the others, as compilation takes its
-time, over every op's first case, and of elementwise ops those of the sigmoid alone, as one function makes them all.
+Values and gradients in float64 and traps are swept over every case of every op, and types, which show in tracing, over
+every op's first case; the others, as compilation takes its time, over a few ops of different making.
 ``pytest -m exhaustive`` sweeps the rest, and ``dlfn check`` every path in every dtype.
 """
 
@@ -16,39 +16,21 @@ from hypothesis import strategies as st
 
 import dlfn
 from dlfn import ops
-from dlfn.registry.all import entries
 from dlfn.registry.entry import Entry, as_argument
 from dlfn.registry.gradients import PATHS, check_case
 from dlfn.registry.oracles import check_values
-
-ENTRIES = list(entries())
-
-
-LIKE_SIGMOID = [entry for entry in ENTRIES if entry.elementwise and entry.op.name != "sigmoid"]
-
-
-def pairs(marks=lambda entry, case: ()):
-    return [
-        pytest.param(entry, case, id=f"{entry.op.name}-{case.name}", marks=marks(entry, case))
-        for entry in ENTRIES
-        for case in entry.cases
-    ]
-
-
-def exhaustive(entry, case):
-    return pytest.mark.exhaustive if case is not entry.cases[0] or entry in LIKE_SIGMOID else ()
-
+from helpers import ENTRIES, TYPICAL, first_case_of, is_first_case, over_cases
 
 TRAPS = [pytest.param(e, t, id=f"{e.op.name}-{t.name}") for e in ENTRIES for t in e.traps]
 HAND_DERIVED = PATHS[:2]
 
-# Elementwise; with ids; a matrix product; a loop with several outputs; pooling.
-FEW = [entry.cases[0] for entry in entries(["sigmoid", "softmax_cross_entropy", "linear", "lstm", "max_pool"])]
-
 quick = pytest.mark.usefixtures("quick_compilation")
-every_case = pytest.mark.parametrize(("entry", "case"), pairs())
-few_ops = pytest.mark.parametrize(("entry", "case"), pairs(lambda e, c: () if c in FEW else pytest.mark.exhaustive))
-every_op = pytest.mark.parametrize(("entry", "case"), pairs(exhaustive))
+every_case = over_cases()
+every_op = over_cases(is_first_case)
+few_ops = over_cases(first_case_of({"sigmoid", "softmax_cross_entropy", "linear", "lstm", "max_pool"}))
+typical_ops = over_cases(first_case_of(TYPICAL | {"attention", "max_pool"}))
+# Statistics of half types are summed in float32.
+ops_in_half_types = over_cases(first_case_of(TYPICAL | {"layer_norm", "max_pool"}))
 
 
 def is_float(a):
@@ -80,7 +62,7 @@ def test_every_op_has_an_entry():
 
 
 @quick
-@every_op
+@typical_ops
 def test_gradients(entry, case):
     """By backprop and finite differences, of every coordinate; by hand rule, beside the values, below."""
     assert not [result for result in check_case(entry, case, "float64", paths=PATHS[1:]) if not result.ok]
@@ -97,14 +79,14 @@ def test_pytorch_is_there_to_compare_with():
     pytest.importorskip("torch", reason="values are compared with the definitions alone")
 
 
-@every_op
+@ops_in_half_types
 @pytest.mark.parametrize("dtypes", [("float32", "bfloat16"), pytest.param(("float16",), marks=pytest.mark.exhaustive)])
 def test_values_and_gradients_in_narrow_dtypes(entry, case, dtypes):
     check_values(entry, case, dtypes)
 
 
 @quick
-@every_op
+@typical_ops
 @pytest.mark.parametrize("lead", [pytest.param((), marks=pytest.mark.exhaustive), (2, 1, 3)])
 def test_leading_dimensions(entry, case, lead):
     if lead or case.scalar_rows:
@@ -222,7 +204,7 @@ def test_random_shapes(pair, lead, seed):
     assert not failed
 
 
-@every_op
+@typical_ops
 def test_zero_sized_arguments_work_or_say_why(entry, case):
     """A batch of no examples has a value and gradients of its shape, or a clear error (a mean over nothing)."""
     f, point = split(entry, case, case.make((0,), "float32"))
