@@ -62,6 +62,13 @@ def quick_compilation(older_emitters):
 
 
 @pytest.fixture
+def optimised(quick_compilation):
+    """With XLA's optimiser after all, where the tests of a file are quickly compiled: for one that runs for longer than
+    it compiles, or whose results depend on the last digit."""
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
 def refused():
     """Checks that a mistake is refused in one line, which says all of the parts."""
 

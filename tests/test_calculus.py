@@ -9,7 +9,7 @@ import dlfn
 from dlfn import calculus
 from dlfn.calculus import Pair, chain, cos, exp, log, power, product, quotient, sin, variable
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 POINTS = np.linspace(0.3, 2.1, 7)
 EXPRESSIONS = {

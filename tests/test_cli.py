@@ -8,7 +8,7 @@ import pytest
 from dlfn.cli import main
 from dlfn.train import loop
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = "[train]\nsteps = 2\nsteps_per_dispatch = 1\nlog_every = 1\ncompare = false\n[model]\nwidths = [4]\n"
 

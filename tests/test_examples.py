@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 

@@ -10,7 +10,7 @@ import dlfn
 from dlfn import linalg
 from dlfn.linalg import PCA, rotation, scaling, transform_points, translation
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_general_matrices_are_put_together_again(x64):

@@ -10,7 +10,7 @@ import pytest
 
 from dlfn import optimizers
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 SCHEDULE = optax.cosine_decay_schedule(0.05, 1000)
 SLOW = optax.cosine_decay_schedule(0.005, 1000)
@@ -60,7 +60,7 @@ def trajectory(optimizer, steps):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_trajectories_are_those_of_optax(name, x64):
+def test_trajectories_are_those_of_optax(name, x64, optimised):
     ours, theirs = (trajectory(optimizer, 1000) for optimizer in PAIRS[name])
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)

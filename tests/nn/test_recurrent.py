@@ -16,7 +16,7 @@ from dlfn.bench.measurement import residual_bytes
 from dlfn.check import jacobian_norms
 from helpers import cotangent
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(0)
 GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gru after": 3}
@@ -45,7 +45,7 @@ def loss_of(op):
 
 
 @every_op
-def test_long_sequences_in_float32(name, x64):
+def test_long_sequences_in_float32(name, x64, optimised):
     """T = 4096 at a spectral radius below 1: every gradient to 8 ε √n."""
     args = arguments(name, (2,), 4096, 4, 8, "float32")
     at = tuple(range(len(args)))
@@ -60,7 +60,7 @@ def test_long_sequences_in_float32(name, x64):
     assert max(errors) <= bound
 
 
-def test_bfloat16_weight_gradient_of_a_long_sequence(x64):
+def test_bfloat16_weight_gradient_of_a_long_sequence(x64, optimised):
     """Trap 33: summed in bfloat16 step by step, most of the gradient is lost."""
     x, h0, w_x, w_h, b = arguments("rnn", (8,), 4096, 16, 16, "bfloat16", radius=0.5)
     positive = jnp.abs(x)

@@ -9,7 +9,7 @@ import pytest
 
 from dlfn import nn, ops
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (3, 5, 2))
@@ -33,7 +33,6 @@ PADDED = {
 }
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", PADDED)
 def test_padded_sequences_pass_through_a_model(name):
     """As if each were alone, without its padding."""

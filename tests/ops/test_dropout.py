@@ -9,7 +9,7 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measurement import residual_bytes
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(0)
 X = 1 + jax.random.uniform(KEY, (4, 6, 6, 50))

@@ -13,7 +13,7 @@ import sklearn.metrics
 import dlfn
 from dlfn import ops
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-14)
 

@@ -21,7 +21,7 @@ from dlfn.probability import (
     marginal,
 )
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DISTRIBUTIONS = {
     "bernoulli": (lambda: Bernoulli(0.3), st.bernoulli(0.3), [0, 1]),

@@ -13,7 +13,7 @@ import dlfn
 from dlfn.statistics import chi_squared_test, compare_runs, permutation_test, welch_t_test, z_test
 from dlfn.statistics._tails import chi_squared_tail, t_quantile, t_tail
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 RNG = np.random.default_rng(0)
 A, B = RNG.normal(0.0, 1.0, 7), RNG.normal(0.8, 2.0, 9)

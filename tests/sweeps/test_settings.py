@@ -76,7 +76,10 @@ class Sweep:
         yield run(self.jvp, self.point, self.ones)
 
 
-@over_cases(first_case_of(FEW | {"attention", "conv", "batch_norm"}))
+MORE = first_case_of(FEW | {"attention", "batch_norm", "conv", "hypot"})
+
+
+@over_cases(lambda entry, case: MORE(entry, case) or case.name == "integer exponents")
 def test_ops_promote_nothing(entry, case, no_promotion):
     sweep = Sweep(entry.op, case.make((2, 3), "float32"), case.static)
     list(sweep.paths(jax.eval_shape))

@@ -62,7 +62,7 @@ def test_every_op_has_an_entry():
 
 
 @quick
-@typical_ops
+@every_op
 def test_gradients(entry, case):
     """By backprop and finite differences, of every coordinate; by hand rule, beside the values, below."""
     assert not [result for result in check_case(entry, case, "float64", paths=PATHS[1:]) if not result.ok]

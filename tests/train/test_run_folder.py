@@ -18,7 +18,7 @@ from dlfn.cli import main
 from dlfn.train import TrainingError, load, loop, run
 from dlfn.train.run import RunFolder
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = "[train]\nsteps = 2\nsteps_per_dispatch = 1\nlog_every = 1\ncompare = false\n[model]\nwidths = [4]\n"
 FILES = ["config.toml", "metrics.jsonl", "params.npz"]

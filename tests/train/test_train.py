@@ -20,7 +20,7 @@ from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.progress import progress
 from dlfn.train.step import Carry, Metrics, make_dispatch
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 TINY = """
 [model]
