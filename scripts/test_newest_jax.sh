@@ -9,6 +9,6 @@ python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2
 install .venv-newest-jax "$python" --group tests --editable .
 
 .venv-newest-jax/bin/python -c 'import jax, sys; print(f"jax {jax.__version__}, Python {sys.version.split()[0]}")'
-.venv-newest-jax/bin/pytest --numprocesses auto tests/core/test_rules.py tests/core/test_op.py tests/core/test_backprop.py tests/check/test_compare.py
+.venv-newest-jax/bin/pytest --numprocesses auto -m "not slow and not exhaustive" tests/core/test_rules.py tests/core/test_op.py tests/core/test_backprop.py tests/check/test_compare.py
 # Of the transformations those of typical ops. All: .venv-newest-jax/bin/pytest -m "" tests/sweeps/test_transformations.py
 .venv-newest-jax/bin/pytest --numprocesses auto -m "typical and not exhaustive" tests/sweeps/test_transformations.py
