@@ -209,5 +209,5 @@ def test_public_names_stay(name):
     found = dlfn
     for part in name.split(".")[1:]:
         found = getattr(found, part)
-    assert sorted(found.__all__) == sorted(PUBLIC[name].split())
+    assert sorted(found.__all__) == sorted(PUBLIC[name].split()), "PUBLIC above lists the public names"
     assert all(hasattr(found, public) for public in found.__all__)

@@ -40,7 +40,8 @@ def test_every_activation_has_a_closed_form(name):
 
 @over_measured
 def test_derivative_is_within_its_bounds(name):
-    missed = [str(figure) for figure in measured(name).ours if figure.ulp > ulp.BOUNDS[figure.dtype, figure.bound]]
+    bounds = [(figure, ulp.BOUNDS[figure.dtype, figure.bound]) for figure in measured(name).ours]
+    missed = [f"{figure.dtype}: {figure}, bound {bound}" for figure, bound in bounds if figure.ulp > bound]
     assert not missed
 
 
@@ -94,7 +95,9 @@ def test_float64_and_closed_form_against_mpmath(name, x64):
     powers = rng.choice([-1, 1], 10) * 0.75 * 2.0 ** -np.arange(10)  # no kink is there
     x = np.concatenate([rng.uniform(-12, 12, 70), rng.uniform(-1, 1, 20), powers])
     with mpmath.workdps(120):
-        f = functools.partial(functions(mpmath)[entry.op.name], **case.static)
+        definitions = functions(mpmath)
+        assert entry.op.name in definitions, f"add {entry.op.name} to functions() above"
+        f = functools.partial(definitions[entry.op.name], **case.static)
         exact = np.array([np.longdouble(mpmath.nstr(mpmath.diff(f, mpmath.mpf(float(at))), 25)) for at in x])
     closed, largest = case.slope(x.astype(np.longdouble), **case.static)
     scale = np.where(largest > 0, largest, 1)

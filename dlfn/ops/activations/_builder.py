@@ -17,7 +17,7 @@ Kernel = Callable[..., jax.Array]
 
 
 def elementwise(
-    value: Kernel, slope: Kernel, *, of_output: bool = False, positive: bool = False
+    value: Kernel, slope: Kernel, *, of_output: bool = False, positive: str = ""
 ) -> Callable[[Callable[P, R]], Op[P, R]]:
     """A decorator that makes an Op of the definition of an elementwise function f, given functions for f and f′.
 
@@ -28,7 +28,7 @@ def elementwise(
         value: computes f(x) from x in float32 or float64.
         slope: computes f′(x) from the same x or, with ``of_output``, from the output rounded to the dtype of x.
         of_output: whether ``slope`` takes the output. The residual is what ``slope`` takes.
-        positive: whether the static arguments that are numbers must also be positive.
+        positive: why the static arguments that are numbers must be positive, as the error says it, if they must.
     """
 
     def decorate(definition: Callable[P, R]) -> Op[P, R]:
@@ -56,8 +56,8 @@ def elementwise(
     return decorate
 
 
-def _require_number(op: str, name: str, setting: Any, positive: bool) -> None:
+def _require_number(op: str, name: str, setting: Any, positive: str) -> None:
     if isinstance(setting, bool) or not isinstance(setting, int | float) or not math.isfinite(setting):
         raise InputError(f"{op}: {name} is {setting!r}, and must be a finite Python number")
     if positive and setting <= 0:
-        raise InputError(f"{op}: {name} is {setting!r}, and must be positive; its limit at 0 is relu")
+        raise InputError(f"{op}: {name} is {setting!r}, and must be positive; {positive}")

@@ -90,7 +90,7 @@ def _celu_slope(x, *, alpha):
     return jnp.where(x > 0, 1.0, exp_neg(*quotient(t, alpha))[0])
 
 
-@elementwise(_celu_value, _celu_slope, positive=True)
+@elementwise(_celu_value, _celu_slope, positive="its limit at 0 is relu")
 def celu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*shape"]:
     r"""Continuously differentiable exponential linear unit, x for x > 0, else :math:`\alpha (e^{x / \alpha} - 1)`.
 

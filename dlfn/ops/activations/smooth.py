@@ -217,7 +217,7 @@ def softsign(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return x / (1 + jnp.abs(x))
 
 
-@elementwise(kernels.squareplus_value, kernels.squareplus_slope, positive=True)
+@elementwise(kernels.squareplus_value, kernels.squareplus_slope, positive="its limit at 0 is relu")
 def squareplus(x: Float[ArrayLike, "*shape"], *, b: float = 4.0) -> Float[Array, "*shape"]:
     r"""Squareplus, a smooth ReLU without exponentials, :math:`\tfrac12 (x + r)` with :math:`r = \sqrt{x^2 + b}`.
 

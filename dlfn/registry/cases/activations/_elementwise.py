@@ -28,14 +28,16 @@ def entry(
     settings: Mapping[str, dict[str, Any]] | None = None,
     floor: float = EXEMPT,
     scale: float = 1.0,
+    rival: str = "jax.nn",
 ) -> Entry:
     """The entry of an elementwise op.
 
     Args:
-        baseline: of :mod:`jax.nn`, with the same settings.
+        baseline: the best plain JAX, with the same settings.
         slope: as in :class:`dlfn.registry.entry.Case`.
         settings: the static configuration of each case, by its name.
         scale: standard deviation of the arguments; some reach beyond the kinks at it.
+        rival: what the baseline is from.
     """
 
     def arguments(lead: tuple[int, ...]) -> Any:
@@ -48,7 +50,7 @@ def entry(
         formulas,
         tuple(Case(arguments, static, name, oracle, slope=slope) for name, static in named.items()),
         tuple(traps),
-        tuple(Bench(name, large, {"jax.nn": baseline}, static=static, floor=floor) for name, static in named.items()),
+        tuple(Bench(name, large, {rival: baseline}, static=static, floor=floor) for name, static in named.items()),
     )
 
 
