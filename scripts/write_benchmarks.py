@@ -28,7 +28,9 @@ SHOWN = {
     "linear and cross-entropy, 1024 × 256 → 32,000": ("linear_cross_entropy", "1024 × 256 → 32,000", "optax"),
     "8-layer transformer under `Repeat`": ("attention", "8-layer transformer", "plain scan"),
     "layer norm, (1024, 1024)": ("layer_norm", "(1024, 1024)", "plain"),
+    "the same, Equinox's": ("layer_norm", "(1024, 1024)", "equinox"),
     "batch norm, (16, 28, 28, 64)": ("batch_norm", "(16, 28, 28, 64)", "plain"),
+    "the same, Flax's one-pass form, which loses digits far from 0": ("batch_norm", "(16, 28, 28, 64)", "flax"),
     "softmax cross-entropy, (1024, 1000)": ("softmax_cross_entropy", "integer labels, (1024, 1000)", "optax"),
     "sigmoid": ("sigmoid", "default", "jax.nn"),
     "tanh": ("tanh", "default", "jax.nn"),
@@ -37,7 +39,7 @@ SHOWN = {
 # The names of the baselines in words.
 AGAINST = {
     "plain": "plain JAX", "lax": "`lax`", "lax.reduce_window": "`lax.reduce_window`", "jax.nn": "`jax.nn`",
-    "optax": "optax", "plain scan": "autodiff of the same scan",
+    "optax": "optax", "plain scan": "autodiff of the same scan", "flax": "Flax", "equinox": "Equinox",
 }  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import re
+import runpy
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,8 @@ import dlfn
 from dlfn import registry
 from dlfn.bench.measurement import Measurement, measure, residual_bytes
 from dlfn.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.usefixtures("older_emitters")
 
@@ -93,7 +97,9 @@ def test_bench_writes_rows(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["dlfn.bench.measurement"], "PAIRS", 2)
     path = tmp_path / "bench.json"
     assert main(["bench", "relu", "--json", str(path)]) == 0
-    rows = json.loads(path.read_text())["rows"]
+    report = json.loads(path.read_text())
+    assert {"date", "processor", "cores", "jax", "dlfn"} <= set(report)
+    rows = report["rows"]
     assert {row["baseline"] for row in rows} == {"jax.nn", "jax.nn + checkpoint"}
     for row in rows:
         assert set(row) == {
@@ -175,3 +181,9 @@ def test_residual_bytes_counts_each_array_once():
     assert residual_bytes(lambda x: jnp.sin(x) * jnp.cos(x), (x,)) >= 2 * 400
     assert residual_bytes(dlfn.ops.gelu, (x,)) == 400
     assert residual_bytes(lambda x: x + 1, (x,)) == 0
+
+
+def test_the_readmes_table_of_speeds_is_what_its_script_writes():
+    script = runpy.run_path(str(ROOT / "scripts" / "write_benchmarks.py"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text == script["page"](script["newest"]()), "run: python scripts/write_benchmarks.py"
