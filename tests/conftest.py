@@ -54,7 +54,7 @@ def older_emitters(monkeypatch):
 
 @pytest.fixture
 def quick_compilation(older_emitters):
-    """Without XLA's optimiser too: a fifth of the time. For tests in float64."""
+    """Without XLA's optimiser too: a fifth of the time. For tests in float64, and those with room for a last digit."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

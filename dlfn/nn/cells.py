@@ -197,14 +197,8 @@ class RNNCell(_GatedCell):
         check_activation("RNNCell", self.activation)
 
     def apply(
-        self,
-        params,
-        state,
-        x: tuple[Float[AnyArray, "*batch hidden"] | None, Float[AnyArray, "*batch features"]],
-        *,
-        key=None,
-        train=False,
-    ) -> tuple[tuple[Float[Array, "*batch hidden"], Float[Array, "*batch hidden"]], State]:
+        self, params, state, x: tuple[_Before, _Inputs], *, key=None, train=False
+    ) -> tuple[tuple[_After, _After], State]:
         h, step = x
         h = ops.rnn_step(
             step, h, params["w_x"], params["w_h"], params.get("b"), activation=self.activation, precision=self.precision
@@ -284,14 +278,8 @@ class GRUCell(_GatedCell):
         return params, state
 
     def apply(
-        self,
-        params,
-        state,
-        x: tuple[Float[AnyArray, "*batch hidden"] | None, Float[AnyArray, "*batch features"]],
-        *,
-        key=None,
-        train=False,
-    ) -> tuple[tuple[Float[Array, "*batch hidden"], Float[Array, "*batch hidden"]], State]:
+        self, params, state, x: tuple[_Before, _Inputs], *, key=None, train=False
+    ) -> tuple[tuple[_After, _After], State]:
         h, step = x
         biases = params.get("b"), params.get("b_h")
         h = ops.gru_step(
