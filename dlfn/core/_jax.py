@@ -9,17 +9,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax._src import dispatch
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.extend import source_info_util
 from jax.interpreters import ad
 
 __all__ = [
     "bound_parameters",
     "context",
+    "cudnn_attention_backward",
+    "cudnn_attention_forward",
     "custom_jvp_rule",
     "custom_jvp_source",
     "custom_vjp_rules",
+    "has_cudnn_attention",
     "name_stack",
     "parts",
+    "require_devices_during_lowering",
     "scan_counts",
     "source_line",
     "varying_axes",
@@ -73,6 +80,45 @@ def scan_counts(eqn: Any) -> tuple[int, int]:
 def source_line(eqn: Any) -> str:
     """Where the user wrote it: ``model.py:12:8 (loss)``."""
     return source_info_util.summarize(eqn.source_info)
+
+
+# Lowering
+
+
+def require_devices_during_lowering(*primitives: Any) -> None:
+    """Lowers programs with these primitives for known devices."""
+    dispatch.prim_requires_devices_during_lowering.update(primitives)
+
+
+# cuDNN's attention. jax.nn.dot_product_attention has no backward pass apart from its forward, which it would run once
+# more, and rounds the logarithms that the backward pass needs to the half type.
+
+
+def has_cudnn_attention() -> bool:
+    """Whether there is cuDNN, for GPUs that it has these kernels for."""
+    return cudnn.cuda_versions is not None and bool(cudnn.check_compute_capability("8.0"))
+
+
+def cudnn_attention_forward(q: Any, k: Any, v: Any, *, scale: float, causal: bool) -> tuple[Any, Any]:
+    """The output, (batch, queries, heads, dim), and the logarithm of each row's sum, (batch, heads, queries)."""
+    return cudnn.dot_product_attention(q, k, v, scale=scale, mask_type=_mask_type(causal), return_residual=True)
+
+
+def cudnn_attention_backward(
+    q: Any, k: Any, v: Any, y: Any, logarithms: Any, dy: Any, *, scale: float, causal: bool
+) -> tuple[Any, Any, Any]:
+    """The cotangents of q, k and v."""
+    absent = [jnp.zeros(0, q.dtype)] * 7
+    own_scores = {} if jax.__version_info__ < (0, 12) else {"score_mod": None}
+    cotangents = cudnn._dot_product_attention_bwd_p_wrapper.bind(
+        q, k, v, *absent, logarithms, y, dy, scale=scale, seed=0, dropout_rate=0.0, variadic_args=(False, False),
+        mask_type=_mask_type(causal), layout=cudnn.AttentionLayout.BTNH.value, sliding_window_length=None, **own_scores,
+    )  # fmt: skip
+    return tuple(cotangents[:3])
+
+
+def _mask_type(causal: bool) -> Any:
+    return cudnn.MaskType.CAUSAL if causal else cudnn.MaskType.NO_MASK
 
 
 # Custom rules

@@ -27,7 +27,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, get_abstract_me
 
 from dlfn.core import jaxprs
 
-__all__ = ["Call", "Linear", "bind", "evaluate", "is_float", "linear_p", "op_flat", "op_p", "strong", "transpose"]
+__all__ = [
+    "Call", "Level", "Linear", "bind", "evaluate", "is_float", "linear_p", "mapped", "one_mesh", "op_flat", "op_p",
+    "strong", "transpose",
+]  # fmt: skip
 
 
 class Level(NamedTuple):
@@ -83,7 +86,7 @@ def strong(x: Any) -> jax.Array:
 
 
 @contextlib.contextmanager
-def _one_mesh(kinds: Iterable[Any]) -> Iterator[Callable[[Sequence[jax.Array]], list[jax.Array]]]:
+def one_mesh(kinds: Iterable[Any]) -> Iterator[Callable[[Sequence[jax.Array]], list[jax.Array]]]:
     """Runs rules on the mesh with Explicit axes that one of the types ``kinds`` names, if one does, whether or not the
     user has set it as JAX's mesh. Rules may then rely on the sharding of every argument, and of the constants that they
     make: the function that this yields replicates arrays that are on no mesh, as JAX does where it operates on both."""
@@ -105,7 +108,7 @@ def _one_mesh(kinds: Iterable[Any]) -> Iterator[Callable[[Sequence[jax.Array]], 
 
 
 def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
-    with _one_mesh(map(jax.typeof, leaves)) as placed:
+    with one_mesh(map(jax.typeof, leaves)) as placed:
         y, rest = call.op.forward(*call.tree.unflatten(placed(leaves)), **dict(call.static))
         y, rest = jax.tree.map(strong, (y, rest))
     return (y, rest) if residuals else y
@@ -113,7 +116,7 @@ def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
 
 def _backward(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]) -> list[Any]:
     call = linear.call
-    with _one_mesh(map(jax.typeof, [*rest, *dy])) as placed:
+    with one_mesh(map(jax.typeof, [*rest, *dy])) as placed:
         given = iter(placed(dy))
         dy = linear.y_tree.unflatten([next(given) if floating else None for floating in linear.y_floats])
         cotangents = call.op.backward(linear.rest_tree.unflatten(placed(rest)), dy, **dict(call.static))
@@ -130,7 +133,7 @@ def evaluate(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
         if residuals:
             tree, axes = _residual_axes(call)
             out_axes = (0, tree.unflatten(axes[i]))
-        fn = _vmap(fn, level, level.in_axes, out_axes)
+        fn = mapped(fn, level, level.in_axes, out_axes)
     return fn(*leaves)
 
 
@@ -146,21 +149,22 @@ def transpose(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]
     return fn(list(rest), list(dy))
 
 
-def _vmap(fn: Callable[..., Any], level: Level, in_axes: Any, out_axes: Any) -> Callable[..., Any]:
+def mapped(fn: Callable[..., Any], level: Level, in_axes: Any, out_axes: Any) -> Callable[..., Any]:
+    """``fn`` under a ``vmap`` that JAX has begun."""
     return jax.vmap(fn, in_axes, out_axes, axis_name=level.name, axis_size=level.size, spmd_axis_name=level.spmd_name)
 
 
 def _vmap_transposed(
     fn: Callable[..., Any], level: Level, rest_axes: Sequence[int | None], out_axes: Sequence[int | None]
 ) -> Callable[..., Any]:
-    mapped = _vmap(fn, level, (list(rest_axes), 0), 0)
+    batched = mapped(fn, level, (list(rest_axes), 0), 0)
 
     def unmapped(cotangent, axis):
         # An argument that the whole batch shares collects the cotangents of all its members.
         return jnp.sum(cotangent, axis=0) if axis is None else jnp.moveaxis(cotangent, 0, axis)
 
     return lambda rest, dy: [
-        None if c is None else unmapped(c, axis) for c, axis in zip(mapped(rest, dy), out_axes, strict=True)
+        None if c is None else unmapped(c, axis) for c, axis in zip(batched(rest, dy), out_axes, strict=True)
     ]
 
 
@@ -179,7 +183,7 @@ def _residual_sources(call: Call) -> tuple[Any, list[Any]]:
     fn = functools.partial(_forward, call._replace(levels=()), True)
     avals = [jax.ShapeDtypeStruct(shape, dtype, weak_type=weak) for shape, dtype, weak in call.shapes]
     for level in call.levels:
-        fn = _vmap(fn, level, level.in_axes, 0)
+        fn = mapped(fn, level, level.in_axes, 0)
         avals = [_with_axis(aval, axis, level.size) for aval, axis in zip(avals, level.in_axes, strict=True)]
     jaxpr, (y, rest) = jax.make_jaxpr(fn, return_shape=True)(*avals)
     sources = jaxprs.dependencies(jaxpr)[len(jax.tree.leaves(y)) :]
@@ -307,7 +311,7 @@ linear_p.multiple_results = True
 def _apply(*operands: jax.Array, linear: Linear, out_avals: tuple[Any, ...]) -> list[jax.Array]:
     """The transpose of ``backward``, applied to the tangents."""
     rest, tangents = _operands(linear, operands)
-    with _one_mesh([*map(jax.typeof, operands), *out_avals]) as placed:
+    with one_mesh([*map(jax.typeof, operands), *out_avals]) as placed:
         zeros = [ad.zeros_like_aval(aval) for aval in out_avals]
         cotangents, pullback = jax.vjp(lambda dy: transpose(linear, rest, dy), zeros)
         pairs = zip(cotangents, placed(tangents), strict=True)

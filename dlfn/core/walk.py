@@ -11,6 +11,7 @@ from jax.ref import set as write
 
 from dlfn.core import _jax, jaxprs, references
 from dlfn.core.errors import InputError
+from dlfn.core.platforms import form_flat, form_p
 from dlfn.core.primitives import (
     Linear,
     evaluate_compiled,
@@ -277,6 +278,13 @@ def _op(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
         return cotangents
 
     return outs, back
+
+
+@structural(form_p.name)
+def _form(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
+    """An inner gradient has applied a rule whose form depends on the platform: the default form is ordinary code."""
+    default = jax.make_jaxpr(lambda *values: form_flat(*values, **eqn.params))
+    return walk.pullback(default(*values), values, needs)
 
 
 @structural(linear_p.name)
