@@ -57,6 +57,17 @@ class ByPlatform:
         self.accelerator = accelerator
         self.cuda = cuda
 
+    @classmethod
+    def with_plans(
+        cls, on_cpus: Any, on_accelerators: Any, **forms: Any
+    ) -> Callable[[Callable[..., Any]], "ByPlatform"]:
+        """A decorator for a function with a setting ``plan``, which is the one or the other."""
+        return lambda function: cls(
+            functools.partial(function, plan=on_cpus),
+            accelerator=functools.partial(function, plan=on_accelerators),
+            **forms,
+        )
+
     def forms(self, platform: str) -> list[Callable[..., Any]]:
         """The forms for a platform, the first choice first."""
         own = [self.cuda] if platform == "cuda" else []

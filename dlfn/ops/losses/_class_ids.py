@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
+from dlfn.core.platforms import ByPlatform
 from dlfn.ops.losses._reductions import check_reduction, reduce
 from dlfn.ops.support.arguments import describe
 from dlfn.ops.support.compiled import capped, peak
@@ -164,23 +165,35 @@ def _exp_of_others(z, index, m, first):
 
 
 def _entry(z, index):
-    if _one_by_one(z):
-        return jnp.take_along_axis(z, index[..., None], axis=-1, mode="promise_in_bounds")[..., 0]
+    return _masked_entry(z, index) if is_explicit(z) else _ENTRY(z, index)
+
+
+def _masked_entry(z, index):
     return jnp.sum(jnp.where(_is_class(index, z), z, jnp.zeros_like(z)), axis=-1)
+
+
+def _gathered_entry(z, index):
+    return jnp.take_along_axis(z, index[..., None], axis=-1, mode="promise_in_bounds")[..., 0]
 
 
 def _with_entry(e, index, value, first):
     if first is not None:
-        index = index - first
-    if first is not None or not _one_by_one(e):
-        return jnp.where(_is_class(index, e), value[..., None], e)
+        return _with_masked_entry(e, index - first, value)
+    return (_with_masked_entry if is_explicit(e) else _WITH_ENTRY)(e, index, value)
+
+
+def _with_masked_entry(e, index, value):
+    return jnp.where(_is_class(index, e), value[..., None], e)
+
+
+def _with_scattered_entry(e, index, value):
     rows = tuple(range(index.ndim))
     numbers = lax.ScatterDimensionNumbers((), (index.ndim,), (index.ndim,), rows, rows)
     return lax.scatter(e, index[..., None], value, numbers, unique_indices=True, mode="promise_in_bounds")
 
 
-def _one_by_one(z):
-    return jax.default_backend() == "cpu" and not is_explicit(z)
+_ENTRY = ByPlatform(_gathered_entry, accelerator=_masked_entry)
+_WITH_ENTRY = ByPlatform(_with_scattered_entry, accelerator=_with_masked_entry)
 
 
 def _is_class(index, z):

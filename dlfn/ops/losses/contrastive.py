@@ -6,6 +6,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
+from dlfn.core.platforms import ByPlatform
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float, require_positive, require_same_shape
 from dlfn.ops.support.compiled import peak
@@ -79,9 +80,9 @@ def info_nce(
 @info_nce.def_forward
 def _info_nce_forward(queries, keys, temperature, *, symmetric, reduction, precision):
     dtype = jnp.result_type(queries, keys)
-    q, k, tau = _wide(queries, keys, temperature)
-    similarities = jnp.matmul(q, jnp.swapaxes(k, -1, -2), precision=precision) / tau
-    similarities = lax.clamp(-_half(q.dtype), similarities, _half(q.dtype))
+    tau = temperature.astype(sum_dtype(dtype))
+    similarities = _PRODUCT(queries, jnp.swapaxes(keys, -1, -2), dtype=dtype, precision=precision) / tau
+    similarities = lax.clamp(-_half(tau.dtype), similarities, _half(tau.dtype))
     own = jnp.diagonal(similarities, axis1=-2, axis2=-1)
     found = [_losses(similarities, own, axis) for axis in _axes(symmetric)]
     losses = jnp.mean(jnp.stack([losses for losses, *_ in found]), axis=0)
@@ -92,16 +93,17 @@ def _info_nce_forward(queries, keys, temperature, *, symmetric, reduction, preci
 @info_nce.def_backward
 def _info_nce_backward(residuals, dy, *, symmetric, reduction, precision):
     queries, keys, temperature, similarities, own, rows = residuals
-    q, k, tau = _wide(queries, keys, temperature)
-    dy = jnp.broadcast_to(weight_of_each(dy, reduction, own.shape, q.dtype), own.shape) / len(rows)
+    dtype = jnp.result_type(queries, keys)
+    tau = temperature.astype(sum_dtype(dtype))
+    dy = jnp.broadcast_to(weight_of_each(dy, reduction, own.shape, tau.dtype), own.shape) / len(rows)
     g, dtau = jnp.zeros_like(similarities), jnp.zeros_like(tau)
     for axis, (m, others, inverse) in zip(_axes(symmetric), rows):
         per_row = dy * inverse
         e = _exp_of_others(similarities, m, axis) * jnp.expand_dims(per_row, axis)
         part = jnp.where(_diagonal(similarities), jnp.expand_dims(-others * per_row, axis), e)
         g, dtau = g + part, dtau - jnp.sum(part * (similarities - jnp.expand_dims(own, axis))) / tau
-    dq = jnp.matmul(g, k, precision=precision) / tau
-    dk = jnp.matmul(jnp.swapaxes(g, -1, -2), q, precision=precision) / tau
+    dq = _PRODUCT(g, keys, dtype=dtype, precision=precision) / tau
+    dk = _PRODUCT(jnp.swapaxes(g, -1, -2), queries, dtype=dtype, precision=precision) / tau
     kinds = jax.tree.map(jax.typeof, (queries, keys, temperature))
     return like(dq, kinds[0]), like(dk, kinds[1]), like(dtau, kinds[2])
 
@@ -121,9 +123,17 @@ def _info_nce_check(queries, keys, temperature, *, symmetric, reduction):
     check_reduction("info_nce", reduction, queries.shape[:-1])
 
 
-def _wide(queries, keys, temperature):
-    dtype = sum_dtype(jnp.result_type(queries, keys))
-    return queries.astype(dtype), keys.astype(dtype), temperature.astype(dtype)
+def _wide_product(a, b, *, dtype, precision):
+    return jnp.matmul(a.astype(sum_dtype(dtype)), b.astype(sum_dtype(dtype)), precision=precision)
+
+
+def _half_product(a, b, *, dtype, precision):
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jnp.matmul(a, b, precision=precision, preferred_element_type=sum_dtype(dtype))
+
+
+# In ``dtype`` or, where that is a half type, in float32, but for factors of the half type where these multiply faster.
+_PRODUCT = ByPlatform(_wide_product, accelerator=_half_product)
 
 
 def _axes(symmetric):

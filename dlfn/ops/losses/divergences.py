@@ -7,6 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import require_float, require_rank, require_same_shape
+from dlfn.ops.support.compiled import made_anew
 from dlfn.ops.support.exponential import exp_remainder
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import or_one
@@ -84,7 +85,7 @@ def _kl_divergence_forward(logits, target_logits, *, reduction):
     small, s, series = exp_remainder(t)
     far = (q - p) - jnp.where(p == 0, jnp.zeros_like(t), p * t)
     # Without the barrier XLA on CPU would write the terms to memory and sum them twice: by rows, and all for the mean.
-    losses = lax.optimization_barrier(jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1))
+    (losses,) = made_anew(jnp.sum(jnp.where(small, p * (s * s * series), far), axis=-1))
     y = reduce(losses, reduction).astype(jnp.result_type(logits, target_logits))
     return y, (logits, target_logits, (tops, per_q, per_p, (m_q - m_p) + change, losses))
 

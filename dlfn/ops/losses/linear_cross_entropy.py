@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
+from dlfn.core.platforms import ByPlatform
 from dlfn.ops.linear_algebra.linear import linear
 from dlfn.ops.losses._class_ids import (
     check_ids,
@@ -13,7 +14,7 @@ from dlfn.ops.losses._class_ids import (
     counting,
     reduce_valid,
 )
-from dlfn.ops.losses._head import Chunks, Head
+from dlfn.ops.losses._head import ON_ACCELERATORS, ON_CPUS, Chunks, Head
 from dlfn.ops.losses._reductions import Reduction
 from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
 from dlfn.ops.support.arguments import describe, require_float, require_rank
@@ -65,8 +66,8 @@ def linear_cross_entropy(
         reduction: "mean" over the rows, "sum" or "none".
         label_smoothing: as in :func:`~dlfn.ops.softmax_cross_entropy`.
         ignore_label: as in :func:`~dlfn.ops.softmax_cross_entropy`.
-        chunk: rows per chunk; by default as many as have 8 million logits, but 256 at least. Sharded arrays on a mesh
-            of explicit axes are one chunk.
+        chunk: rows per chunk; by default as many as have 8 million logits, but 256 at least, and on GPUs and TPUs 134
+            million logits, but 2048 rows at least. Sharded arrays on a mesh of explicit axes are one chunk.
         precision: of the matrix products, as in :func:`jax.numpy.matmul`.
 
     Returns:
@@ -94,57 +95,22 @@ def linear_cross_entropy(
 
 
 @linear_cross_entropy.def_forward
-def _linear_cross_entropy_forward(
-    x, w, labels, b, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision
-):
-    arguments, kinds = (x, w, labels, b), jax.tree.map(jax.typeof, (x, w, b))
-    dtype = _common_dtype(x, w, b)
-    x, head, chunks, (index, valid, wrong) = _setting(arguments, classes_first, ignore_label, chunk, precision)
-
-    def of_losses(carry, rows):
-        x, index, _, wrong = rows
-        return carry, head.losses(head.logits(x), index, wrong, label_smoothing)
-
-    def with_gradients(totals, rows):
-        x, index, valid, wrong = rows
-        z = head.logits(x)
-        losses, statistics = head.losses(z, index, wrong, label_smoothing)
-        totals, dx = head.backward(totals, x, z, index, statistics, valid.astype(z.dtype), label_smoothing)
-        return totals, (losses, dx)
-
-    rows = x, index, valid, wrong
+def _linear_cross_entropy_forward(x, w, labels, b, *, reduction, **settings):
+    y, kept = _run(x, w, labels, b, reduction=reduction, **settings)
     if reduction == "none":
-        _, (losses, statistics) = chunks.scan(of_losses, (), rows)
-        return reduce_valid(losses, valid, reduction)[0].astype(dtype), (arguments, statistics)
-    (dw, db), (losses, dx) = chunks.scan(with_gradients, head.totals(), rows)
-    y, n = reduce_valid(losses, valid, reduction)
-    return y.astype(dtype), (dx, dw, db, n, Static(kinds))
+        return y, ((x, w, labels, b), kept)
+    return y, (kept, Static(jax.tree.map(jax.typeof, (x, w, b))))
 
 
 @linear_cross_entropy.def_backward
-def _linear_cross_entropy_backward(
-    residuals, dy, *, classes_first, reduction, label_smoothing, ignore_label, chunk, precision
-):
-    if reduction != "none":
-        *gradients, n, kinds = residuals
-        scale = dy.astype(n.dtype) / n
-        dx, dw, db = (None if g is None else like(g * scale, kind) for g, kind in zip(gradients, kinds.value))
-        return dx, dw, None, db
-
-    arguments, statistics = residuals
-    x, head, chunks, (index, valid, _) = _setting(arguments, classes_first, ignore_label, chunk, precision)
-    dy = jnp.where(valid, dy.astype(statistics.m.dtype), jnp.zeros_like(statistics.m))
-
-    def step(totals, rows):
-        x, index, statistics, dy = rows
-        # Rows that fill up the last chunk have zeros for statistics. With m = 0 their exponentials might be inf; with
-        # m = inf they are 0.
-        statistics = statistics._replace(m=jnp.where(statistics.inverse == 0, jnp.inf, statistics.m))
-        return head.backward(totals, x, head.logits(x), index, statistics, dy, label_smoothing)
-
-    (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
-    kinds = jax.tree.map(jax.typeof, arguments)
-    return like(dx, kinds[0]), like(dw, kinds[1]), None, None if db is None else like(db, kinds[3])
+def _linear_cross_entropy_backward(residuals, dy, *, reduction, **settings):
+    if reduction == "none":
+        arguments, statistics = residuals
+        return _run_back(*arguments, statistics, dy, **settings)
+    (*gradients, n), kinds = residuals
+    scale = dy.astype(n.dtype) / n
+    dx, dw, db = (None if g is None else like(g * scale, kind) for g, kind in zip(gradients, kinds.value))
+    return dx, dw, None, db
 
 
 @linear_cross_entropy.def_check
@@ -175,17 +141,63 @@ def _linear_cross_entropy_check(x, w, labels, b, *, classes_first, reduction, la
         raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
 
 
-def _setting(arguments, classes_first, ignore_label, chunk, precision):
-    """The rows, the head and the chunks to compute with, and of every row what :func:`class_ids` says."""
-    x, w, labels, b = arguments
+_by_platform = ByPlatform.with_plans(ON_CPUS, ON_ACCELERATORS)
+
+
+@_by_platform
+def _run(x, w, labels, b, *, reduction, label_smoothing, **settings):
+    """The loss, and what is kept: the gradients of a sum of losses and what a mean divides it by, or the statistics of
+    every row."""
     dtype = _common_dtype(x, w, b)
-    if jax.default_backend() == "cpu":
-        dtype = sum_dtype(dtype)  # a CPU multiplies half types in float32 anyway, so g need not be rounded to them
+    x, head, chunks, (index, valid, wrong) = _setting(x, w, labels, b, **settings)
+
+    def of_losses(carry, rows):
+        x, index, _, wrong = rows
+        return carry, head.losses(head.logits(x), index, wrong, label_smoothing)
+
+    def with_gradients(totals, rows):
+        x, index, valid, wrong = rows
+        z = head.logits(x)
+        losses, statistics = head.losses(z, index, wrong, label_smoothing)
+        totals, dx = head.backward(totals, x, z, index, statistics, valid.astype(z.dtype), label_smoothing)
+        return totals, (losses, dx)
+
+    rows = x, index, valid, wrong
+    if reduction == "none":
+        _, (losses, statistics) = chunks.scan(of_losses, (), rows)
+        return reduce_valid(losses, valid, reduction)[0].astype(dtype), statistics
+    (dw, db), (losses, dx) = chunks.scan(with_gradients, head.totals(), rows)
+    y, n = reduce_valid(losses, valid, reduction)
+    return y.astype(dtype), (dx, dw, db, n)
+
+
+@_by_platform
+def _run_back(x, w, labels, b, statistics, dy, *, label_smoothing, **settings):
+    """The cotangents of all arguments where there is a loss for every row."""
+    kinds = jax.tree.map(jax.typeof, (x, w, b))
+    x, head, chunks, (index, valid, _) = _setting(x, w, labels, b, **settings)
+    dy = jnp.where(valid, dy.astype(statistics.m.dtype), jnp.zeros_like(statistics.m))
+
+    def step(totals, rows):
+        x, index, statistics, dy = rows
+        # Rows that fill up the last chunk have zeros for statistics. With m = 0 their exponentials might be inf; with
+        # m = inf they are 0.
+        statistics = statistics._replace(m=jnp.where(statistics.inverse == 0, jnp.inf, statistics.m))
+        return head.backward(totals, x, head.logits(x), index, statistics, dy, label_smoothing)
+
+    (dw, db), dx = chunks.scan(step, head.totals(), (x, index, statistics, dy))
+    return like(dx, kinds[0]), like(dw, kinds[1]), None, None if db is None else like(db, kinds[2])
+
+
+def _setting(x, w, labels, b, *, classes_first, ignore_label, chunk, precision, plan):
+    """The rows, the head and the chunks to compute with, and of every row what :func:`class_ids` says."""
+    dtype = _common_dtype(x, w, b)
+    dtype = dtype if plan.half else sum_dtype(dtype)
     x = x.astype(dtype)
-    head = Head(w, b, dtype, classes_first, precision)
+    head = Head(w, b, dtype, classes_first, precision, plan)
     index, valid, wrong = class_ids(labels, x, head.classes, ignore_label)
     x = counting(x, valid)
-    return x, head, Chunks(x, head.classes, chunk), (index, valid, wrong)
+    return x, head, Chunks(x, head.classes, chunk, plan), (index, valid, wrong)
 
 
 def _common_dtype(*arrays):

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dlfn.core.platforms import ByPlatform
+
 __all__ = ["apart", "below_zero", "capped", "made_anew", "peak"]
 
 
@@ -25,9 +27,12 @@ def made_anew(*arrays: Any) -> Any:
 
     XLA on CPU computes the terms of a sum while it sums them, unless something else uses the terms too, in which case
     it writes them to memory first. Terms that take a few operations on arrays that are read anyway are faster to
-    compute twice.
+    compute twice. Elsewhere the arrays are returned as they are.
     """
-    return lax.optimization_barrier(arrays)
+    return _MADE_ANEW(arrays)
+
+
+_MADE_ANEW = ByPlatform(lax.optimization_barrier, accelerator=lambda arrays: arrays)
 
 
 @jax.custom_jvp
@@ -38,7 +43,7 @@ def below_zero(x: jax.Array) -> jax.Array:
     memory first. It would also write the 0 to memory, as a whole array, if other operations used the same 0, which the
     barrier prevents.
     """
-    return jnp.minimum(x, lax.optimization_barrier(jnp.zeros((), x.dtype)))
+    return jnp.minimum(x, *made_anew(jnp.zeros((), x.dtype)))
 
 
 @below_zero.defjvp

@@ -5,8 +5,6 @@ the backward pass computes each block's probabilities again from two numbers per
 a block cannot see take no part in its products.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -156,14 +154,6 @@ def _broadcasts(small, full):
     return len(small) <= len(full) and all(a in (1, b) for a, b in zip(reversed(small), reversed(full)))
 
 
-
-_FORWARD = ByPlatform(
-    functools.partial(_in_blocks.forward, plan=_in_blocks.ON_CPUS),
-    accelerator=functools.partial(_in_blocks.forward, plan=_in_blocks.ON_ACCELERATORS),
-    cuda=_by_cudnn.forward,
-)
-_BACKWARD = ByPlatform(
-    functools.partial(_in_blocks.backward, plan=_in_blocks.ON_CPUS),
-    accelerator=functools.partial(_in_blocks.backward, plan=_in_blocks.ON_ACCELERATORS),
-    cuda=_by_cudnn.backward,
-)
+_PLANS = _in_blocks.ON_CPUS, _in_blocks.ON_ACCELERATORS
+_FORWARD = ByPlatform.with_plans(*_PLANS, cuda=_by_cudnn.forward)(_in_blocks.forward)
+_BACKWARD = ByPlatform.with_plans(*_PLANS, cuda=_by_cudnn.backward)(_in_blocks.backward)
