@@ -2,13 +2,14 @@
 
 What is fast on a CPU may be slow on a GPU. Which form a program gets is decided when it is lowered, for the platform
 that it is lowered for, and not when it is traced, as the host that traces may be of another kind and a program may be
-exported for several platforms at once. For this a :class:`ByPlatform` binds the primitive ``dlfn_form``, whose *lowering*
-depends on the platform. All else is that of the default form: its types, how it is differentiated, how it is batched.
-So the other forms need no derivative and no lowering elsewhere, and may be a call of a library for one kind of device.
+exported for several platforms at once. For this a :class:`ByPlatform` binds the primitive ``dlfn_form``, whose
+*lowering* depends on the platform. All else is that of the default form: its types, how it is differentiated, how it is
+batched. So the other forms need no derivative and no lowering elsewhere, and may be a call of a library for one kind of
+device.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -68,8 +69,8 @@ class ByPlatform:
             **forms,
         )
 
-    def forms(self, platform: str) -> list[Callable[..., Any]]:
-        """The forms for a platform, the first choice first."""
+    def forms(self, platform: str | None) -> list[Callable[..., Any]]:
+        """The forms for a platform, the first choice first; None for one that has no forms of its own."""
         own = [self.cuda] if platform == "cuda" else []
         general = [self.accelerator] if platform in ACCELERATORS else []
         return [*(form for form in (*own, *general) if form is not None), self.default]
@@ -120,7 +121,7 @@ def form_flat(*leaves: Any, call: Form) -> list[Any]:
     return jax.tree.leaves(_evaluate(call.function.default, call, *map(jnp.asarray, leaves)))
 
 
-def _form_for(platform: str, *leaves: Any, call: Form) -> list[Any]:
+def _form_for(platform: str | None, *leaves: Any, call: Form) -> list[Any]:
     """The first form for the platform that takes these arguments."""
     leaves = tuple(map(jnp.asarray, leaves))
     expected = [(aval.shape, aval.dtype) for aval in _outputs(call, *map(jax.typeof, leaves))[1]]
@@ -176,8 +177,7 @@ form_p.def_impl(lambda *leaves, call: _compiled(*leaves, call=call))
 form_p.def_abstract_eval(lambda *avals, call: _outputs(call, *avals)[1])
 ad.primitive_jvps[form_p] = _form_jvp
 batching.fancy_primitive_batchers[form_p] = _form_batch
-mlir.register_lowering(form_p, mlir.lower_fun(form_flat, multiple_results=True))
-for _platform in ACCELERATORS:
+for _platform in (None, *ACCELERATORS):  # None: all others
     _lowered = mlir.lower_fun(functools.partial(_form_for, _platform), multiple_results=True)
     mlir.register_lowering(form_p, _lowered, platform=_platform)
 # Calls of libraries may look at the devices while they are lowered, and these primitives hide them.

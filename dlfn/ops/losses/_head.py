@@ -34,8 +34,9 @@ class Plan(NamedTuple):
 # entries stay in its cache, and their exponentials, which XLA does not compute in place, need no second array of a
 # chunk's size.
 ON_CPUS = Plan(logits=2**23, rows=256, block=5 * 2**16, half=False)
-# Each chunk reads and writes the gradient of the weights once. On an H100, 8192 bfloat16 rows of 4096 features and 131,072
-# classes take 100 ms by 256 rows, 48 by 1024, 44 by 2048, 43 by 4096 and 42 by 8192, with 2.4, 2.6, 2.9, 4.5 and 6.5 GB.
+# Each chunk reads and writes the gradient of the weights once. On an H100, 8192 bfloat16 rows of 4096 features and
+# 131,072 classes take 100 ms by 256 rows, 48 by 1024, 44 by 2048, 43 by 4096 and 42 by 8192, with 2.4, 2.6, 2.9, 4.5
+# and 6.5 GB.
 ON_ACCELERATORS = Plan(logits=2**27, rows=2048, block=0, half=True)
 
 

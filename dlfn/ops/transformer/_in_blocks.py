@@ -1,4 +1,4 @@
-r"""Attention in blocks of queries, forward and backward: what :mod:`dlfn.ops.transformer.attention` computes, for a plan.
+r"""Attention in blocks of queries, forward and backward, by a plan: for :mod:`dlfn.ops.transformer.attention`.
 
 Queries are (..., kv_heads, group, queries, dim), keys and values (..., kv_heads, keys, dim), and scores, bias and mask
 (..., kv_heads, group, queries, keys), where a group is the query heads of one key head.
@@ -30,8 +30,9 @@ class Plan(NamedTuple):
             mask hides, and take longer to compile.
         steps: the least number of blocks in a loop. The steps of a loop share their memory.
         written_out: up to so many blocks that see the same keys are written out, without a loop.
-        half: whether products are taken of half types where the arguments are, and summed in float32. Then probabilities
-            and their cotangents are rounded to the half type for them. Otherwise the arguments are cast to float32.
+        half: whether products are taken of half types where the arguments are, and summed in float32. Then
+            probabilities and their cotangents are rounded to the half type for them. Otherwise the arguments are cast
+            to float32.
     """
 
     rows: int
@@ -44,8 +45,8 @@ class Plan(NamedTuple):
 # XLA on CPU unrolls a loop of one step, whose memory is then not shared. It multiplies half types in float32 anyway.
 ON_CPUS = Plan(rows=128, loops=8, steps=2, written_out=1, half=False)
 # Measured on an H100, causal, forward + backward, milliseconds for blocks of 512 and of 1024 queries, for all at once:
-# 2.6, 3.1, 3.1 at T = 1024 (16 × 12 heads of 64); 5.6, 6.2, 7.7 at 2048 (8 × 16 of 64); 11.2, 10.9, 15.3 at 4096 (4 × 16
-# of 128). A loop adds what its steps take to launch.
+# 2.6, 3.1, 3.1 at T = 1024 (16 × 12 heads of 64); 5.6, 6.2, 7.7 at 2048 (8 × 16 of 64); 11.2, 10.9, 15.3 at 4096
+# (4 × 16 of 128). A loop adds what its steps take to launch.
 ON_ACCELERATORS = Plan(rows=512, loops=8, steps=1, written_out=8, half=True)
 
 
