@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Writes the README's table of speeds from the newest file in benchmarks, which `dlfn bench --json` wrote."""
+"""Writes the tables of speeds from the newest files in benchmarks: the README's from what `dlfn bench --json` wrote on
+a CPU, and that of docs/accelerators.md from what scripts/accelerators.py wrote on a GPU."""
 
 import argparse
 import json
@@ -7,7 +8,6 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 BEGIN, END = "<!-- written by scripts/write_benchmarks.py -->\n", "<!-- end -->\n"
 
 # What a reader decides by, the losses included: (op, case, baseline) as the rows of the file have them.
@@ -43,14 +43,102 @@ AGAINST = {
 }  # fmt: skip
 
 
-def newest():
-    """The file of the newest date."""
-    files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks").glob("*.json")]
+ON_GPU = {
+    "causal attention, (4, 4096, 16, 128)": (
+        "attention: (4, 4096, 16, 128) dlfn",
+        {"`jax.nn`, cuDNN": "attention: (4, 4096, 16, 128) jax.nn cudnn",
+         "`jax.nn`, XLA": "attention: (4, 4096, 16, 128) jax.nn xla",
+         "PyTorch, cuDNN": "attention: PyTorch sdpa cudnn",
+         "PyTorch, flash": "attention: PyTorch sdpa flash"},
+    ),
+    "causal attention, (16, 1024, 12, 64)": (
+        "attention: (16, 1024, 12, 64) dlfn",
+        {"`jax.nn`, cuDNN": "attention: (16, 1024, 12, 64) jax.nn cudnn"},
+    ),
+    "linear and cross-entropy, 8192 × 4096 → 131,072": (
+        "cross_entropy: (8192, 4096, 131072) dlfn, chunk None",
+        {"optax, all logits": "cross_entropy: (8192, 4096, 131072) optax, all logits",
+         "PyTorch, all logits": "cross_entropy: PyTorch whole logits"},
+    ),
+    "GPT-2 small, 16 × 1024, loss and gradients": (
+        "gpt: 16×1024, 12 layers dlfn",
+        {"plain JAX with cuDNN's attention": "gpt: 16×1024, 12 layers plain JAX with cuDNN's attention",
+         "PyTorch, eager": "gpt: PyTorch eager",
+         "PyTorch, `torch.compile`": "gpt: PyTorch compile"},
+    ),
+    "the same, blocks checkpointed": ("gpt: 16×1024, 12 layers dlfn, checkpoint", {}),
+    "LSTM, 64 × 256, 512 → 512": (
+        "recurrences: lstm dlfn bfloat16",
+        {"`lax.scan`": "recurrences: lstm, lax.scan bfloat16", "PyTorch": "lstm: PyTorch bfloat16"},
+    ),
+    "the same in float32 (TF32)": (
+        "recurrences: lstm dlfn float32",
+        {"`lax.scan`": "recurrences: lstm, lax.scan float32", "PyTorch": "lstm: PyTorch float32"},
+    ),
+    "GRU, 64 × 256, 512 → 512": ("recurrences: gru dlfn bfloat16", {}),
+    "convolution 3×3, (128, 56, 56, 64)": (
+        "convolutions: conv 3×3 (128, 56, 56, 64) dlfn",
+        {"`lax`": "convolutions: conv 3×3 (128, 56, 56, 64) lax"},
+    ),
+    "bottleneck block with batch norm, (128, 56, 56, 256)": (
+        "convolutions: bottleneck dlfn",
+        {"PyTorch, channels last": "block: PyTorch channels_last"},
+    ),
+    "max pooling 2×2, (128, 56, 56, 64)": (
+        "elementwise: max_pool bfloat16 dlfn",
+        {"`lax.reduce_window`": "elementwise: max_pool bfloat16 autodiff"},
+    ),
+    "softmax cross-entropy, (8192, 4096)": (
+        "elementwise: softmax_cross_entropy bfloat16 dlfn",
+        {"autodiff": "elementwise: softmax_cross_entropy bfloat16 autodiff"},
+    ),
+    "layer norm, (8192, 4096)": (
+        "elementwise: layer_norm bfloat16 dlfn",
+        {"autodiff": "elementwise: layer_norm bfloat16 autodiff"},
+    ),
+    "embedding, 16,384 ids of 50,304": (
+        "elementwise: embedding bfloat16 dlfn",
+        {"indexing": "elementwise: embedding bfloat16 autodiff"},
+    ),
+    "GELU, (8192, 4096)": (
+        "elementwise: gelu bfloat16 dlfn",
+        {"`jax.nn`": "elementwise: gelu bfloat16 jax.nn"},
+    ),
+    "softmax, (8192, 4096)": (
+        "elementwise: softmax bfloat16 dlfn",
+        {"`jax.nn`": "elementwise: softmax bfloat16 jax.nn"},
+    ),
+}  # fmt: skip
+
+
+def newest(kind):
+    """The file of the newest date among those of a kind of device, "cpu" or "h100"."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "benchmarks").glob(f"*-{kind}.json")]
     return max(files, key=lambda file: file["date"])
 
 
-def table(report):
-    """The table, with a line that says where and when."""
+def gpu_table(report):
+    """Milliseconds and megabytes, before, now, and of others."""
+
+    def cell(row):
+        return f"{row['ms']:.3g} ms, {_bytes(1e6 * row['temporary_mb'])}" if row else ""
+
+    others = {**report["rows"], **report["peers"]}
+    lines = [
+        f"Forward and backward together, with the temporary memory of the program, bfloat16, {report['device']}, "
+        f"jax {report['jax']}, PyTorch {report['torch']}, {report['date']}:",
+        "",
+        "| | before | dlfn | others |",
+        "|---|---|---|---|",
+    ]
+    for label, (name, against) in ON_GPU.items():
+        peers = "; ".join(f"{who} {cell(others[key])}" for who, key in against.items())
+        lines.append(f"| {label} | {cell(report['before'].get(name))} | {cell(report['rows'][name])} | {peers} |")
+    return "\n".join([*lines, ""])
+
+
+def cpu_table(report):
+    """Speeds against baselines, with a line that says where and when."""
     rows = {(row["op"], row["case"], row["baseline"]): row for row in report["rows"]}
     lines = [
         f"Forward and backward together, float32, {report['cores']} CPU cores ({report['processor']}), "
@@ -67,12 +155,16 @@ def table(report):
     return "\n".join([*lines, ""])
 
 
-def page(report):
-    """The README with the table of that report."""
-    text = README.read_text(encoding="utf-8")
+TABLES = {"README.md": ("cpu", cpu_table), "docs/accelerators.md": ("h100", gpu_table)}
+
+
+def page(name):
+    """A page with the table of the newest report."""
+    kind, table = TABLES[name]
+    text = (ROOT / name).read_text(encoding="utf-8")
     part = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
-    assert len(part.findall(text)) == 1, f"{README} must have {BEGIN.strip()} and {END.strip()} once"
-    return part.sub(lambda _: f"{BEGIN}\n{table(report)}\n{END}", text)
+    assert len(part.findall(text)) == 1, f"{name} must have {BEGIN.strip()} and {END.strip()} once"
+    return part.sub(lambda _: f"{BEGIN}\n{table(newest(kind))}\n{END}", text)
 
 
 def _bytes(n):
@@ -85,7 +177,8 @@ def _bytes(n):
 
 def main(argv=None):
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    README.write_text(page(newest()), encoding="utf-8")
+    for name in TABLES:
+        (ROOT / name).write_text(page(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -96,10 +96,10 @@ def require_devices_during_lowering(*primitives: Any) -> None:
 
 def has_cudnn_attention() -> bool:
     """Whether there is cuDNN, for GPUs that it has these kernels for."""
-    return cudnn.cuda_versions is not None and bool(cudnn.check_compute_capability("8.0"))
+    return getattr(cudnn, "cuda_versions", None) is not None and bool(cudnn.check_compute_capability("8.0"))
 
 
-def cudnn_attention_forward(q: Any, k: Any, v: Any, *, scale: float, causal: bool) -> tuple[Any, Any]:
+def cudnn_attention_forward(q: Any, k: Any, v: Any, *, scale: float, causal: bool) -> Any:
     """The output, (batch, queries, heads, dim), and the logarithm of each row's sum, (batch, heads, queries)."""
     return cudnn.dot_product_attention(q, k, v, scale=scale, mask_type=_mask_type(causal), return_residual=True)
 

@@ -50,7 +50,7 @@ def lstm_step(
         \bar c = \bar c' \odot f, \quad \bar h = \delta w_h^\top, \quad \bar x = \delta w_x^\top, \quad
         \bar w_h = \sum h^\top \delta, \quad \bar w_x = \sum x^\top \delta, \quad \bar b = \sum \delta.
 
-    Half types are computed in float32.
+    Half types are computed in float32, but for matrix products on GPUs and TPUs.
 
     Args:
         x: (..., in).

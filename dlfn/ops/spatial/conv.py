@@ -58,7 +58,8 @@ def conv(
     dense convolutions are as fast as with autodiff, and no faster. A convolution with a 1×1 window is computed as a
     matrix product, and a depthwise one on a CPU as a sum of shifted products; both are faster.
 
-    Half types are multiplied and summed in float32, and so is the gradient of the bias.
+    Half types are multiplied and summed in float32, and so is the gradient of the bias. (On NVIDIA's GPUs sums are
+    rounded to the half type before the bias is added.)
 
     Args:
         x: (..., *spatial, C_in).

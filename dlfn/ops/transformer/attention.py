@@ -71,7 +71,7 @@ def attention(
 
     Returns:
         (..., queries, heads, dim of the values), in the common dtype of q, k, v and the bias. Half types are
-        computed in float32.
+        computed in float32, but for products on GPUs and TPUs.
 
     Raises:
         InputError: on arguments that are not floating point, a mask that is not boolean, and shapes that do not fit.
