@@ -19,7 +19,8 @@ __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
 class PReLU(Layer):
     """``y = x`` where x >= 0, else ``alpha * x``, with ``alpha`` learned.
 
-    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers*.
+    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet
+    Classification*.
 
     Args:
         per_channel: whether each entry of the last axis has its own ``alpha``; otherwise there is one for all.

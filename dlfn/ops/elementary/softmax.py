@@ -44,8 +44,8 @@ def softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*
     Raises:
         InputError: on a scalar or integer x, and an axis that x does not have.
 
-    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*; 000 sections 6
-    and 10, 001 section 5, 002 section 2.9, 004 numerical stability.
+    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships
+    to Statistical Pattern Recognition*; 000 sections 6 and 10, 001 section 5, 002 section 2.9, 004 numerical stability.
 
     >>> import jax.numpy as jnp
     >>> softmax(jnp.array([1000.0, 1000.0, -jnp.inf]))

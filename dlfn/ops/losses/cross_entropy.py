@@ -70,8 +70,8 @@ def softmax_cross_entropy(
         InputError: on scalar or integer logits, labels that fit neither case, known distributions with negative
             entries, an unknown reduction, and a mean over nothing.
 
-    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*; 000 sections 8
-    and 9, 001 section 6, 002 section 13.2, 003 section 4.
+    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships
+    to Statistical Pattern Recognition*; 000 sections 8 and 9, 001 section 6, 002 section 13.2, 003 section 4.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.array([[20.0, 0.0], [1.0, 1.0]])

@@ -73,7 +73,8 @@ def ctc_loss(
         InputError: on arguments of other shapes or dtypes, a blank that is not a class, an unknown reduction, and a
             mean over nothing.
 
-    Source: Graves, Fernández, Gomez & Schmidhuber 2006, *Connectionist Temporal Classification*.
+    Source: Graves, Fernández, Gomez & Schmidhuber 2006, *Connectionist Temporal Classification: Labelling
+    Unsegmented Sequence Data with Recurrent Neural Networks*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.zeros((1, 2, 3))  # of the nine paths in two frames three spell "1": 11, 1_ and _1
