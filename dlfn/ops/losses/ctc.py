@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import cut
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_int
 from dlfn.ops.support.compiled import capped, peak
 from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.lengths import wide, within
@@ -191,8 +191,7 @@ def _ctc_loss_check(logits, logit_lengths, labels, label_lengths, *, blank, redu
             raise InputError(
                 f"ctc_loss: {name} is {describe(value)} for logits {describe(logits)}, and must have the axes {wanted}"
             )
-    if not (isinstance(blank, int) and 0 <= blank < classes):
-        raise InputError(f"ctc_loss: blank is {blank!r}, and must be a class, from 0 to {classes - 1}")
+    require_int("ctc_loss", "blank", blank, f"a class, from 0 to {classes - 1}", lambda k: 0 <= k < classes)
     check_reduction("ctc_loss", reduction, lead)
 
 

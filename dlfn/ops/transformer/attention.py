@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_int, require_number
 from dlfn.ops.support.compiled import capped
 from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.op import Op
@@ -175,8 +175,9 @@ def _attention_check(q, k, v, bias, mask, *, scale, block):
                 f"attention: {name} is {describe(x)}, and must broadcast to (..., heads, queries, keys), "
                 f"which is {list(shape)}"
             )
-    if not isinstance(block, int) or block < 1:
-        raise InputError(f"attention: block is {block!r}, and must be a positive int")
+    if scale is not None:
+        require_number("attention", "scale", scale, "a finite number, or None for 1 / sqrt(dim)")
+    require_int("attention", "block", block, "a positive int", lambda number: number >= 1)
 
 
 def _broadcasts(small, full):
