@@ -29,7 +29,7 @@ class _Norm(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.eps, bool) or not isinstance(self.eps, Real) or not 0 <= self.eps <= 1:
+        if not isinstance(self.eps, Real) or not 0 <= self.eps <= 1:
             raise InputError(
                 f"{type(self).__name__}: eps is {self.eps!r}, and must be a number from 0 to 1, such as 1e-5; how "
                 "many features there are the layer sees by itself"

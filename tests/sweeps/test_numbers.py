@@ -1,6 +1,8 @@
-"""The settings of ops that are numbers: a bool, which to Python is one too, is refused, and a number of NumPy is taken
-where one of Python is."""
+"""The settings of ops and layers that are numbers: a bool, which to Python is one too, is refused, and an op takes one
+of NumPy where it takes one of Python."""
 
+import copy
+import dataclasses
 import inspect
 import typing
 
@@ -8,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from dlfn import InputError
+from dlfn import InputError, nn
+from every_layer import ANYWHERE, BY_KIND, ENDS
 from helpers import ENTRIES
 
 
@@ -46,3 +49,28 @@ def test_a_number_of_numpy_is_one(entry, name):
             y, alike = (entry.op(*args, **{**case.static, name: v}) for v in (value, np.float32(value)))
             assert jax.tree.map(jax.typeof, y) == jax.tree.map(jax.typeof, alike)
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), y, alike)
+
+
+LAYERS = {
+    type(layer): layer
+    for layers in (ANYWHERE, *BY_KIND.values(), *ENDS.values())
+    for layer in (make() for make in layers.values())
+} | {
+    type(layer): layer
+    for layer in (nn.Embedding(3, 4), nn.RNNCell(3), nn.LSTMCell(3), nn.GRUCell(3), nn.Zoneout(nn.LSTMCell(3)))
+}
+FIELDS = [
+    pytest.param(layer, field.name, id=f"{kind.__name__}-{field.name}")
+    for kind, layer in LAYERS.items()
+    for field in dataclasses.fields(layer)
+    if field.init and is_numeric(field.type)
+]
+
+
+@pytest.mark.parametrize(("layer", "name"), FIELDS)
+@pytest.mark.parametrize("value", [True, False, np.True_])
+def test_a_bool_is_no_number_to_a_layer(layer, name, value):
+    wrong = copy.copy(layer)
+    object.__setattr__(wrong, name, value)
+    with pytest.raises(InputError, match=f"{name} is .*{value}.*, and must be"):
+        wrong.__post_init__()
