@@ -153,7 +153,7 @@ def rmsprop(
 
     With ``eps_in_sqrt`` :math:`u = g / \sqrt{v + \epsilon}`, as optax has it.
 
-    Source: 004 optimization; Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.
+    Source: 004 optimization; Tieleman & Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5.
     """
     _check("rmsprop", learning_rate, {"beta": beta}, {"eps": eps})
 
@@ -172,7 +172,8 @@ def adagrad(
 
     optax starts at 0.1 and has :math:`u = g / \sqrt{v + \epsilon}`: ``start=0.1, eps=1e-7, eps_in_sqrt=True``.
 
-    Source: 004 optimization; Duchi et al. 2011, *Adaptive Subgradient Methods*.
+    Source: 004 optimization; Duchi, Hazan & Singer 2011, *Adaptive Subgradient Methods for Online Learning and
+    Stochastic Optimization*.
     """
     _check("adagrad", learning_rate, {}, {"eps": eps, "start": start})
 

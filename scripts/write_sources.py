@@ -18,8 +18,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "sources.md"
 HEAD = """\
 # Sources
 
-Every formula that dlfn implements: the paper that it was first published in, where it has one, the document and section
-that it was taken from, what implements it, and what the document has wrong. `dlfn formulas --check` runs the checks of
+Every formula that dlfn implements: the paper that it is credited to, where there is one, the document and section that
+it was taken from, what implements it, and what the document has wrong. `dlfn formulas --check` runs the checks of
 each. `python scripts/write_sources.py` writes this page from `dlfn/catalogue`, and a test holds it to that.
 
 The documents are five sheets of deep-learning mathematics, which docstrings cite by number:

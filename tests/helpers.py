@@ -1,6 +1,8 @@
 """What several tests use."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,8 @@ import dlfn
 from dlfn.registry.all import entries
 
 __all__ = [
-    "ENTRIES", "TYPICAL", "cotangent", "first_case_of", "fresh_interpreter", "is_first_case", "marks_of", "over_cases",
+    "ENTRIES", "TYPICAL", "cotangent", "first_case_of", "fresh_interpreter", "is_first_case", "lines_with_type_errors",
+    "marks_of", "over_cases",
 ]  # fmt: skip
 
 ENTRIES = list(entries())
@@ -59,3 +62,16 @@ def fresh_interpreter(code):
     environment = {**os.environ, "PYTHONPATH": str(Path(dlfn.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def lines_with_type_errors(code, folder):
+    """In which lines a type checker, which finds this dlfn, sees an error."""
+    program = shutil.which("basedpyright", path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip("basedpyright is not installed")
+    (folder / "code.py").write_text(code)
+    settings = {"typeCheckingMode": "standard", "extraPaths": [str(Path(dlfn.__file__).parents[1])]}
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [program, "--outputjson", "--pythonpath", sys.executable, "--project", str(folder)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    return {d["range"]["start"]["line"] + 1 for d in found["generalDiagnostics"] if d["severity"] == "error"}

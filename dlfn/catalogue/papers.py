@@ -1,5 +1,5 @@
-"""The papers that the formulas were first published in, by id: ``"authors year, *title*"``, with what each is of where
-there are several."""
+"""The papers that the formulas are credited to, by id: ``"authors year, *title*"``, with what each is of where there
+are several."""
 
 __all__ = ["PAPERS"]
 
@@ -9,7 +9,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
     ),
     "linalg.eigen": (
         "Giles 2008, *Collected Matrix Derivative Results for Forward and Reverse Mode Algorithmic Differentiation*",
-        "functions of matrices: Higham 2008, *Functions of Matrices*",
+        "functions of matrices: Higham 2008, *Functions of Matrices: Theory and Computation*",
     ),
     "linalg.pca": ("Pearson 1901, *On Lines and Planes of Closest Fit to Systems of Points in Space*",),
     "linear.perceptron": (
@@ -17,7 +17,10 @@ PAPERS: dict[str, tuple[str, ...]] = {
         "Brain*",
     ),
     "linear.logistic": ("Cox 1958, *The Regression Analysis of Binary Sequences*",),
-    "linear.softmax": ("Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*",),
+    "linear.softmax": (
+        "Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships "
+        "to Statistical Pattern Recognition*",
+    ),
     "linear.cross_entropy": (
         "label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens and Wojna 2016, *Rethinking the Inception Architecture "
         "for Computer Vision*",
@@ -36,9 +39,13 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "activation.leaky_relu": (
         "Maas, Hannun and Ng 2013, *Rectifier Nonlinearities Improve Neural Network Acoustic Models*",
     ),
-    "activation.prelu": ("He, Zhang, Ren and Sun 2015, *Delving Deep into Rectifiers*",),
+    "activation.prelu": (
+        "He, Zhang, Ren and Sun 2015, *Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet "
+        "Classification*",
+    ),
     "activation.gelu": ("Hendrycks and Gimpel 2016, *Gaussian Error Linear Units (GELUs)*",),
     "activation.silu": (
+        "Hendrycks and Gimpel 2016, *Gaussian Error Linear Units (GELUs)*, which names it",
         "Elfwing, Uchibe and Doya 2018, *Sigmoid-Weighted Linear Units for Neural Network Function Approximation "
         "in Reinforcement Learning*",
     ),
@@ -48,7 +55,7 @@ PAPERS: dict[str, tuple[str, ...]] = {
     ),
     "activation.peers": (
         "ELU: Clevert, Unterthiner and Hochreiter 2016, *Fast and Accurate Deep Network Learning by Exponential "
-        "Linear Units*",
+        "Linear Units (ELUs)*",
         "SELU: Klambauer, Unterthiner, Mayr and Hochreiter 2017, *Self-Normalizing Neural Networks*",
         "CELU: Barron 2017, *Continuously Differentiable Exponential Linear Units*",
         "Mish: Misra 2019, *Mish: A Self Regularized Non-Monotonic Activation Function*",
@@ -151,7 +158,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
     ),
     "init.xavier_he": (
         "Xavier: Glorot and Bengio 2010, *Understanding the Difficulty of Training Deep Feedforward Neural Networks*",
-        "He: He, Zhang, Ren and Sun 2015, *Delving Deep into Rectifiers*",
+        "He: He, Zhang, Ren and Sun 2015, *Delving Deep into Rectifiers: Surpassing Human-Level Performance on "
+        "ImageNet Classification*",
     ),
     "loss.peers": (
         "Huber: Huber 1964, *Robust Estimation of a Location Parameter*",
@@ -161,7 +169,8 @@ PAPERS: dict[str, tuple[str, ...]] = {
         "hinge: Cortes and Vapnik 1995, *Support-Vector Networks*",
         "InfoNCE: van den Oord, Li and Vinyals 2018, *Representation Learning with Contrastive Predictive Coding*; "
         "symmetric: Radford et al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*",
-        "CTC: Graves, Fernández, Gomez and Schmidhuber 2006, *Connectionist Temporal Classification*",
+        "CTC: Graves, Fernández, Gomez and Schmidhuber 2006, *Connectionist Temporal Classification: Labelling "
+        "Unsegmented Sequence Data with Recurrent Neural Networks*",
         "LeCun's initialisation: LeCun, Bottou, Orr and Müller 1998, *Efficient BackProp*",
         "orthogonal initialisation: Saxe, McClelland and Ganguli 2014, *Exact Solutions to the Nonlinear Dynamics "
         "of Learning in Deep Linear Neural Networks*",
@@ -169,11 +178,11 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "optim.sgd": ("Robbins and Monro 1951, *A Stochastic Approximation Method*",),
     "optim.momentum": ("Polyak 1964, *Some Methods of Speeding up the Convergence of Iteration Methods*",),
     "optim.adam": (
-        "Kingma and Ba 2014, *Adam: A Method for Stochastic Optimization*",
+        "Kingma and Ba 2015, *Adam: A Method for Stochastic Optimization*",
         "AdamW: Loshchilov and Hutter 2019, *Decoupled Weight Decay Regularization*",
     ),
     "optim.rmsprop_adagrad": (
-        "RMSprop: Tieleman and Hinton 2012, *Lecture 6.5* of Neural Networks for Machine Learning",
+        "RMSprop: Tieleman and Hinton 2012, *Neural Networks for Machine Learning*, lecture 6.5",
         "AdaGrad: Duchi, Hazan and Singer 2011, *Adaptive Subgradient Methods for Online Learning and Stochastic "
         "Optimization*",
     ),
@@ -188,8 +197,9 @@ PAPERS: dict[str, tuple[str, ...]] = {
     "statistics.tests": (
         "unequal variances: Welch 1947, *The Generalization of 'Student's' Problem when Several Different "
         "Population Variances are Involved*",
-        "χ²: Pearson 1900, *On the Criterion that a Given System of Deviations … Can Be Reasonably Supposed to "
-        "Have Arisen from Random Sampling*",
+        "χ²: Pearson 1900, *On the Criterion that a Given System of Deviations from the Probable in the Case of a "
+        "Correlated System of Variables Is Such that It Can Be Reasonably Supposed to Have Arisen from Random "
+        "Sampling*",
         "permutations: Fisher 1935, *The Design of Experiments*",
     ),
     "probability.bayes_by_backprop": (

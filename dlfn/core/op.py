@@ -77,7 +77,9 @@ class Op(Generic[P, R]):
         kinds = {p.kind for p in self.signature.parameters.values()}
         if inspect.Parameter.VAR_KEYWORD in kinds:
             raise InputError(f"Op {self.name!r}: the definition must name its keyword parameters, not take **kwargs")
-        self._static_names = [p.name for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        static = [p for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        self._static_names = [p.name for p in static]
+        self._static_defaults = {p.name: p.default for p in static if p.default is not p.empty}
         self._forward = self._backward = self._check = None
         self._version = 0
         if forward is not None:
@@ -107,20 +109,22 @@ class Op(Generic[P, R]):
         self._check = _accepting(function, self._static_names)
         return function
 
-    def forward(self, *args: Any, **static: Any) -> tuple[Any, Any]:
-        """``(y, residuals)``, without any of the machinery around it."""
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """``(y, residuals)`` of a call of the op with these arguments, without any of the machinery around it."""
         if self._forward is None:
             raise InputError(f"Op {self.name!r} has no forward: give one with @{self.name}.def_forward")
-        result = self._forward(*args, **static)
+        positional, static = self.bind_arguments(*args, **kwargs)
+        result = self._forward(*positional, **static)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise InputError(f"Op {self.name!r}: forward must return (y, residuals), got {_brief(result)}")
         return result
 
     def backward(self, residuals: Any, dy: Any, **static: Any) -> tuple[Any, ...]:
-        """One cotangent (or ``None``) per positional argument, without any of the machinery around it."""
+        """One cotangent (or ``None``) per positional argument, without any of the machinery around it. Settings that
+        are left out have the op's defaults."""
         if self._backward is None:
             raise InputError(f"Op {self.name!r} has no backward: give one with @{self.name}.def_backward")
-        return self._backward(residuals, dy, **static)
+        return self._backward(residuals, dy, **{**self._static_defaults, **static})
 
     def bind_arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Splits a call into positional arguments, defaults filled in, and the full static configuration."""

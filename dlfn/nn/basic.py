@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import AnyArray, Example, Params, State, Steps
 
 __all__ = ["Flatten", "Linear"]
 
@@ -60,8 +60,8 @@ class Linear(Layer):
         return params, ()
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
+        self, params, state, x: Float[Steps, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch {self.features}"], State]:
         (w,) = held(self, "params", params, "w")
         inputs = w.shape[0]
         if x.shape[-1:] != (inputs,):

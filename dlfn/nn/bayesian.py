@@ -16,7 +16,7 @@ from dlfn.nn.cells import needed_key
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import Example, Params, State, Steps
 
 __all__ = ["BayesianLinear"]
 
@@ -86,8 +86,8 @@ class BayesianLinear(Layer):
         return {"mean": mean, "rho": jax.tree.map(lambda leaf: jnp.full_like(leaf, rho), mean)}, state
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
+        self, params, state, x: Float[Steps, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch {self.features}"], State]:
         weights, _ = held(self, "params", params, "mean", "rho")
         if train or self.sample_at_inference:
             where = "BayesianLinear" if train else "BayesianLinear with sample_at_inference"

@@ -8,7 +8,7 @@ from jaxtyping import Float, PyTree
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Params, State
+from dlfn.nn.types import AnyArray, Params, State, Steps
 
 __all__ = ["DropConnect", "Dropout", "SpatialDropout"]
 
@@ -31,8 +31,8 @@ class Dropout(Layer):
         _check_keep_prob(self)
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
-    ) -> tuple[Float[AnyArray, "*shape"], State]:
+        self, params, state, x: Float[Steps, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*shape"], State]:
         return _dropout(self, x, key) if train else x, state
 
 

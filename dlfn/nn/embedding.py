@@ -13,7 +13,7 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import AnyArray, Example, Params, State, Steps
 
 __all__ = ["Embedding"]
 
@@ -65,8 +65,8 @@ class Embedding(Layer):
         return {"table": self.table_init(key, (self.vocabulary, self.features), dtype)}, ()
 
     def apply(
-        self, params, state, x: Integer[AnyArray, "*batch"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch {self.features}"], State]:
+        self, params, state, x: Integer[Steps, "*batch"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch {self.features}"], State]:
         self._require_ids(x)
         (table,) = held(self, "params", params, "table")
         return ops.embedding(x, table), state

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.activations import GATED, Applied, short_for
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import Example, Params, State, Steps
 
 __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
 
@@ -19,7 +19,8 @@ __all__ = ["GEGLU", "GLU", "Gated", "PReLU", "SwiGLU"]
 class PReLU(Layer):
     """``y = x`` where x >= 0, else ``alpha * x``, with ``alpha`` learned.
 
-    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers*.
+    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet
+    Classification*.
 
     Args:
         per_channel: whether each entry of the last axis has its own ``alpha``; otherwise there is one for all.
@@ -46,8 +47,8 @@ class PReLU(Layer):
         return {"alpha": jnp.full(shape, self.initial, jnp.result_type(x.dtype, float))}, ()
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*shape"], State]:
+        self, params, state, x: Float[Steps, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*shape"], State]:
         (alpha,) = held(self, "params", params, "alpha")
         if self.per_channel and x.shape[-1:] != alpha.shape:
             raise InputError(
@@ -81,8 +82,8 @@ class Gated(Applied):
     example = "ops.swiglu"
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch features//2"], State]:
+        self, params, state, x: Float[Steps, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch features//2"], State]:
         if x.ndim == 0 or x.shape[-1] % 2:
             raise InputError(
                 f"{self} splits the last axis into a value and a gate, and x has the shape {x.shape}; "

@@ -8,8 +8,9 @@ inputs that one output sums over and the number of outputs that one input reache
 =================== ===================================================================================================
 Xavier              :math:`\mathrm{Var}\,W = g^2 \cdot 2 / (n_{in} + n_{out})`: Glorot & Bengio 2010, *Understanding
                     the difficulty of training deep feedforward neural networks*
-He                  :math:`\mathrm{Var}\,W = g^2 \cdot 2 / n_{in}`: He et al. 2015, *Delving Deep into Rectifiers*. ReLU
-                    halves the second moment and the 2 restores it. :math:`\sqrt{2/n}` is the standard deviation.
+He                  :math:`\mathrm{Var}\,W = g^2 \cdot 2 / n_{in}`: He et al. 2015, *Delving Deep into Rectifiers:
+                    Surpassing Human-Level Performance on ImageNet Classification*. ReLU halves the second moment and
+                    the 2 restores it. :math:`\sqrt{2/n}` is the standard deviation.
 LeCun               :math:`\mathrm{Var}\,W = g^2 / n_{in}`: LeCun et al. 1998, *Efficient BackProp*
 orthogonal          :math:`W^\top W = g^2 I`: Saxe et al. 2014, *Exact solutions to the nonlinear dynamics of learning
                     in deep linear neural networks*

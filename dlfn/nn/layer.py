@@ -4,6 +4,7 @@ import abc
 import contextlib
 import dataclasses
 import functools
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
@@ -47,11 +48,15 @@ class Layer(abc.ABC):
 
     def __post_init__(self, *_: Any):
         # Linear(8, 4), meant as 8 inputs and 4 outputs, would silently be 8 outputs with bias=4, which counts as True.
+        # In turn Dropout(True) would keep everything, as True counts as 1.
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name, field.default)
+            is_bool = isinstance(value, bool | np.bool_)
             if field.type in (bool, "bool"):
-                value = getattr(self, field.name, field.default)
-                if value is not field.default and not isinstance(value, bool | np.bool_):
+                if value is not field.default and not is_bool:
                     raise InputError(f"{type(self).__name__}: {field.name} is {value!r}, and must be True or False")
+            elif is_bool and _is_number(field.type):
+                raise InputError(f"{type(self).__name__}: {field.name} is {value!r}, and must be a number")
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -128,6 +133,12 @@ def called(function: Callable[..., Any], *args: Any, **settings: Any) -> str:
         return called(function.func, *function.args, *args, **{**function.keywords, **settings})
     given = [*map(spelled, args), *(f"{name}={spelled(value)}" for name, value in settings.items())]
     return f"{spelled(function)}({', '.join(given)})"
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a number is of this type, and a bool is not."""
+    kinds = typing.get_args(annotation) or (annotation,)
+    return any(kind in (int, float, "int", "float") for kind in kinds) and bool not in kinds
 
 
 def _checked_init(init: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import AnyArray, Example, Params, State, Steps
 
 __all__ = ["BatchNorm", "GroupNorm", "InstanceNorm", "LayerNorm", "RMSNorm"]
 
@@ -29,7 +29,7 @@ class _Norm(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if isinstance(self.eps, bool) or not isinstance(self.eps, Real) or not 0 <= self.eps <= 1:
+        if not isinstance(self.eps, Real) or not 0 <= self.eps <= 1:
             raise InputError(
                 f"{type(self).__name__}: eps is {self.eps!r}, and must be a number from 0 to 1, such as 1e-5; how "
                 "many features there are the layer sees by itself"
@@ -106,8 +106,8 @@ class LayerNorm(_Norm):
         return x.shape[x.ndim - self.axes :]
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*shape"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*shape"], State]:
+        self, params, state, x: Float[Steps, "*shape"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*shape"], State]:
         return ops.layer_norm(x, *self._parameters(params, x), eps=self.eps, axes=self.axes), state
 
 
@@ -125,8 +125,8 @@ class RMSNorm(_Norm):
     scale: bool = True
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch features"], State]:
+        self, params, state, x: Float[Steps, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch features"], State]:
         return ops.rms_norm(x, self._parameters(params, x)[0], eps=self.eps), state
 
     def flops(self, x, y):

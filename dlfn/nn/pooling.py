@@ -22,6 +22,9 @@ Padding = str | int | tuple[int | tuple[int, int], ...]
 class MaxPool(Layer):
     """The largest entry of every window; the arguments are those of :func:`dlfn.ops.max_pool`.
 
+    Source: Yamaguchi, Sakamoto, Akabane & Fujimoto 1990, *A Neural Network for Speaker-Independent Isolated Word
+    Recognition*; 002 section 6.1.
+
     >>> import jax, jax.numpy as jnp
     >>> layer = MaxPool(3, strides=2, padding="SAME")
     >>> print(layer, layer.apply((), (), jnp.ones((8, 56, 56, 64)))[0].shape)
@@ -51,7 +54,10 @@ class MaxPool(Layer):
 
 @dataclass(frozen=True)
 class AvgPool(Layer):
-    """The mean of every window; the arguments are those of :func:`dlfn.ops.avg_pool`."""
+    """The mean of every window; the arguments are those of :func:`dlfn.ops.avg_pool`.
+
+    Source: LeCun et al. 1990, *Handwritten Digit Recognition with a Back-Propagation Network*; 002 section 6.2.
+    """
 
     takes = "array"
     window: Sizes
@@ -78,7 +84,10 @@ class AvgPool(Layer):
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Layer):
-    """``(..., *spatial, channels)`` to ``(..., channels)``, by the mean over ``spatial`` axes."""
+    """``(..., *spatial, channels)`` to ``(..., channels)``, by the mean over ``spatial`` axes.
+
+    Source: Lin, Chen & Yan 2014, *Network In Network*; 002 section 6.3.
+    """
 
     takes = "array"
     spatial: int = 2
@@ -99,6 +108,8 @@ class GlobalAvgPool(Layer):
 @dataclass(frozen=True)
 class GlobalMaxPool(Layer):
     """``(..., *spatial, channels)`` to ``(..., channels)``, by the largest entry over ``spatial`` axes.
+
+    Source: Keras's ``GlobalMaxPooling2D``.
 
     >>> import jax.numpy as jnp
     >>> print(GlobalMaxPool().apply((), (), jnp.arange(8.0).reshape(1, 2, 2, 2))[0])
@@ -124,7 +135,10 @@ class GlobalMaxPool(Layer):
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool(Layer):
-    """Means over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_avg_pool`."""
+    """Means over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_avg_pool`.
+
+    Source: PyTorch's ``AdaptiveAvgPool2d``.
+    """
 
     takes = "array"
     output_size: Sizes
@@ -145,7 +159,10 @@ class AdaptiveAvgPool(Layer):
 
 @dataclass(frozen=True)
 class AdaptiveMaxPool(Layer):
-    """Maxima over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_max_pool`."""
+    """Maxima over windows as large as ``output_size`` asks for; see :func:`dlfn.ops.adaptive_max_pool`.
+
+    Source: PyTorch's ``AdaptiveMaxPool2d``.
+    """
 
     takes = "array"
     output_size: Sizes

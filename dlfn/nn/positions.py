@@ -12,7 +12,7 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
 from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import AnyArray, Example, Params, State, Steps
 
 __all__ = ["LearnedPositions", "SinusoidalPositions"]
 
@@ -46,8 +46,8 @@ class LearnedPositions(Layer):
         return {"table": table}, _start(self.decoding)
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch times features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch times features"], State]:
+        self, params, state, x: Float[Steps, "*batch times features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch times features"], State]:
         (table,) = held(self, "params", params, "table")
         table, state = _rows(self, table, state, x)
         return jnp.add(x, jnp.expand_dims(table, range(x.ndim - table.ndim))), state
@@ -81,8 +81,8 @@ class SinusoidalPositions(Layer):
         return (), _start(self.decoding)
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch times features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch times features"], State]:
+        self, params, state, x: Float[Steps, "*batch times features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch times features"], State]:
         if x.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)}")
         length = x.shape[-2] if self.length is None else self.length

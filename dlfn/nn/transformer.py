@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
@@ -17,7 +17,7 @@ from dlfn.nn.dropout import Dropout
 from dlfn.nn.gated import Gated
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
-from dlfn.nn.types import AnyArray, Example, Params, State
+from dlfn.nn.types import Example, Params, State, Steps
 
 __all__ = ["FeedForward", "TransformerBlock"]
 
@@ -53,8 +53,8 @@ class FeedForward(Layer):
         return self._layers(x.shape[-1]).init(key, x)
 
     def apply(
-        self, params, state, x: Float[AnyArray, "*batch features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch features"], State]:
+        self, params, state, x: Float[Steps, "*batch features"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch features"], State]:
         return self._layers(x.shape[-1]).apply(params, state, x, key=key, train=train)
 
     def flops(self, x, y):

@@ -62,7 +62,8 @@ def permutation_test(
         InputError: on empty samples, fewer than three observations together, no key where one is needed, fewer than
             one permutation, an unknown alternative, and a statistic that is no scalar.
 
-    Source: 004 hypothesis testing; Phipson & Smyth 2010, *Permutation P-values Should Never Be Zero*.
+    Source: 004 hypothesis testing; Phipson & Smyth 2010, *Permutation P-values Should Never Be Zero: Calculating
+    Exact P-values When Permutations Are Randomly Drawn*.
 
     >>> difference, p, _ = permutation_test(jnp.array([3.1, 2.9, 3.3]), jnp.array([2.5, 2.8, 2.2]))
     >>> print(f"{difference:.2f}, p = {p:.2f}")  # 1 of 20 ways on either side

@@ -108,6 +108,27 @@ def test_static_configuration_reaches_all_three():
     assert jax.grad(lambda x: scaled(x, scale=3.0))(1.0) == jax.jvp(lambda x: scaled(x, scale=3.0), (1.0,), (1.0,))[1]
 
 
+def test_rules_called_by_themselves_have_the_defaults_of_the_op():
+    @dlfn.Op
+    def line(x, offset=None, *, slope=2.0):
+        return slope * x if offset is None else slope * x + offset
+
+    @line.def_forward
+    def _(x, offset, *, slope):
+        return line.definition(x, offset, slope=slope), None
+
+    @line.def_backward
+    def _(_, dy, *, slope):
+        return slope * dy, None
+
+    assert line.forward(1.0) == (2.0, None)
+    assert line.forward(1.0, offset=1.0, slope=3.0) == (4.0, None)
+    assert line.backward(None, 1.0) == (2.0, None)
+    assert line.backward(None, 1.0, slope=3.0) == (3.0, None)
+    with pytest.raises(dlfn.InputError, match="unexpected keyword argument 'slop'"):
+        line.forward(1.0, slop=3.0)
+
+
 def test_a_replaced_rule_takes_effect_after_compilation():
     op = dlfn.Op(lambda x: x, lambda x: (x, None), lambda _, dy: (dy,))
     assert jax.grad(op)(1.0) == 1.0

@@ -14,6 +14,7 @@ from dlfn import nn
 from dlfn.nn.overview import visits
 from dlfn.nn.sequence import values_of
 from every_layer import ANYWHERE, BY_KIND, ENDS, IDS, SHAPES
+from helpers import lines_with_type_errors
 
 # Where an int stands for a float.
 typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
@@ -97,3 +98,23 @@ def test_wrong_inputs_are_not_as_annotated(layer, x, wrong):
     params, state = layer.init(jax.random.key(0), example)
     with pytest.raises(jaxtyping.TypeCheckError, match=f"argument: {wrong}|{wrong}"):
         jax.eval_shape(functools.partial(checked(type(layer).apply), layer), params, state, x)
+
+
+CALLS = """\
+import jax.numpy as jnp
+from dlfn import nn
+
+x = nn.Sequence(jnp.ones((2, 5, 4)), jnp.array([5, 3]))
+layers = (
+    nn.Linear(4), nn.BayesianLinear(4), nn.Dropout(0.5), nn.Embedding(3, 4), nn.PReLU(), nn.SwiGLU(), nn.LayerNorm(),
+    nn.RMSNorm(), nn.LearnedPositions(5), nn.SinusoidalPositions(5), nn.FeedForward(), nn.ReLU(), nn.LSTM(4),
+)
+for layer in layers:
+    print(layer.apply((), (), x)[0].values, layer.apply((), (), x.values)[0].shape)
+nn.Conv(4, 3).apply((), (), x)
+nn.BatchNorm().apply((), (), x)
+"""
+
+
+def test_a_type_checker_knows_which_layers_take_a_sequence(tmp_path):
+    assert lines_with_type_errors(CALLS, tmp_path) == {11, 12}

@@ -117,6 +117,9 @@ def test_counts_may_be_floats_and_booleans():
     np.testing.assert_allclose(
         ops.bernoulli_log_prob(jnp.array([True, False]), 0.25), jnp.log(jnp.array([0.25, 0.75])), rtol=1e-6
     )
+    answers = jnp.array([True, False])
+    np.testing.assert_allclose(ops.binomial_log_prob(answers, 3, 0.25), st.binom(3, 0.25).logpmf([1, 0]), rtol=1e-6)
+    np.testing.assert_allclose(ops.poisson_log_prob(answers, 2.0), st.poisson(2).logpmf([1, 0]), rtol=1e-6)
     counts, trials = jnp.array([2.0, 2.5]), jnp.array(4)
     of_counts = jax.jit(lambda counts: ops.binomial_log_prob(counts, trials, 0.5))
     np.testing.assert_allclose(of_counts(counts), [np.log(6 / 16), -np.inf], rtol=1e-6)

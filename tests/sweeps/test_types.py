@@ -3,11 +3,6 @@ and what the definition makes of them as jaxtyping has them, and a type checker 
 
 import functools
 import inspect
-import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import beartype
 import jax
@@ -17,6 +12,7 @@ import pytest
 
 from dlfn import ops
 from dlfn.registry.all import entries
+from helpers import lines_with_type_errors
 
 # Where an int stands for a float, as in eps=1.
 typechecker = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
@@ -60,12 +56,4 @@ ops.sqrt(2.0).astipe(int)
 
 
 def test_a_type_checker_finds_wrong_calls(tmp_path):
-    program = shutil.which("basedpyright", path=Path(sys.executable).parent)
-    if program is None:
-        pytest.skip("basedpyright is not installed")
-    (tmp_path / "wrong.py").write_text(WRONG)
-    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
-    command = [program, "--outputjson", "--pythonpath", sys.executable, "--project", str(tmp_path)]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
-    lines = {d["range"]["start"]["line"] + 1 for d in found["generalDiagnostics"] if d["severity"] == "error"}
-    assert lines == {6, 7, 8, 9, 11}
+    assert lines_with_type_errors(WRONG, tmp_path) == {6, 7, 8, 9, 11}

@@ -1,13 +1,12 @@
 """Makes an Op from an elementwise function and its derivative."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import require_float
+from dlfn.ops.support.arguments import require_float, require_number
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op, P, R
 
@@ -49,15 +48,10 @@ def elementwise(
                     if not isinstance(setting, bool):
                         raise InputError(f"{op}: {name} is {setting!r}, and must be True or False")
                 else:
-                    _require_number(op, name, setting, positive)
+                    require_number(op, name, setting, "a finite number")
+                    if positive:
+                        require_number(op, name, setting, f"positive; {positive}", lambda number: number > 0)
 
         return Op(definition, forward, backward, check=check)
 
     return decorate
-
-
-def _require_number(op: str, name: str, setting: Any, positive: str) -> None:
-    if isinstance(setting, bool) or not isinstance(setting, int | float) or not math.isfinite(setting):
-        raise InputError(f"{op}: {name} is {setting!r}, and must be a finite Python number")
-    if positive and setting <= 0:
-        raise InputError(f"{op}: {name} is {setting!r}, and must be positive; {positive}")

@@ -40,7 +40,7 @@ def elu(x: Float[ArrayLike, "*shape"], *, alpha: float = 1.0) -> Float[Array, "*
         InputError: on an alpha that is no finite number.
 
     Source: Clevert, Unterthiner & Hochreiter 2016, *Fast and Accurate Deep Network Learning by Exponential Linear
-    Units*.
+    Units (ELUs)*.
 
     >>> import jax
     >>> print(f"{elu(-1.0):.6f} {jax.grad(elu)(-20.0):.4e} {jax.grad(elu)(0.0):.0f}")

@@ -74,7 +74,8 @@ def prelu(x: Float[ArrayLike, "*shape"], alpha: Float[ArrayLike, "*#shape"]) -> 
     Raises:
         InputError: on integers, and an alpha that does not broadcast to the shape of x.
 
-    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers*; 002 section 2.5.
+    Source: He, Zhang, Ren & Sun 2015, *Delving Deep into Rectifiers: Surpassing Human-Level Performance on ImageNet
+    Classification*; 002 section 2.5.
 
     >>> x, alpha = jnp.array([[-2.0, 3.0], [-4.0, -1.0]]), jnp.array([0.25, 0.5])
     >>> prelu(x, alpha)

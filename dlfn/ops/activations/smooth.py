@@ -101,8 +101,9 @@ def silu(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     Args:
         x: floating point, any shape.
 
-    Source: Elfwing, Uchibe & Doya 2018, *Sigmoid-Weighted Linear Units for Neural Network Function Approximation in
-    Reinforcement Learning*; 002 section 2.7.
+    Source: Hendrycks & Gimpel 2016, *Gaussian Error Linear Units (GELUs)*, which names it, and Elfwing, Uchibe & Doya
+    2018, *Sigmoid-Weighted Linear Units for Neural Network Function Approximation in Reinforcement Learning*; 002
+    section 2.7.
 
     >>> print(f"{silu(1.0):.4f} {jax.grad(silu)(1.0):.4f} {jax.grad(silu)(jnp.inf):.0f}")
     0.7311 0.9277 1

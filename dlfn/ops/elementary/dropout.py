@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, UInt32
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, is_int, require_float, require_number
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import is_explicit
@@ -85,18 +85,15 @@ def _dropout_backward(mask, dy, *, keep_prob):
 @dropout.def_check
 def _dropout_check(x, key, *, keep_prob, shared_axes):
     require_float("dropout", "x", x)
-    if not isinstance(shared_axes, tuple) or not all(
-        isinstance(axis, int) and -x.ndim <= axis < x.ndim for axis in shared_axes
-    ):
+    if not isinstance(shared_axes, tuple) or not all(is_int(axis) and -x.ndim <= axis < x.ndim for axis in shared_axes):
         raise InputError(
             f"dropout: shared_axes is {shared_axes!r}, and must be a tuple of ints from {-x.ndim} to {x.ndim - 1}, "
             f"as x is {describe(x)}"
         )
-    if not isinstance(keep_prob, (int, float)) or not 0 < keep_prob <= 1:
-        raise InputError(
-            f"dropout: keep_prob is {keep_prob!r}, and must be a number with 0 < keep_prob <= 1: it is the probability "
-            "to keep an entry, 1 minus the rate of other libraries"
-        )
+    must_be = (
+        "a number with 0 < keep_prob <= 1: it is the probability to keep an entry, 1 minus the rate of other libraries"
+    )
+    require_number("dropout", "keep_prob", keep_prob, must_be, lambda q: 0 < q <= 1)
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if not typed and not (isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1):
         raise InputError(f"dropout: key is {describe(key)}, and must be a random key: pass jax.random.key(0)")

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.arguments import describe, require_axes, require_axis, require_float, require_rank
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import or_one
@@ -44,8 +44,8 @@ def softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*
     Raises:
         InputError: on a scalar or integer x, and an axis that x does not have.
 
-    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*; 000 sections 6
-    and 10, 001 section 5, 002 section 2.9, 004 numerical stability.
+    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships
+    to Statistical Pattern Recognition*; 000 sections 6 and 10, 001 section 5, 002 section 2.9, 004 numerical stability.
 
     >>> import jax.numpy as jnp
     >>> softmax(jnp.array([1000.0, 1000.0, -jnp.inf]))
@@ -79,7 +79,8 @@ def _softmax_backward(y, dy, *, axis):
 
 @softmax.def_check
 def _softmax_check(x, *, axis):
-    _check("softmax", x, [axis])
+    _check("softmax", x)
+    require_axis("softmax", x, axis)
 
 
 def softmax_jacobian(y: Float[ArrayLike, "*batch n"]) -> Float[Array, "*batch n n"]:
@@ -160,7 +161,8 @@ def _log_softmax_backward(residuals, dy, *, axis):
 
 @log_softmax.def_check
 def _log_softmax_check(x, *, axis):
-    _check("log_softmax", x, [axis])
+    _check("log_softmax", x)
+    require_axis("log_softmax", x, axis)
 
 
 @Op
@@ -235,10 +237,8 @@ def _logsumexp_backward(residuals, dy, *, axis, keepdims):
 
 @logsumexp.def_check
 def _logsumexp_check(x, weights, *, axis, keepdims):
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    _check("logsumexp", x, axes)
-    if len({axis % x.ndim for axis in axes}) != len(axes):
-        raise InputError(f"logsumexp: axis is {axis!r}, and must not name an axis twice, as x is {describe(x)}")
+    _check("logsumexp", x)
+    require_axes("logsumexp", x, axis, all_by_none=False)
     if weights is None:
         return
     require_float("logsumexp", "weights", weights)
@@ -252,14 +252,9 @@ def _logsumexp_check(x, weights, *, axis, keepdims):
         )
 
 
-def _check(op, x, axes):
+def _check(op, x):
     require_float(op, "x", x)
     require_rank(op, "x", x, "an axis to normalise over")
-    for axis in axes:
-        if not isinstance(axis, int) or not -x.ndim <= axis < x.ndim:
-            raise InputError(
-                f"{op}: axis is {axis!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
-            )
 
 
 def _exponentials(x, axis, support=None):

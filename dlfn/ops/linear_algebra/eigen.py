@@ -140,7 +140,7 @@ def matrix_function(
         InputError: on an argument that is not floating point, on matrices that are not square, and on a function that
             does not return a pair.
 
-    Source: Higham 2008, *Functions of Matrices*, section 3.2; 004 linear algebra.
+    Source: Higham 2008, *Functions of Matrices: Theory and Computation*, section 3.2; 004 linear algebra.
 
     >>> import jax, jax.numpy as jnp
     >>> def exp(eigenvalues):

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_rank, require_same_shape
+from dlfn.ops.support.arguments import axes_of, require_axes, require_float, require_rank, require_same_shape
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import direction, finite, fitting, in_range, largest, lengths, or_one, root
@@ -207,9 +207,7 @@ def _cosine_similarity_check(x, y, *, axis):
     require_float(op, "y", y)
     require_rank(op, "x", x, "an axis of entries")
     require_same_shape(op, "x", x, "y", y)
-    require_axes(op, x, axis)
-    if axis is None:
-        raise InputError(f"{op}: axis is None, and must be an int or a tuple; x is {describe(x)}")
+    require_axes(op, x, axis, all_by_none=False)
 
 
 def _wide(leaves):

@@ -14,7 +14,7 @@ from jax import lax
 from dlfn.core import InputError
 from dlfn.core.platforms import ByPlatform
 from dlfn.ops.losses._reductions import check_reduction, reduce
-from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.arguments import describe, require_int, require_number
 from dlfn.ops.support.compiled import capped, peak
 from dlfn.ops.support.sharding import is_explicit, sharded_along
 
@@ -58,13 +58,11 @@ def check_ids(op, labels, name, rows, reduction, ignore_label, hint=""):
             f"{list(rows.shape[:-1])}"
         )
     check_reduction(op, reduction, rows.shape[:-1])
-    if not isinstance(ignore_label, int):
-        raise InputError(f"{op}: ignore_label is {ignore_label!r}, and must be an int")
+    require_int(op, "ignore_label", ignore_label, "an int")
 
 
 def check_smoothing(op, label_smoothing):
-    if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing < 1):
-        raise InputError(f"{op}: label_smoothing is {label_smoothing!r}, and must be a number in [0, 1)")
+    require_number(op, "label_smoothing", label_smoothing, "a number in [0, 1)", lambda part: 0 <= part < 1)
 
 
 def class_ids(labels, rows, classes, ignore_label):

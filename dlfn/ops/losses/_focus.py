@@ -5,14 +5,13 @@ from typing import Any
 
 import jax
 
-from dlfn.core import InputError
+from dlfn.ops.support.arguments import require_number
 
 __all__ = ["power", "require_focus"]
 
 
 def require_focus(op: str, gamma: Any) -> None:
-    if not (isinstance(gamma, int | float) and 0 <= gamma < math.inf):
-        raise InputError(f"{op}: gamma is {gamma!r}, and must be a number that is 0 or more")
+    require_number(op, "gamma", gamma, "a number that is 0 or more", lambda number: 0 <= number < math.inf)
 
 
 def power(x: jax.Array, exponent: float) -> jax.Array:

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 from dlfn.core import InputError
 from dlfn.ops.losses._focus import power, require_focus
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
-from dlfn.ops.support.arguments import require_float, require_same_shape, require_values
+from dlfn.ops.support.arguments import require_float, require_number, require_same_shape, require_values
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like, upcast_alike
 
@@ -168,8 +168,8 @@ def _binary_focal_loss_check(logits, labels, *, gamma, alpha, reduction):
     _check("binary_focal_loss", logits, labels, reduction)
     _check_probabilities("binary_focal_loss", labels)
     require_focus("binary_focal_loss", gamma)
-    if alpha is not None and not (isinstance(alpha, int | float) and 0 <= alpha <= 1):
-        raise InputError(f"binary_focal_loss: alpha is {alpha!r}, and must be a number in [0, 1], or None")
+    if alpha is not None:
+        require_number("binary_focal_loss", "alpha", alpha, "a number in [0, 1], or None", lambda part: 0 <= part <= 1)
 
 
 @Op

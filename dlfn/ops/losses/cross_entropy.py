@@ -16,7 +16,7 @@ from dlfn.ops.losses._class_ids import (
     reduce_valid,
 )
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
-from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_rank
+from dlfn.ops.support.arguments import describe, require_distribution, require_float, require_int, require_rank
 from dlfn.ops.support.compiled import apart
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
@@ -70,8 +70,8 @@ def softmax_cross_entropy(
         InputError: on scalar or integer logits, labels that fit neither case, known distributions with negative
             entries, an unknown reduction, and a mean over nothing.
 
-    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs*; 000 sections 8
-    and 9, 001 section 6, 002 section 13.2, 003 section 4.
+    Source: Bridle 1990, *Probabilistic Interpretation of Feedforward Classification Network Outputs, with Relationships
+    to Statistical Pattern Recognition*; 000 sections 8 and 9, 001 section 6, 002 section 13.2, 003 section 4.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.array([[20.0, 0.0], [1.0, 1.0]])
@@ -148,8 +148,7 @@ def _softmax_cross_entropy_check(logits, labels, *, reduction, label_smoothing, 
     require_rank(op, "logits", logits, "an axis of classes")
     if not isinstance(labels, jax.Array) or labels.dtype == jnp.bool_:
         raise InputError(f"{op}: labels is {describe(labels)}, and must be an array of class ids or of distributions")
-    if not isinstance(ignore_label, int):
-        raise InputError(f"{op}: ignore_label is {ignore_label!r}, and must be an int")
+    require_int(op, "ignore_label", ignore_label, "an int")
     check_smoothing(op, label_smoothing)
     ids = are_ids(labels)
     if labels.shape != (logits.shape[:-1] if ids else logits.shape):

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Integer
 from dlfn.core import InputError
 from dlfn.ops.losses._class_ids import cut
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_int
 from dlfn.ops.support.compiled import capped, peak
 from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.lengths import wide, within
@@ -73,7 +73,8 @@ def ctc_loss(
         InputError: on arguments of other shapes or dtypes, a blank that is not a class, an unknown reduction, and a
             mean over nothing.
 
-    Source: Graves, Fernández, Gomez & Schmidhuber 2006, *Connectionist Temporal Classification*.
+    Source: Graves, Fernández, Gomez & Schmidhuber 2006, *Connectionist Temporal Classification: Labelling
+    Unsegmented Sequence Data with Recurrent Neural Networks*.
 
     >>> import jax, jax.numpy as jnp
     >>> logits = jnp.zeros((1, 2, 3))  # of the nine paths in two frames three spell "1": 11, 1_ and _1
@@ -190,8 +191,7 @@ def _ctc_loss_check(logits, logit_lengths, labels, label_lengths, *, blank, redu
             raise InputError(
                 f"ctc_loss: {name} is {describe(value)} for logits {describe(logits)}, and must have the axes {wanted}"
             )
-    if not (isinstance(blank, int) and 0 <= blank < classes):
-        raise InputError(f"ctc_loss: blank is {blank!r}, and must be a class, from 0 to {classes - 1}")
+    require_int("ctc_loss", "blank", blank, f"a class, from 0 to {classes - 1}", lambda k: 0 <= k < classes)
     check_reduction("ctc_loss", reduction, lead)
 
 

@@ -17,7 +17,7 @@ from dlfn.ops.losses._class_ids import (
 from dlfn.ops.losses._head import ON_ACCELERATORS, ON_CPUS, Chunks, Head
 from dlfn.ops.losses._reductions import Reduction
 from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
-from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.arguments import describe, require_float, require_int, require_rank
 from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like
@@ -137,8 +137,8 @@ def _linear_cross_entropy_check(x, w, labels, b, *, classes_first, reduction, la
         raise InputError(f"{op}: b is {describe(b)}, and must have the shape {[classes]}, as w is {describe(w)}")
     check_ids(op, labels, "x", x, reduction, ignore_label, _FOR_DISTRIBUTIONS)
     check_smoothing(op, label_smoothing)
-    if chunk is not None and not (isinstance(chunk, int) and chunk > 0):
-        raise InputError(f"{op}: chunk is {chunk!r}, and must be a positive number of rows, or None")
+    if chunk is not None:
+        require_int(op, "chunk", chunk, "a positive number of rows, or None", lambda rows: rows > 0)
 
 
 _by_platform = ByPlatform.with_plans(ON_CPUS, ON_ACCELERATORS)

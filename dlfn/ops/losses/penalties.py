@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.arguments import describe, require_number
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 
@@ -124,8 +124,7 @@ def _l1_penalty_check(params, *, strength, where):
 
 
 def _check(op, params, strength, where):
-    if not (isinstance(strength, int | float) and 0 <= strength < math.inf):
-        raise InputError(f"{op}: strength is {strength!r}, and must be a number that is 0 or more")
+    require_number(op, "strength", strength, "a number that is 0 or more", lambda number: 0 <= number < math.inf)
     if not (where is None or isinstance(where, str) or callable(where)):
         raise InputError(f"{op}: where is {where!r}, and must be a regular expression, a function, or None")
     try:

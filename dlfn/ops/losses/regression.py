@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
-from dlfn.ops.support.arguments import require_float, require_same_shape
+from dlfn.ops.support.arguments import require_float, require_number, require_same_shape
 from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like, upcast_alike
@@ -177,8 +177,7 @@ def _huber_backward(residuals, dy, *, delta, reduction):
 @huber.def_check
 def _huber_check(prediction, target, *, delta, reduction):
     _check("huber", prediction, target, reduction)
-    if not (isinstance(delta, int | float) and 0 < delta < math.inf):
-        raise InputError(f"huber: delta is {delta!r}, and must be a positive number")
+    require_number("huber", "delta", delta, "a positive number", lambda number: 0 < number < math.inf)
 
 
 @Op

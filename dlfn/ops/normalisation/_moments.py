@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_number
 from dlfn.ops.support.compiled import capped, made_anew
 
 __all__ = ["Cells", "affine", "check_eps", "check_parameter", "dtypes", "moments"]
@@ -83,8 +82,7 @@ def affine(x: jax.Array, scale: jax.Array | None, bias: jax.Array | None) -> jax
 
 
 def check_eps(op: str, eps: Any) -> None:
-    if not isinstance(eps, Real) or not float(eps) >= 0:
-        raise InputError(f"{op}: eps is {eps!r}, and must be a number >= 0, such as 1e-5")
+    require_number(op, "eps", eps, "a number >= 0, such as 1e-5", lambda number: number >= 0)
 
 
 def check_parameter(op: str, name: str, value: jax.Array | None, shape: Sequence[int], x: jax.Array) -> None:

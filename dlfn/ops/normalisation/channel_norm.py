@@ -23,7 +23,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_int
 from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import inverse_length, product
@@ -148,17 +148,14 @@ def _group_norm_backward(residuals, dy, *, groups, spatial):
 @group_norm.def_check
 def _group_norm_check(x, scale, bias, *, groups, eps, spatial):
     _check("group_norm", x, scale, bias, eps, spatial, 0)
-    if not isinstance(groups, int) or groups < 1 or x.shape[-1] % groups:
-        raise InputError(
-            f"group_norm: groups is {groups!r}, and must be a whole number that divides the {x.shape[-1]} channels of "
-            f"x, which is {describe(x)}"
-        )
+    must_be = f"a whole number that divides the {x.shape[-1]} channels of x, which is {describe(x)}"
+    require_int("group_norm", "groups", groups, must_be, lambda number: number >= 1 and x.shape[-1] % number == 0)
 
 
 def _check(op, x, scale, bias, eps, spatial, least):
     require_float(op, "x", x)
-    if not isinstance(spatial, int) or spatial < least:
-        raise InputError(f"{op}: spatial is {spatial!r}, and must be the number of axes of space, at least {least}")
+    must_be = f"the number of axes of space, at least {least}"
+    require_int(op, "spatial", spatial, must_be, lambda number: number >= least)
     if x.ndim < spatial + 1:
         raise InputError(
             f"{op}: x is {describe(x)}, and must have {spatial} axes of space and one of channels, as spatial is "

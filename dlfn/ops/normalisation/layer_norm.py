@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import Cells, affine, check_eps, check_parameter, dtypes, moments
-from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.arguments import describe, require_float, require_int, require_rank
 from dlfn.ops.support.compiled import made_anew
 from dlfn.ops.support.dtypes import Static
 from dlfn.ops.support.op import Op
@@ -116,8 +116,8 @@ def _layer_norm_backward(residuals, dy, *, axes):
 @layer_norm.def_check
 def _layer_norm_check(x, scale, bias, *, eps, axes):
     require_float("layer_norm", "x", x)
-    if not isinstance(axes, int) or axes < 1:
-        raise InputError(f"layer_norm: axes is {axes!r}, and must be the number of axes to normalise over, such as 1")
+    must_be = "the number of axes to normalise over, such as 1"
+    require_int("layer_norm", "axes", axes, must_be, lambda number: number >= 1)
     if x.ndim < axes:
         raise InputError(f"layer_norm: x is {describe(x)}, and must have {axes} axes of features, as axes is {axes}")
     features = x.shape[-axes:]

@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.normalisation._moments import check_eps, dtypes
-from dlfn.ops.support.arguments import describe, require_float, require_rank
+from dlfn.ops.support.arguments import describe, require_float, require_int, require_rank
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.scaled import inverse, inverse_length, product, sum_of_products
 from dlfn.ops.support.sharding import is_explicit, like, upcast_alike
@@ -84,8 +84,9 @@ def _weight_norm_backward(residuals, dw, *, axis):
 def _weight_norm_check(v, g, *, axis):
     require_float("weight_norm", "v", v)
     require_float("weight_norm", "g", g)
-    if axis is not None and not (isinstance(axis, int) and -v.ndim <= axis < v.ndim):
-        raise InputError(f"weight_norm: axis is {axis!r}, and must be None or an axis of v, which is {describe(v)}")
+    if axis is not None:
+        must_be = f"None or an axis of v, which is {describe(v)}"
+        require_int("weight_norm", "axis", axis, must_be, lambda a: -v.ndim <= a < v.ndim)
     expected = () if axis is None else (v.shape[axis],)
     if g.shape != expected:
         raise InputError(
@@ -209,8 +210,7 @@ def spectral_norm(
         raise InputError(
             f"spectral_norm: u is {describe(u)}, and must have the shape {list(w.shape[-1:])}, as w is {describe(w)}"
         )
-    if not isinstance(iterations, int) or iterations < 0:
-        raise InputError(f"spectral_norm: iterations is {iterations!r}, and must be a whole number >= 0")
+    require_int("spectral_norm", "iterations", iterations, "a whole number >= 0", lambda number: number >= 0)
     check_eps("spectral_norm", eps)
     wide = dtypes(w, u)[1]
     matrix, right = lax.stop_gradient((w.astype(wide), u.astype(wide)))

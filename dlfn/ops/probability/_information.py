@@ -9,6 +9,7 @@ from dlfn.ops.support.arguments import (
     require_axes,
     require_distribution,
     require_float,
+    require_number,
     require_rank,
     require_same_shape,
 )
@@ -39,5 +40,5 @@ def check_arguments(op, arguments, axis, base):
     require_axes(op, first, axis)
     if any(isinstance(size, int) and size == 0 for size in (first.shape[a] for a in axes_of(axis, first.ndim))):
         raise InputError(f"{op}: {name} is {describe(first)}, and has no outcomes along axis {axis}")
-    if base is not None and not (isinstance(base, int | float) and 1 < base < math.inf):
-        raise InputError(f"{op}: base is {base!r}, and must be a number above 1, or None for nats")
+    if base is not None:
+        require_number(op, "base", base, "a number above 1, or None for nats", lambda number: 1 < number < math.inf)

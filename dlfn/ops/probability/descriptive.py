@@ -16,7 +16,14 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import axes_of, describe, require_axes, require_float, require_same_shape
+from dlfn.ops.support.arguments import (
+    axes_of,
+    describe,
+    require_axes,
+    require_float,
+    require_number,
+    require_same_shape,
+)
 from dlfn.ops.support.compiled import made_anew
 from dlfn.ops.support.dtypes import Static, sum_dtype, upcast
 from dlfn.ops.support.op import Op
@@ -333,8 +340,7 @@ def _count(x, axes):
 def _check(op, x, axis, ddof):
     require_float(op, "x", x)
     require_axes(op, x, axis)
-    if not isinstance(ddof, int | float):
-        raise InputError(f"{op}: ddof is {ddof!r}, and must be a number such as 0 or 1")
+    require_number(op, "ddof", ddof, "a number such as 0 or 1")
     sizes = [x.shape[a] for a in axes_of(axis, x.ndim)]
     if all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= ddof:
         raise InputError(

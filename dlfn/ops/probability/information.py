@@ -30,7 +30,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
 from dlfn.ops.probability._information import check_arguments, check_distributions, per_nat
-from dlfn.ops.support.arguments import axes_of
+from dlfn.ops.support.arguments import axes_of, require_axis
 from dlfn.ops.support.compiled import apart, peak
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.limits import log_ratio, ratio, x_log_y
@@ -153,8 +153,7 @@ def _entropy_from_logits_backward(residuals, dy, *, axis, base):
 def _entropy_from_logits_check(logits, *, axis, base):
     op = "entropy_from_logits"
     check_arguments(op, {"logits": logits}, axis, base)
-    if not isinstance(axis, int):
-        raise InputError(f"{op}: axis is {axis!r}, and must be an int")
+    require_axis(op, logits, axis)
 
 
 @Op

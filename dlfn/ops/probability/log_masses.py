@@ -112,7 +112,7 @@ def _bernoulli_log_prob_check(x, probs, logits):
 
 @Op
 def binomial_log_prob(
-    counts: Real[ArrayLike, "*#shape"],
+    counts: Real[ArrayLike, "*#shape"] | Bool[ArrayLike, "*#shape"],
     trials: Real[ArrayLike, "*#shape"],
     probs: Float[ArrayLike, "*#shape"] | None = None,
     logits: Float[ArrayLike, "*#shape"] | None = None,
@@ -132,7 +132,7 @@ def binomial_log_prob(
     with :math:`\mu` the error of Stirling's formula and :math:`D(k, m) = k \log(k/m) + m - k`.
 
     Args:
-        counts: :math:`k`, whole numbers; impossible outside of 0 to n.
+        counts: :math:`k`, whole numbers, of which booleans are 0 and 1, as in SciPy; impossible outside of 0 to n.
         trials: :math:`n`, whole numbers, 0 or more.
         probs: :math:`p`, in [0, 1]; or
         logits: :math:`z`, any log-odds.

@@ -4,7 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from dlfn.ops.probability.densities import (
     HALF_LOG_2_PI,
@@ -24,7 +24,9 @@ __all__ = ["poisson_log_prob"]
 
 
 @Op
-def poisson_log_prob(counts: Real[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"]) -> Float[Array, "*shape"]:
+def poisson_log_prob(
+    counts: Real[ArrayLike, "*#shape"] | Bool[ArrayLike, "*#shape"], rate: Float[ArrayLike, "*#shape"]
+) -> Float[Array, "*shape"]:
     r"""Log-probability of k events where :math:`\lambda` are expected,
     :math:`\log \lambda^k e^{-\lambda} / k! = k \log \lambda - \lambda - \log k!`.
 
@@ -36,7 +38,7 @@ def poisson_log_prob(counts: Real[ArrayLike, "*#shape"], rate: Float[ArrayLike, 
     is the limit from above, infinity. Half types are computed and summed in float32.
 
     Args:
-        counts: :math:`k`, whole numbers; negative ones are impossible.
+        counts: :math:`k`, whole numbers, of which booleans are 0 and 1, as in SciPy; negative ones are impossible.
         rate: :math:`\lambda`, finite and 0 or more.
 
     Returns:

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 from dlfn.core import InputError
 from dlfn.ops.spatial._pooling import Uneven, adaptive_axes, onto_inputs, patches, pool_axes, rows, stages, taps
 from dlfn.ops.spatial.windows import Padding, Sizes, spatial_sizes
-from dlfn.ops.support.arguments import require_float
+from dlfn.ops.support.arguments import require_float, require_int
 from dlfn.ops.support.dtypes import Static, upcast
 from dlfn.ops.support.op import Op
 
@@ -175,8 +175,7 @@ def _global_avg_pool_backward(sizes, dy):
 @global_avg_pool.def_check
 def _global_avg_pool_check(x, *, spatial):
     require_float("global_avg_pool", "x", x)
-    if not isinstance(spatial, int) or spatial < 1:
-        raise InputError(f"global_avg_pool: spatial is {spatial!r}, and must be the number of spatial axes")
+    require_int("global_avg_pool", "spatial", spatial, "the number of spatial axes", lambda number: number >= 1)
     if 0 in spatial_sizes("global_avg_pool", x, spatial):
         raise InputError(f"global_avg_pool: the mean over axes of x of shape {list(x.shape)} is 0/0; skip empty images")
 

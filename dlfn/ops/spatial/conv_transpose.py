@@ -10,7 +10,7 @@ from dlfn.core import InputError
 from dlfn.ops.spatial._convolving import bias_gradient, check_arrays, check_bias, saved, windows_of, with_bias
 from dlfn.ops.spatial._correlation import Geometry, flatten, maps, unflatten
 from dlfn.ops.spatial.windows import Padding, Sizes, pads, span, spatial_sizes
-from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.arguments import describe, is_int
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import like
 
@@ -154,9 +154,7 @@ def _transposed_geometry(x, kernel, strides, padding, output_padding, dilation, 
     same = tuple(m * s for m, s in zip(positions, strides, strict=True))
     padded = pads(op, padding, same, window, strides, dilation)
     more = output_padding if isinstance(output_padding, tuple) else (output_padding,) * len(window)
-    if len(more) != len(window) or not all(
-        isinstance(o, int) and 0 <= o < s for o, s in zip(more, strides, strict=True)
-    ):
+    if len(more) != len(window) or not all(is_int(o) and 0 <= o < s for o, s in zip(more, strides, strict=True)):
         raise InputError(
             f"{op}: output_padding is {output_padding!r}, and must be an int below the stride, or one for each "
             f"axis; strides is {strides}"

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe
+from dlfn.ops.support.arguments import describe, is_int
 
 __all__ = ["Padding", "Sizes", "output_sizes", "pads", "per_axis", "spatial_sizes", "window_sizes"]
 
@@ -42,7 +42,7 @@ def window_sizes(op: str, name: str, window: Any) -> tuple[int, ...]:
 def per_axis(op: str, name: str, value: Any, n: int) -> tuple[int, ...]:
     """A setting as an int for each of n axes, given as one int for all of them or as a tuple of n; at least 1."""
     values = value if isinstance(value, tuple) else (value,) * n
-    if len(values) != n or not all(_is_int(v) and v >= 1 for v in values):
+    if len(values) != n or not all(is_int(v) and v >= 1 for v in values):
         raise InputError(f"{op}: {name} is {value!r}, and must be an int of at least 1, or {n} of them in a tuple")
     return values
 
@@ -67,7 +67,7 @@ def pads(
         return tuple((total // 2, total - total // 2) for total in totals)
     values = padding if isinstance(padding, tuple) else (padding,) * n
     pairs = tuple(v if isinstance(v, tuple) else (v, v) for v in values)
-    if len(pairs) != n or not all(len(pair) == 2 and all(_is_int(v) and v >= 0 for v in pair) for pair in pairs):
+    if len(pairs) != n or not all(len(pair) == 2 and all(is_int(v) and v >= 0 for v in pair) for pair in pairs):
         raise InputError(
             f"{op}: padding is {padding!r}, and must be 'VALID', 'SAME', an int of at least 0, or a tuple of {n} ints "
             "or (low, high) pairs, one for each spatial axis"
@@ -98,7 +98,3 @@ def output_sizes(
 def span(window: int, dilation: int) -> int:
     """How many entries lie between the first and the last of a dilated window, both counted."""
     return (window - 1) * dilation + 1
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,6 +1,7 @@
 """Checks of arguments, each of which raises an :class:`~dlfn.InputError` of one line."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -14,10 +15,14 @@ from dlfn.ops.support.dtypes import upcast
 __all__ = [
     "axes_of",
     "describe",
+    "is_int",
     "require_axes",
+    "require_axis",
     "require_broadcast",
     "require_distribution",
     "require_float",
+    "require_int",
+    "require_number",
     "require_positive",
     "require_rank",
     "require_same_shape",
@@ -30,6 +35,23 @@ def describe(x: Any) -> str:
         return f"{x.dtype}{list(x.shape)}"
     text = " ".join(repr(x).split())
     return f"{type(x).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def is_int(value: Any) -> bool:
+    """Whether it is an int, and no bool: to Python True is 1, but who writes it means another argument."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def require_int(op: str, name: str, value: Any, must_be: str, holds: Callable[[int], bool] = lambda _: True) -> None:
+    """Raises unless the setting is an int, and no bool, for which ``holds`` is true."""
+    if not is_int(value) or not holds(value):
+        raise InputError(f"{op}: {name} is {value!r}, and must be {must_be}")
+
+
+def require_number(op: str, name: str, value: Any, must_be: str, holds: Callable[[Any], bool] = math.isfinite) -> None:
+    """Raises unless the setting is a number of Python or NumPy, and no bool, for which ``holds`` is true."""
+    if not (is_int(value) or isinstance(value, float | np.integer | np.floating)) or not holds(value):
+        raise InputError(f"{op}: {name} is {value!r}, and must be {must_be}")
 
 
 def require_float(op: str, name: str, x: Any) -> None:
@@ -54,12 +76,17 @@ def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
 
 
-def require_axes(op: str, x: jax.Array, axis: Any) -> None:
-    for a in axis if isinstance(axis, tuple) else () if axis is None else (axis,):
-        if not isinstance(a, int) or not -x.ndim <= a < x.ndim:
-            raise InputError(
-                f"{op}: axis is {a!r}, and must be an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
-            )
+def require_axis(op: str, x: jax.Array, axis: Any) -> None:
+    must_be = f"an int from {-x.ndim} to {x.ndim - 1}, as x is {describe(x)}"
+    require_int(op, "axis", axis, must_be, lambda a: -x.ndim <= a < x.ndim)
+
+
+def require_axes(op: str, x: jax.Array, axis: Any, *, all_by_none: bool = True) -> None:
+    """Raises unless ``axis`` is an axis of x, a tuple of different ones or, with ``all_by_none``, None for all axes."""
+    if axis is None and all_by_none:
+        return
+    for a in axis if isinstance(axis, tuple) else (axis,):
+        require_axis(op, x, a)
     if len(set(axes_of(axis, x.ndim))) != len(axes_of(axis, x.ndim)):
         raise InputError(f"{op}: axis is {axis!r}, and must not name an axis twice, as x is {describe(x)}")
 

@@ -122,13 +122,13 @@ def halve(x):
 
 
 def quotient(t, divisor):
-    """t / divisor, for t >= 0 and a Python number > 0, in two parts for :func:`exp_neg`; the first is exact."""
+    """t / divisor, for t >= 0 and a number > 0, in two parts for :func:`exp_neg`; the first is exact."""
     mantissa, exponent = math.frexp(1.0 / divisor)
     if mantissa == 0.5:
         return t * (1.0 / divisor), None
     half = by_dtype(t, 2**12, 2**26)
     first = math.ldexp(round(mantissa * half) / half, exponent)
-    rest = float(1 / Fraction(divisor) - Fraction(first))
+    rest = float(1 / Fraction(float(divisor)) - Fraction(first))
     th = halve(t)
     return th * first, (t - th) * first + t * rest
 

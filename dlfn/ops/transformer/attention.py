@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from dlfn.core import InputError
 from dlfn.core.platforms import ByPlatform
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_int, require_number
 from dlfn.ops.support.op import Op
 from dlfn.ops.transformer import _by_cudnn, _in_blocks
 
@@ -146,8 +146,10 @@ def _attention_check(q, k, v, bias, mask, *, scale, block):
                 f"attention: {name} is {describe(x)}, and must broadcast to (..., heads, queries, keys), "
                 f"which is {list(shape)}"
             )
-    if block is not None and (not isinstance(block, int) or block < 1):
-        raise InputError(f"attention: block is {block!r}, and must be a positive int, or None")
+    if scale is not None:
+        require_number("attention", "scale", scale, "a finite number, or None for 1 / sqrt(dim)")
+    if block is not None:
+        require_int("attention", "block", block, "a positive int, or None", lambda number: number >= 1)
 
 
 def _broadcasts(small, full):

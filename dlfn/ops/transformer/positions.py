@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Float64, Integer
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, require_float
+from dlfn.ops.support.arguments import describe, require_float, require_number
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 
@@ -142,7 +142,7 @@ def alibi_slopes(heads: int) -> Float64[np.ndarray, " {heads}"]:
     >>> print(alibi_slopes(4))
     [0.25       0.0625     0.015625   0.00390625]
     """
-    if not isinstance(heads, numbers.Integral) or heads < 1:
+    if isinstance(heads, bool) or not isinstance(heads, numbers.Integral) or heads < 1:
         raise InputError(f"alibi_slopes: heads is {heads!r}, and must be a positive integer")
     below = 2 ** math.floor(math.log2(heads))
     slopes = [2.0 ** (-8 * (i + 1) / below) for i in range(below)]
@@ -208,6 +208,5 @@ def _angles(positions, frequencies, dtype):
 def _frequencies(op, dim, base):
     if dim % 2:
         raise InputError(f"{op}: dim is {dim}, and must be even: features are turned in pairs")
-    if not base > 0:
-        raise InputError(f"{op}: base is {base!r}, and must be a positive number")
+    require_number(op, "base", base, "a positive number", lambda number: number > 0)
     return base ** (-np.arange(0, dim, 2) / dim)
