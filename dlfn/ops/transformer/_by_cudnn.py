@@ -22,8 +22,7 @@ def forward(q, k, v, bias, mask, *, causal, scale, block, precision):
     del block, precision
     if not _takes(q, k, v, bias, mask, causal):
         return NotImplemented
-    settings = dict(scale=float(scale_of(scale, q, jnp.dtype("float32"))), causal=causal)
-    y, top = cudnn.attention_forward(q, k, v, **settings)
+    y, top = cudnn.attention_forward(q, k, v, scale=_in_float32(scale, q), causal=causal)
     top = split_heads(jnp.swapaxes(top, -1, -2)[..., None], k.shape[-2])
     return y, top, jnp.ones_like(top)
 
@@ -33,9 +32,12 @@ def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, pr
     del total, block, precision
     if not _takes(q, k, v, bias, mask, causal):
         return NotImplemented
-    settings = dict(scale=float(scale_of(scale, q, jnp.dtype("float32"))), causal=causal)
     top = jnp.swapaxes(join_heads(top)[..., 0], -1, -2)
-    return *cudnn.attention_backward(q, k, v, y, top, dy, **settings), None
+    return *cudnn.attention_backward(q, k, v, y, top, dy, scale=_in_float32(scale, q), causal=causal), None
+
+
+def _in_float32(scale, q):
+    return float(scale_of(scale, q, jnp.dtype("float32")))
 
 
 def _takes(q, k, v, bias, mask, causal):
