@@ -33,6 +33,7 @@ install() {
     echo "installing $* into $folder (once)" >&2
     # Dependency groups need pip 25.1.
     "$folder/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
-    "$folder/bin/python" -m pip install --quiet "$@"
+    # Most modules are never imported: those that are are compiled then.
+    "$folder/bin/python" -m pip install --quiet --no-compile "$@"
     echo "$wanted" >>"$stamp"
 }

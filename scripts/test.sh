@@ -8,9 +8,14 @@ python=$(find_python 11 python3.11 python3.12 python3.13 python3) || {
 }
 install .venv "$python" --group dev --editable ".[test]"
 
+# One core makes the other environment while the other checks the code.
+bash scripts/test_newest_jax.sh --install &
+making=$!
+
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/basedpyright --pythonpath .venv/bin/python
+wait "$making"
 bash scripts/test_newest_jax.sh
 bash scripts/test_prerelease_jax.sh
 .venv/bin/pytest --numprocesses auto --dist worksteal "$@"
