@@ -37,6 +37,8 @@ def advice(result: Any, value: Any, loss: Callable[..., Any], point: dict[str, j
             "a rule is not linear in its cotangent: twice the cotangent must give twice the gradient. A backward that "
             "drops its cotangent, squares it, clips it or takes its absolute value does this"
         )
+    elif result.reference == "hand rule" and any(not row.ok for row in result.rows):
+        yield "a rule is not the slope of the value, or a step of the finite differences crossed a kink"
     elif any(not row.ok and row.worst.startswith(NUMERIC) for row in result.rows):
         yield (
             "where only finite differences disagree, a step crossed a kink, a rule that is right by its definition is "

@@ -4,103 +4,21 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.advice import advice, kept_rules
-from dlfn.check.measures import (
-    FINITE_DIFFERENCE_TOLERANCE,
-    LINEARITY,
-    NUMERIC,
-    cotangents,
-    finite_differences,
-    hand_gradients,
-    norm,
-    projected,
-    relative_error,
-    worst_coordinate,
-)
-from dlfn.core import InputError, autodiff, backprop
+from dlfn.check.advice import advice
+from dlfn.check.measures import relative_error
+from dlfn.check.opinions import Setting, gather, reason
+from dlfn.check.result import Comparison
+from dlfn.check.rows import rows
+from dlfn.core import InputError
 
-__all__ = ["Comparison", "Row", "compare", "format_table"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One leaf of the arguments. ``norm`` is ‖autodiff‖∞. Errors are ‖ours − autodiff‖∞ / ``scale``, or None where
-    something is not finite or was not computed. ``scale`` is ``norm``, or larger where that is so small that the
-    tolerance of it is below rounding, as :func:`compare` explains. ``linearity`` is how far the hand rule is from
-    linear in its cotangent, relative to the terms that are compared."""
-
-    path: str
-    shape: tuple[int, ...]
-    norm: float
-    scale: float
-    hand: float | None
-    backprop: float | None
-    finite_difference: float | None
-    linearity: float | None
-    worst: str
-    ok: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What :func:`compare` found. ``ok``, which is also its truth, says whether all gradients agree; printing it gives
-    the table."""
-
-    rows: tuple[Row, ...]
-    value_error: float | None
-    tolerance: float
-    dtype: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return all(row.ok for row in self.rows) and self.value_ok
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    @property
-    def value_ok(self) -> bool:
-        """Whether the function and its definitions have the same value."""
-        return self.value_error is not None and self.value_error <= self.tolerance
-
-    def __str__(self) -> str:
-        header = ("leaf", "shape", "|autodiff|", "hand rule", "backprop", NUMERIC, LINEARITY, "worst coordinate", "")
-        lines = [
-            (row.path, str(list(row.shape)), f"{row.norm:.3g}", _error(row.hand), _error(row.backprop),
-             _error(row.finite_difference), _error(row.linearity), row.worst, self._verdict(row))
-            for row in self.rows
-        ]  # fmt: skip
-        verdict = "all gradients agree" if self.ok else "NOT ALL GRADIENTS AGREE"
-        numeric = any(row.finite_difference is not None for row in self.rows)
-        tail = (
-            f"{verdict}: {self.dtype}, against autodiff of the definitions, to {self.tolerance:g} of each leaf's "
-            f"largest entry{f' (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})' * numeric}"
-        )
-        return "\n".join([format_table(header, lines), *self.notes, tail])
-
-    def _verdict(self, row: Row) -> str:
-        if not row.ok:
-            return "FAIL"
-        return "ok: 0 but for rounding" if 0 < row.norm <= self.tolerance * row.scale else "ok"
-
-
-def _error(error: float | None) -> str:
-    return "–" if error is None else f"{error:.1e}"
-
-
-def format_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    rows = [header, ["-" * width for width in widths], *lines]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)  # fmt: skip
+__all__ = ["compare"]
 
 
 def compare(
@@ -111,6 +29,7 @@ def compare(
     coordinates: int = 32,
     seed: int = 0,
     custom_jvp: bool = False,
+    reference: Callable[..., Any] | None = None,
 ) -> Callable[..., Comparison]:
     r"""Compares the gradients of any JAX function, hand-derived or not, in every floating-point argument.
 
@@ -132,9 +51,17 @@ def compare(
         seed: that of the random cotangent and coordinates.
         custom_jvp: whether the rules of ``jax.custom_jvp`` are stripped from the reference too. By default they are
             not, because those of ``jax.nn`` set conventions at kinks; a note names those that are not JAX's own.
+        reference: a function of the same arguments with the same outputs, whose autodiff is the reference instead of
+            that of the definitions: plain JAX beside a kernel.
 
     Returns:
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
+
+    Each of the four may be missing: autodiff of a definition with a ``while_loop``, say, or backprop where a primitive
+    has no rule. A note says which, why, and at which line, and the verdict stands on the others. Without autodiff of
+    the definitions, the hand rule stands or falls with finite differences. Where these agree with the hand rule and not
+    with the definition's autodiff, at the coordinates where the two differ most, the definition is at fault (as that of
+    sin(x) / x at 0 is), which the table says. A function that cannot run in float64 is compared in its own dtype.
 
     Some gradients are exactly 0, such as that of a bias before a normalisation or of the keys' bias in attention. What
     is computed in their place is rounding error, which differs between any two formulas: that of a sum of up to a few
@@ -152,8 +79,9 @@ def compare(
     leaves from small gradients: there the bound is :math:`\tau g_i` alone, and they fail.
 
     Raises:
-        InputError: when no argument is floating point, when nothing that ``f`` returns is, and on a tolerance that is
-            not positive or a negative number of coordinates.
+        InputError: when no argument is floating point, when nothing that ``f`` returns is, when there is neither a hand
+            rule's gradient nor a reference's, on a reference with other outputs, and on a tolerance that is not
+            positive or a negative number of coordinates.
 
     >>> import jax, jax.numpy as jnp, dlfn
     >>> @jax.custom_vjp
@@ -176,16 +104,30 @@ def compare(
     if not floating:
         raise InputError(f"compare: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
 
-    @functools.wraps(f)
-    def compared(*args: Any, **kwargs: Any) -> Comparison:
+    def in_dtype(dtype: Any, args: Any, kwargs: Any) -> Comparison:
         wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8
         with jax.enable_x64(wide):
-            return _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp)
+            return _compare(f, args, kwargs, Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference))
+
+    @functools.wraps(f)
+    def compared(*args: Any, **kwargs: Any) -> Comparison:
+        try:
+            return in_dtype(dtype, args, kwargs)
+        except Exception as error:
+            narrow = [leaf for leaf in jax.tree.leaves((args, kwargs)) if _is_float(leaf)]
+            if dtype != "float64" or not narrow or all(jnp.result_type(leaf) == jnp.float64 for leaf in narrow):
+                raise
+            try:
+                result = in_dtype(None, args, kwargs)
+            except Exception:
+                raise error from None
+            note = f"float64: not available: {reason(error)}; compared in the arguments' own dtype"
+            return dataclasses.replace(result, notes=(note, *result.notes))
 
     return compared
 
 
-def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -> Comparison:
+def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
     leaves, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
     values = [leaf for _, leaf in leaves]
     # A Python float that is given by keyword is configuration, as in jaxprs.trace.
@@ -195,102 +137,40 @@ def _compare(f, args, kwargs, dtype, tolerance, coordinates, seed, custom_jvp) -
     if not moving:
         raise InputError("compare: no argument is a floating-point array, so there is no gradient to compare")
     names = [_leaf_name(f, leaves[i][0], len(args)) for i in moving]
-    point = [jnp.asarray(values[i], dtype) for i in moving]
+    point = [jnp.asarray(values[i], setting.dtype) for i in moving]
 
-    def of_floats(point: Any) -> Any:
+    def of_floats(function: Callable[..., Any], point: Any) -> Any:
         full = list(values)
         for i, value in zip(moving, point, strict=True):
             full[i] = value
         args, kwargs = tree.unflatten(full)
-        return f(*args, **kwargs)
-
-    shapes = jax.eval_shape(of_floats, point)
-    if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
-        raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
-    drawn = cotangents(shapes, seed)
-    others = [None if c is None else -c for c in cotangents(shapes, (seed, 1))]  # that of a lone number: positive
-    loss = projected(of_floats, drawn)
-    # Where the function returns a single number, its gradient is shown without the cotangent, as jax.grad gives it.
-    unit = float(drawn[0]) if len(drawn) == 1 and drawn[0] is not None and drawn[0].shape == () else 1.0
-
-    def shown(gradient: Any) -> list[np.ndarray]:
-        return [np.asarray(leaf, np.float64) / unit + 0.0 for leaf in gradient]  # no zero is negative
+        return function(*args, **kwargs)
 
     computed = jnp.result_type(*point)
-    wide = computed == jnp.float64
-    if tolerance is None:
-        tolerance = 1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5
-    value, reference = jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp)))(point)
-    our_value, *gradients = jax.jit(functools.partial(hand_gradients, of_floats))(point, drawn, others)
-    notes = [] if custom_jvp else list(kept_rules(loss, point))
-    walked: list[Any] | None = None
-    try:
-        walked = shown(jax.jit(backprop(loss))(point))
-    except InputError as error:
-        notes.append(f"not compared: {error}")
-    rng = np.random.default_rng(seed)
-    chosen = [np.sort(rng.permutation(x.size)[:coordinates]) for x in point]
-    differences = finite_differences(loss, point, chosen) if wide and coordinates else None
-    value, our_value = float(value) / unit, float(our_value) / unit
-    reference, (hand, mixed, summed) = shown(reference), map(shown, gradients)
-    scales = _scales(reference, point, value, tolerance)
-    rows = []
-    for i, name in enumerate(names):
-        ours = {"hand rule": hand[i], **({"backprop": walked[i]} if walked else {})}
-        numeric = (chosen[i], *(a / unit for a in differences[i])) if differences else None
-        rows.append(_row(name, reference[i], ours, numeric, (mixed[i], summed[i]), scales[i], tolerance))
-    result = Comparison(tuple(rows), relative_error(our_value, value), tolerance, str(computed), tuple(notes))
-    if result:
-        return result
-    return dataclasses.replace(result, notes=(*notes, *advice(result, value, loss, dict(zip(names, point)))))
-
-
-def _scales(reference: Sequence[Any], point: Sequence[jax.Array], value: float, tolerance: float) -> list[float]:
-    """What the error of each leaf is relative to: the largest entry of its gradient, or the larger of the two rounding
-    terms in the bound of :func:`compare`, divided by the tolerance, where that is more."""
-    sizes, lengths = np.array([norm(leaf) for leaf in reference]), np.array([norm(x) or 1.0 for x in point])
-    eps = float(jnp.finfo(jnp.result_type(*point)).eps)
-    if eps > 1e-15 or not np.isfinite([*sizes, *lengths, value]).all():
-        return sizes.tolist()
-    # The products with the lengths of leaves keep a short leaf with a steep gradient, such as a variance near 0, from
-    # loosening the bounds of the others.
-    of_leaves = 32 * eps * np.minimum(np.max(sizes), np.max(sizes * lengths) / lengths)
-    of_value = 4 * eps * abs(value) / np.maximum(lengths, 1.0)
-    return np.maximum(sizes, np.maximum(of_leaves, of_value) / tolerance).tolist()
-
-
-def _row(
-    name: str, expected: np.ndarray, ours: dict[str, Any], numeric: Any, sides: Any, scale: float, tolerance: float
-) -> Row:
-    """``numeric``: the coordinates that finite differences tried, what they found, and how much of it is rounding.
-    ``sides``: what a mixture of two cotangents gives, and the mixture of what each gives."""
-    errors = {label: relative_error(got, expected, scale) for label, got in ours.items()}
-    bounds = dict.fromkeys([*errors, LINEARITY], tolerance)
-    errors[LINEARITY] = relative_error(*sides, scale=max(scale, norm(ours["hand rule"]), *map(norm, sides)))
-    pairs = {label: (got, expected) for label, got in ours.items()} | {LINEARITY: sides}
-    if numeric is not None:
-        chosen, found, rounding = numeric
-        errors[NUMERIC] = relative_error(found, expected.ravel()[chosen], scale)
-        bounds[NUMERIC] = FINITE_DIFFERENCE_TOLERANCE + norm(rounding) / (scale or 1.0)
-        everywhere = np.array(expected, np.float64)
-        everywhere.flat[chosen] = found
-        pairs[NUMERIC] = (everywhere, expected)
-    share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
-    worst = max(share, key=share.__getitem__)
-    if worst in (NUMERIC, LINEARITY) and share[worst] <= 1:  # within their bounds they would show nothing but rounding
-        worst = "hand rule"
-    return Row(
-        path=name,
-        shape=expected.shape,
-        norm=norm(expected),
-        scale=scale,
-        hand=errors["hand rule"],
-        backprop=errors.get("backprop"),
-        finite_difference=errors.get(NUMERIC),
-        linearity=errors[LINEARITY],
-        worst=f"{worst} {worst_coordinate(*pairs[worst])}",
-        ok=all(value <= 1 for value in share.values()),
+    if setting.tolerance is None:
+        wide = computed == jnp.float64
+        setting = dataclasses.replace(setting, tolerance=1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5)
+    truth = None if setting.reference is None else functools.partial(of_floats, setting.reference)
+    found = gather(functools.partial(of_floats, f), truth, point, setting)
+    result = Comparison(
+        tuple(rows(names, point, found, setting.tolerance)),
+        relative_error(found.our_value, found.value),
+        setting.tolerance,
+        str(computed),
+        tuple(found.notes),
+        found.reference,
     )
+    wrong = [f"{row.path}{row.culprit}" for row in result.rows if row.culprit]
+    if wrong:
+        note = (
+            "hand rule and finite differences agree, and the definition's own derivative does not, at "
+            f"{', '.join(wrong)}: the definition is at fault, not the rule"
+        )
+        result = dataclasses.replace(result, notes=(*result.notes, note))
+    if result or found.hand is None:
+        return result
+    more = advice(result, found.value, found.loss, dict(zip(names, point)))
+    return dataclasses.replace(result, notes=(*result.notes, *more))
 
 
 def _is_float(leaf: Any) -> bool:

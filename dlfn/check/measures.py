@@ -61,7 +61,12 @@ _MIXTURE, _UNIT = (-0.75, 1.25), 1024.0
 
 
 def hand_gradients(
-    f: Callable[..., Any], point: Any, first: Sequence[jax.Array | None], second: Sequence[jax.Array | None]
+    f: Callable[..., Any],
+    point: Any,
+    first: Sequence[jax.Array | None],
+    second: Sequence[jax.Array | None],
+    *,
+    compiled: bool = True,
 ) -> tuple[Any, Any, Any, Any]:
     r"""``(value, gradient, mixed, sum)``: the projection of ``f`` on the first cotangents and its gradient, by whatever
     rules ``f`` has; and the two sides of :math:`vjp(a u + b v) = a\, vjp(u) + b\, vjp(v)` for its two cotangents."""
@@ -74,8 +79,11 @@ def hand_gradients(
     a, b = _MIXTURE
     stacked = [jnp.stack([u, v, unit * (a * u + b * v)]) for u, v in pairs]
     ys, back = jax.vjp(outputs, point)
-    # A loop over the three cotangents, so that the backward pass is compiled once.
-    found = jax.lax.map(lambda c: back(c)[0], stacked)
+    if compiled:  # a loop over the three cotangents, so that the backward pass is compiled once
+        found = jax.lax.map(lambda c: back(c)[0], stacked)
+    else:
+        each = [back([c[i] for c in stacked])[0] for i in range(3)]
+        found = jax.tree.map(lambda *gradients: jnp.stack(gradients), *each)
     value = functools.reduce(jnp.add, [jnp.sum(y * c[0]) for y, c in zip(ys, stacked, strict=True)])
     gradient, other, mixed = (jax.tree.map(lambda g, i=i: g[i], found) for i in range(3))
     mixed = jax.tree.map(lambda g: g / unit, mixed)
@@ -83,11 +91,12 @@ def hand_gradients(
 
 
 def finite_differences(
-    loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]
+    loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any], *, compiled: bool = True
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Central differences of a scalar function of a list of arrays, at chosen flat coordinates of each, and how much of
     them may be rounding of the function's value. Of four steps they take the pair that agrees best (a step across a
-    kink, or out of the domain, does not), extrapolated to zero (Richardson)."""
+    kink, or out of the domain, does not), extrapolated to zero (Richardson). ``compiled``: in one program; otherwise
+    call by call, for functions that jit refuses."""
     steps = np.array([20.0, 10.0, 1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
     counts = [len(at) for at in chosen]
     bases = [_steps_of_size_one(np.asarray(x), at) for x, at in zip(point, chosen, strict=True)]
@@ -111,7 +120,8 @@ def finite_differences(
         return jax.lax.map(along, (leaf, place, moves))
 
     h = base[:, None] * steps
-    found = np.asarray(losses(point, leaf, place, np.concatenate([h, -h], axis=1)))
+    moves = np.concatenate([h, -h], axis=1)
+    found = np.asarray(losses(point, leaf, place, moves)) if compiled else _one_by_one(loss, point, leaf, place, moves)
     with np.errstate(all="ignore"):  # a loss that is not finite is reported as such
         raw = (found[1:, : len(steps)] - found[1:, len(steps) :]) / (2 * h[1:])
         coarse, fine = raw[:, 0::2], raw[:, 1::2]
@@ -122,6 +132,18 @@ def finite_differences(
         values, rounding = (4 * fine - coarse) / 3, 4 * eps * np.abs(found[0, 0]) / width
     ends = np.cumsum(counts)[:-1]
     return list(zip(np.split(values, ends), np.split(rounding, ends), strict=True))
+
+
+def _one_by_one(loss: Callable[..., Any], point: list[jax.Array], leaf: Any, place: Any, moves: Any) -> np.ndarray:
+    """The loss at each coordinate and each of its moves."""
+
+    def moved(leaf: int, place: int, move: float) -> float:
+        values = [np.array(x) for x in point]
+        if move:  # the first is of size 0, where a leaf may have no coordinate
+            values[leaf].flat[place] += move
+        return float(loss([jnp.asarray(x) for x in values]))
+
+    return np.array([[moved(i, at, move) for move in row] for i, at, row in zip(leaf, place, moves, strict=True)])
 
 
 def _steps_of_size_one(x: np.ndarray, at: Any) -> np.ndarray:
