@@ -132,17 +132,18 @@ def gather(
     if isinstance(by_hand, Missing) and isinstance(defined, Missing):
         raise InputError(f"compare: there is no gradient to compare. {by_hand}. {defined}")
     hand: Any = None
-    found: Any = noted(by_hand)
-    sides = None
+    value: Any = None
+    our_value: Any = None
+    found, sides = noted(by_hand), None
     if found is not None:
         hand, *mixture = map(shown, found[1:])
-        sides = (mixture[0], mixture[1])
+        our_value, sides = float(found[0]) / unit, (mixture[0], mixture[1])
     defined = noted(defined)
     if defined is not None:
         value, expected = float(defined[0]) / unit, shown(defined[1])
-        our_value = value if hand is None else float(found[0]) / unit
+        our_value = value if our_value is None else our_value
     else:
-        reference, expected, our_value = "hand rule", hand, float(found[0]) / unit
+        reference, expected = "hand rule", hand
         # Without differentiation a rule's function runs, and with it the rule's forward.
         value = opinion("value", lambda: float(loss(point)) / unit)
         value = our_value if isinstance(value, Missing) else value
