@@ -30,8 +30,9 @@ def x64():
 
 @functools.cache
 def older_emitters_option():
-    """XLA's compiler option for its older emitters of CPU code, where it still has them."""
-    options = {"xla_cpu_use_fusion_emitters": False}
+    """XLA's compiler options for its older emitters of CPU code, where it still has them, whose programs it need not
+    split to compile the parts at once: the tests do so already, in several processes."""
+    options = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
     try:
         jax.jit(jnp.sin).lower(1.0).compile(compiler_options=options)
     except Exception:  # newer versions refuse an option that they no longer know
@@ -41,7 +42,7 @@ def older_emitters_option():
 
 @pytest.fixture
 def older_emitters(monkeypatch):
-    """With XLA's older emitters, compilation takes half the time. Not for tests of what users' code rounds to; those
+    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds to; those
     must compile functions of their own, as JAX keeps what it has compiled for single operations."""
     options, original = older_emitters_option(), compiler.get_compile_options
 
