@@ -1,4 +1,5 @@
 import functools
+import gc
 from pathlib import Path
 
 import jax
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.split("[")[0] in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: without this, every collection of garbage walks all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
