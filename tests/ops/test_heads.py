@@ -11,7 +11,7 @@ import pytest
 import dlfn
 from dlfn import nn, ops
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(0)
 
