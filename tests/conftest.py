@@ -49,8 +49,8 @@ def older_emitters_option():
 
 @pytest.fixture
 def older_emitters(monkeypatch):
-    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds to; those
-    must compile functions of their own, as JAX keeps what it has compiled for single operations."""
+    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds
+    to; those must compile functions of their own, as JAX keeps what it has compiled for single operations."""
     options, original = older_emitters_option(), compiler.get_compile_options
 
     def with_options(*args, **kwargs):
