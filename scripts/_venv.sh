@@ -31,9 +31,8 @@ install() {
         "$python" -m venv --clear "$folder"
     fi
     echo "installing $* into $folder (once)" >&2
-    # Dependency groups need pip 25.1.
-    "$folder/bin/python" -m pip install --quiet --upgrade "pip>=25.1"
-    # Most modules are never imported: those that are are compiled then.
+    # Dependency groups need pip 25.1. Most modules are never imported: Python compiles those that are when they are.
+    "$folder/bin/python" -m pip install --quiet --no-compile --upgrade "pip>=25.1"
     "$folder/bin/python" -m pip install --quiet --no-compile "$@"
     echo "$wanted" >>"$stamp"
 }

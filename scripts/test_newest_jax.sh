@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of what depends on jax's internals (transformations, rules) on the newest jax, which needs a newer Python than 3.11, where there is one.
-# With --install it makes their environment alone.
+# With the argument "install" it makes the environment alone.
 source "$(dirname "${BASH_SOURCE[0]}")/_venv.sh"
 
 python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2-9]*/bin/python python3) || {
@@ -8,9 +8,7 @@ python=$(find_python 12 python3.14 python3.13 python3.12 ~/.pyenv/versions/3.1[2
     exit 0
 }
 install .venv-newest-jax "$python" --group tests --editable .
-if [[ ${1:-} == --install ]]; then
-    exit 0
-fi
+[[ ${1:-} != install ]] || exit 0
 
 .venv-newest-jax/bin/python -c 'import jax, sys; print(f"jax {jax.__version__}, Python {sys.version.split()[0]}")'
 .venv-newest-jax/bin/pytest --numprocesses auto -m "not slow and not exhaustive" tests/core/test_rules.py tests/core/test_op.py tests/core/test_backprop.py tests/check/test_compare.py

@@ -1,4 +1,5 @@
 import functools
+import gc
 from pathlib import Path
 
 import jax
@@ -21,6 +22,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_finish():
+    """What is imported by now stays: without this, every collection of garbage walks all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def x64():
     """Float64 for the duration of a test."""
@@ -30,8 +37,9 @@ def x64():
 
 @functools.cache
 def older_emitters_option():
-    """XLA's compiler option for its older emitters of CPU code, where it still has them."""
-    options = {"xla_cpu_use_fusion_emitters": False}
+    """XLA's compiler options for its older emitters of CPU code, where it still has them, whose programs it need not
+    split to compile the parts at once: the tests do so already, in several processes."""
+    options = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
     try:
         jax.jit(jnp.sin).lower(1.0).compile(compiler_options=options)
     except Exception:  # newer versions refuse an option that they no longer know
@@ -41,8 +49,8 @@ def older_emitters_option():
 
 @pytest.fixture
 def older_emitters(monkeypatch):
-    """With XLA's older emitters, compilation takes half the time. Not for tests of what users' code rounds to; those
-    must compile functions of their own, as JAX keeps what it has compiled for single operations."""
+    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds
+    to; those must compile functions of their own, as JAX keeps what it has compiled for single operations."""
     options, original = older_emitters_option(), compiler.get_compile_options
 
     def with_options(*args, **kwargs):

@@ -112,7 +112,9 @@ def as_argument(value: Any, dtype: Any) -> Any:
     def array(leaf: Any) -> Any:
         if not isinstance(leaf, np.ndarray | np.generic | float):
             return leaf
-        return jnp.asarray(leaf, dtype if np.asarray(leaf).dtype.kind == "f" else None)
+        leaf = np.asarray(leaf)
+        # Converted by NumPy, and no jnp.asarray, as JAX compiles either for every shape.
+        return jax.device_put(leaf.astype(jnp.dtype(dtype)) if leaf.dtype.kind == "f" else leaf)
 
     return jax.tree.map(array, value)
 

@@ -39,6 +39,7 @@ def check_alternative(op: str, alternative: str) -> None:
         raise InputError(f"{op}: alternative is {alternative!r}, and must be 'two-sided', 'less' or 'greater'")
 
 
+@jax.jit
 def welch(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The difference of the means, its standard error, and the degrees of freedom."""
     # From the first observation, as ops.std does, so that equal ones have no spread at all.

@@ -101,10 +101,15 @@ def welch_t_test(a: Any, b: Any, *, alternative: str = "two-sided") -> Result:
     """
     check_alternative("welch_t_test", alternative)
     a, b = numbers("welch_t_test", "a", a, 2), numbers("welch_t_test", "b", b, 2)
+    t, df = _welch_statistic(a, b)
+    return Result(t, _p_value(lambda t: t_tail(t, df), t, alternative), df)
+
+
+@jax.jit
+def _welch_statistic(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     unit = unit_factor(finite(jnp.maximum(largest(a, -1), largest(b, -1))))  # t has none, and no sum in it overflows
     difference, error, df = welch(a * unit, b * unit)
-    t = difference / error
-    return Result(t, _p_value(lambda t: t_tail(t, df), t, alternative), df)
+    return difference / error, df
 
 
 def chi_squared_test(observed: Any, expected: Any = None, *, ddof: int = 0) -> Result:

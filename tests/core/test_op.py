@@ -1,5 +1,6 @@
 """The Op machinery: what it accepts, what it reports, how it behaves when its rules change."""
 
+import functools
 import re
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 import dlfn
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def make(backward=lambda residuals, dy: (dy, None, {"w": dy, "n": None}), **options):
@@ -171,6 +172,14 @@ def test_integer_outputs_follow_x64():
         assert jax.jit(op)(x).dtype == jnp.int64
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def hessians(op, x, args):
+    def f(x):
+        return jnp.sum(op(x, *args))
+
+    return jax.hessian(f)(x), jax.hessian(dlfn.autodiff(f))(x)
+
+
 @pytest.mark.parametrize("z", [0.0, -0.0, 1.0, -1.0])
 def test_second_order_at_points_of_symmetry(z, x64):
     """Where a forward or a slope is written with |x| or a maximum, its own derivative must not be that of the kink."""
@@ -178,9 +187,7 @@ def test_second_order_at_points_of_symmetry(z, x64):
         (dlfn.ops.binary_cross_entropy, (jnp.array([0.3]),)),
         (dlfn.ops.sigmoid, ()), (dlfn.ops.tanh, ()), (dlfn.ops.silu, ()), (dlfn.ops.softplus, ()), (dlfn.ops.gelu, ()),
     ):  # fmt: skip
-        f = lambda x, op=op, args=args: jnp.sum(op(x, *args))  # noqa: E731
-        x = jnp.array([z])
-        np.testing.assert_allclose(jax.hessian(f)(x), jax.hessian(dlfn.autodiff(f))(x), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(*hessians(op, jnp.array([z]), args), rtol=1e-10, atol=1e-12)
 
 
 def test_a_loop_does_not_stack_residuals_that_are_arguments_or_outputs():

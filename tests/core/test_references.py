@@ -194,10 +194,10 @@ X = np.array([1.2, 0.7, -0.4])
 def test_gradient(name, custom_rules):
     f, plain = PAIRS[name]
     gradient = dlfn.backprop_value_and_grad(f, custom_rules=custom_rules)
-    value, expected = jax.value_and_grad(plain)(X)
+    expected = jax.jit(jax.value_and_grad(plain))(X)
     for differentiate in (gradient, jax.jit(gradient)):
-        np.testing.assert_allclose(differentiate(X)[0], value, rtol=1e-12)
-        np.testing.assert_allclose(differentiate(X)[1], expected, rtol=1e-12)
+        for ours, theirs in zip(differentiate(X), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_the_deltas_of_what_references_held_have_names():

@@ -125,12 +125,12 @@ def test_no_state_and_no_steps(name):
 def test_no_state_on_meshes(name, x64):
     x, *states, w_x, w_h, b = arguments(name, (8,), 4, 2, 4, "float64")
     f = lambda x, *weights: loss_of(OPS[name])(x, *[None] * len(states), *weights)  # noqa: E731
-    gradient = jax.grad(f, (0, 1, 2, 3))
+    gradient = jax.jit(jax.grad(f, (0, 1, 2, 3)))
     expected = gradient(x, w_x, w_h, b)
     mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):
         placed = [jax.device_put(a, NamedSharding(mesh, p)) for a, p in zip((x, w_x, w_h, b), (P("i"), P(), P(), P()))]
-        for got, exact in zip(jax.jit(gradient)(*placed), expected, strict=True):
+        for got, exact in zip(gradient(*placed), expected, strict=True):
             np.testing.assert_allclose(got, exact, rtol=1e-10, atol=1e-12)
     mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
     total = lambda f: lambda *args: lax.psum(f(*args), "i")  # noqa: E731
@@ -139,7 +139,8 @@ def test_no_state_on_meshes(name, x64):
         mesh=mesh, in_specs=(P("i"), P(), P()), out_specs=P(),
     )  # fmt: skip
     plain = lambda x, w_x, w_h: sum(jnp.sum(y) for y in OPS[name](x, *[None] * len(states), w_x, w_h, b))  # noqa: E731
-    for got, exact in zip(jax.grad(shared, (0, 1))(x, w_x, w_h), jax.grad(plain, (0, 1))(x, w_x, w_h), strict=True):
+    gradients = (jax.jit(jax.grad(f, (0, 1)))(x, w_x, w_h) for f in (shared, plain))
+    for got, exact in zip(*gradients, strict=True):
         np.testing.assert_allclose(got, exact, rtol=1e-10, atol=1e-12)
 
 
@@ -170,15 +171,21 @@ def test_a_cell_step_by_step_is_its_op(cell, reverse):
     x = nn.Sequence(X, LENGTHS, jax.tree.map(jnp.ones_like, cell.initial(X[:, 0])))
     layers = [nn.Recurrent(c, reverse, "both") for c in (cell, Stepwise(cell))]
     params, state = layers[0].init(KEY, x)
-    ours, expected = (
-        jax.value_and_grad(lambda p, layer=layer: jnp.sum(jnp.sin(layer.apply(p, state, x)[0][0].values)))(params)
-        for layer in layers
+
+    def run(params, layer):
+        def loss(params):
+            outputs, _ = layer.apply(params, state, x)
+            return jnp.sum(jnp.sin(outputs[0].values)), outputs
+
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    ((value, outputs), ours), ((right, expected), theirs) = (
+        jax.jit(functools.partial(run, layer=layer))(params) for layer in layers
     )
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), ours, expected)
-    both = [layer.apply(params, state, x)[0] for layer in layers]
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), *both)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), (value, ours), (right, theirs))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), outputs, expected)
     last = nn.Recurrent(cell, reverse, "last").apply(params, state, x)[0]
-    np.testing.assert_array_equal(last, jax.tree.leaves(both[0][1])[0])
+    np.testing.assert_array_equal(last, jax.tree.leaves(layers[0].apply(params, state, x)[0][1])[0])
 
 
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
@@ -233,8 +240,9 @@ def test_three_gradients_agree_in_training(model, x64):
     x = nn.Sequence(X.astype("float64"), LENGTHS)
     params, state = model.init(KEY, x)
     loss = lambda p: jnp.sum(jnp.sin(model.apply(p, state, x, key=KEY, train=True)[0].values))  # noqa: E731
-    expected = jax.grad(dlfn.autodiff(loss))(params)
-    for gradient in (jax.grad(loss)(params), dlfn.backprop(loss)(params)):
+    ways = jax.grad(dlfn.autodiff(loss)), jax.grad(loss), dlfn.backprop(loss)
+    expected, *gradients = jax.jit(lambda params: [way(params) for way in ways])(params)
+    for gradient in gradients:
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), gradient, expected)
 
 

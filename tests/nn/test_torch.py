@@ -155,6 +155,13 @@ def moved(x, channels_first):
     return np.moveaxis(np.asarray(x), -1, 1) if channels_first else np.asarray(x)
 
 
+@functools.partial(jax.jit, static_argnames=("layer", "train"))
+def pulled_back(layer, params, state, x, dy, train):
+    """A layer's output, the gradients in its parameters and its input, and its new state."""
+    y, back, new_state = jax.vjp(lambda params, x: layer.apply(params, state, x, train=train), params, x, has_aux=True)
+    return y, back(dy), new_state
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_are_those_of_pytorch(name, x64):
     """Over three steps of training, and then inference."""
@@ -165,24 +172,22 @@ def test_layers_are_those_of_pytorch(name, x64):
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    like = layer.init(jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float64))
+    like = jax.eval_shape(layer.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float64))
     names = weights.torch_names(layer)
     params, state = weights.import_state(arrays(theirs), *like, names)
     for train in (True, True, True, False):
         x = jnp.asarray(rng.normal(size=shape))
         theirs.train(train)
-        y, back, new_state = jax.vjp(
-            lambda params, x, state=state, train=train: layer.apply(params, state, x, train=train),
-            params, x, has_aux=True,
-        )  # fmt: skip
-        dy = jnp.asarray(rng.normal(size=y.shape))
         inputs = torch.tensor(moved(x, channels_first).copy(), requires_grad=True)
         theirs.zero_grad()
         outputs = theirs(inputs)
+        dy = rng.normal(size=outputs.shape)
+        outputs.backward(torch.tensor(dy))
         first = channels_first and outputs.ndim == len(shape)
-        outputs.backward(torch.tensor(moved(dy, first).copy()))
+        y, (dparams, dx), new_state = pulled_back(
+            layer, params, state, x, np.moveaxis(dy, 1, -1) if first else dy, train
+        )
         close(moved(y, first), outputs.detach().numpy())
-        dparams, dx = back(dy)
         close(moved(dx, channels_first), inputs.grad.numpy())
         theirs_by_name = arrays(theirs, gradient)
         expected, _ = weights.import_state(theirs_by_name, *like, names, gradients=True)

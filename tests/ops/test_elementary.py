@@ -10,7 +10,7 @@ import dlfn
 from dlfn import ops
 from dlfn.registry import ulp
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_checker_finds_the_nan_of_a_root_that_where_does_not_use():

@@ -14,7 +14,7 @@ from dlfn import nn, ops
 from dlfn.core.platforms import ByPlatform
 from dlfn.ops.losses._head import ON_CPUS
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(0)
 

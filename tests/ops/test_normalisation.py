@@ -11,7 +11,7 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.bench.measurement import residual_bytes
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.key(0)
 
@@ -66,7 +66,7 @@ def _forms(name):
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_rows_far_from_zero_keep_their_digits(name):
+def test_rows_far_from_zero_keep_their_digits(name, optimised):
     """Trap 30, N(3000, 1) in float32: y, dx, dscale, dbias beside autodiff of the two-pass and one-pass formulas."""
     rng = np.random.default_rng(0)
     errors = _errors(_forms(name), 3000 + rng.normal(size=NORMS[name][1]), rng)
@@ -79,7 +79,7 @@ def test_rows_far_from_zero_keep_their_digits(name):
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_lopsided_cells_cost_no_digits(name):
+def test_lopsided_cells_cost_no_digits(name, optimised):
     """An eighth of each cell far from the rest."""
     rng = np.random.default_rng(0)
     shape = NORMS[name][1]

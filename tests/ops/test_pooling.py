@@ -23,6 +23,7 @@ WINDOWS = [
 ]
 
 
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def _pull_back(f, x, dy):
     y, back = jax.vjp(f, x)
     return y, back(dy(y))[0]

@@ -18,7 +18,7 @@ from dlfn.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.usefixtures("older_emitters")
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_check_passes_and_writes_json(tmp_path, capsys):
@@ -146,7 +146,7 @@ def test_bench_fails_below_a_ratio_or_a_lower_floor(
     assert (report["ok"], len(report["rows"])) == (code == 0, 2)
 
 
-def test_measure_tells_faster_from_slower():
+def test_measure_tells_faster_from_slower(optimised):
     """A loop of 40 products against one: the benchmark must see it, in both directions."""
     x = jnp.ones((128, 128))
 

@@ -222,7 +222,7 @@ def test_complex_and_integer_arguments_are_refused(entry):
     case = entry.cases[0]
     args = case.make((2,), "float32")
     for dtype in ("complex64", "int32"):
-        bad = [a.astype(dtype) if is_float(a) else a for a in args]
+        bad = [as_argument(np.asarray(a), dtype) if is_float(a) else a for a in args]
         with pytest.raises(dlfn.InputError, match=entry.op.name):
             entry.op(*bad, **case.static)
 
