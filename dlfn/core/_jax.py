@@ -10,8 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax._src import dispatch
-from jax._src.cudnn import fused_attention_stablehlo as cudnn
 from jax.extend import source_info_util
 from jax.interpreters import ad
 
@@ -23,12 +21,12 @@ __all__ = [
     "custom_jvp_rule",
     "custom_jvp_source",
     "custom_vjp_rules",
-    "has_cudnn_attention",
     "name_stack",
+    "partitioned",
     "parts",
-    "require_devices_during_lowering",
     "scan_counts",
     "source_line",
+    "takes_cudnn_attention",
     "varying_axes",
     "written_at",
 ]
@@ -85,40 +83,64 @@ def source_line(eqn: Any) -> str:
 # Lowering
 
 
-def require_devices_during_lowering(*primitives: Any) -> None:
-    """Lowers programs with these primitives for known devices."""
-    dispatch.prim_requires_devices_during_lowering.update(primitives)
+def partitioned(ctx: Any) -> bool:
+    """Whether XLA is to partition the program that is being lowered over several devices, here: inside a ``shard_map``
+    over all axes of the mesh it is not."""
+    context = ctx.module_context.axis_context
+    if hasattr(context, "mesh"):
+        automatic = [size for name, size in context.mesh.shape.items() if name not in context.manual_axes]
+        return any(size > 1 for size in automatic)
+    return getattr(context, "num_devices", 1) > 1
 
 
 # cuDNN's attention. jax.nn.dot_product_attention has no backward pass apart from its forward, which it would run once
-# more, and rounds the logarithms that the backward pass needs to the half type.
+# more, and rounds the logarithms that the backward pass needs to the half type. It asks for devices while programs are
+# lowered, to be partitioned, which what is called here is not.
 
 
-def has_cudnn_attention() -> bool:
-    """Whether there is cuDNN, for GPUs that it has these kernels for."""
-    return getattr(cudnn, "cuda_versions", None) is not None and bool(cudnn.check_compute_capability("8.0"))
+def _cudnn() -> Any:
+    from jax._src.cudnn import fused_attention_stablehlo  # which importing dlfn need not depend on
+
+    return fused_attention_stablehlo
+
+
+def takes_cudnn_attention(q: Any, k: Any, v: Any) -> bool:
+    """Whether there is cuDNN, and a GPU that it has kernels for arrays like these for."""
+    cudnn = _cudnn()
+    if cudnn.cuda_versions is None or not cudnn.check_compute_capability("8.0"):
+        return False
+    try:
+        version, layout = cudnn.check_cudnn_version(), cudnn.AttentionLayout.BTNH.value
+        cudnn.check_is_flash_attention(q, k, v, layout, version, False, True)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def cudnn_attention_forward(q: Any, k: Any, v: Any, *, scale: float, causal: bool) -> Any:
     """The output, (batch, queries, heads, dim), and the logarithm of each row's sum, (batch, heads, queries)."""
-    return cudnn.dot_product_attention(q, k, v, scale=scale, mask_type=_mask_type(causal), return_residual=True)
+    absent = [jnp.zeros(0, q.dtype)] * 7
+    forward = _cudnn()._dot_product_attention_fwd_p
+    return tuple(forward.bind(q, k, v, *absent, is_training=True, **_of(scale, causal)))
 
 
 def cudnn_attention_backward(
     q: Any, k: Any, v: Any, y: Any, logarithms: Any, dy: Any, *, scale: float, causal: bool
-) -> tuple[Any, Any, Any]:
+) -> Any:
     """The cotangents of q, k and v."""
     absent = [jnp.zeros(0, q.dtype)] * 7
-    own_scores = {} if jax.__version_info__ < (0, 12) else {"score_mod": None}
-    cotangents = cudnn._dot_product_attention_bwd_p_wrapper.bind(
-        q, k, v, *absent, logarithms, y, dy, scale=scale, seed=0, dropout_rate=0.0, variadic_args=(False, False),
-        mask_type=_mask_type(causal), layout=cudnn.AttentionLayout.BTNH.value, sliding_window_length=None, **own_scores,
+    backward = _cudnn()._dot_product_attention_bwd_p
+    return tuple(backward.bind(q, k, v, *absent, logarithms, y, dy, **_of(scale, causal))[:3])
+
+
+def _of(scale: float, causal: bool) -> dict[str, Any]:
+    cudnn = _cudnn()
+    own_scores = {} if jax.__version_info__ < (0, 12) else {"score_mod_name": None, "score_mod_jaxpr": None}
+    return dict(
+        scale=scale, seed=0, dropout_rate=0.0, variadic_args=(False, False), sliding_window_length=None,
+        mask_type=cudnn.MaskType.CAUSAL if causal else cudnn.MaskType.NO_MASK,
+        layout=cudnn.AttentionLayout.BTNH.value, **own_scores,
     )  # fmt: skip
-    return tuple(cotangents[:3])
-
-
-def _mask_type(causal: bool) -> Any:
-    return cudnn.MaskType.CAUSAL if causal else cudnn.MaskType.NO_MASK
 
 
 # Custom rules

@@ -11,9 +11,9 @@ from jax.custom_batching import custom_vmap
 
 from dlfn.core import _jax
 
-__all__ = ["attention_backward", "attention_forward", "has_attention"]
+__all__ = ["attention_backward", "attention_forward", "takes_attention"]
 
-has_attention = _jax.has_cudnn_attention
+takes_attention = _jax.takes_cudnn_attention
 
 
 def attention_forward(q: Any, k: Any, v: Any, *, scale: float, causal: bool) -> tuple[Any, Any]:

@@ -5,7 +5,8 @@ that it is lowered for, and not when it is traced, as the host that traces may b
 exported for several platforms at once. For this a :class:`ByPlatform` binds the primitive ``dlfn_form``, whose
 *lowering* depends on the platform. All else is that of the default form: its types, how it is differentiated, how it is
 batched. So the other forms need no derivative and no lowering elsewhere, and may be a call of a library for one kind of
-device.
+device. What this asks of them: that outputs mean the same in all forms, derivatives included, as a value may come from
+one form and its derivative from the default; and derivatives beyond those written by hand are as fast as the default's.
 """
 
 import functools
@@ -18,7 +19,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from dlfn.core import _jax
-from dlfn.core.primitives import Level, linear_p, mapped, one_mesh, op_p, strong
+from dlfn.core.primitives import Level, mapped, one_mesh, strong
 
 __all__ = ["ByPlatform", "form_flat", "form_p"]
 
@@ -36,6 +37,8 @@ class ByPlatform:
             may return ``NotImplemented`` for arguments that are not for it: then the next form is taken, which here is
             the default.
         cuda: the form for NVIDIA's GPUs, before that for accelerators is tried.
+        kernel: a call of a library for NVIDIA's GPUs, before those. XLA cannot partition it: programs over several
+            devices have it inside ``shard_map`` alone. Nor does it get arrays of no fixed size.
 
     Make it once for each function, at the top level of a module: compiled programs are found again by it.
 
@@ -53,10 +56,12 @@ class ByPlatform:
         *,
         accelerator: Callable[..., Any] | None = None,
         cuda: Callable[..., Any] | None = None,
+        kernel: Callable[..., Any] | None = None,
     ):
         self.default = default
         self.accelerator = accelerator
         self.cuda = cuda
+        self.kernel = kernel
 
     @classmethod
     def with_plans(
@@ -69,9 +74,10 @@ class ByPlatform:
             **forms,
         )
 
-    def forms(self, platform: str | None) -> list[Callable[..., Any]]:
-        """The forms for a platform, the first choice first; None for one that has no forms of its own."""
-        own = [self.cuda] if platform == "cuda" else []
+    def forms(self, platform: str | None, whole: bool = True) -> list[Callable[..., Any]]:
+        """The forms for a platform, the first choice first; None for one that has no forms of its own. ``whole``: for
+        arrays of fixed sizes that no one partitions."""
+        own = [self.kernel if whole else None, self.cuda] if platform == "cuda" else []
         general = [self.accelerator] if platform in ACCELERATORS else []
         return [*(form for form in (*own, *general) if form is not None), self.default]
 
@@ -95,7 +101,9 @@ class Form(NamedTuple):
     levels: tuple[Level, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<{getattr(self.function.default, '__name__', 'form')} by platform>"
+        default = self.function.default
+        default = getattr(default, "func", default)  # of a plan
+        return f"<{getattr(default, '__name__', 'form')} by platform>"
 
 
 class _Declined(Exception):
@@ -121,16 +129,19 @@ def form_flat(*leaves: Any, call: Form) -> list[Any]:
     return jax.tree.leaves(_evaluate(call.function.default, call, *map(jnp.asarray, leaves)))
 
 
-def _form_for(platform: str | None, *leaves: Any, call: Form) -> list[Any]:
+def _form_for(platform: str | None, whole: bool, *leaves: Any, call: Form) -> list[Any]:
     """The first form for the platform that takes these arguments."""
     leaves = tuple(map(jnp.asarray, leaves))
-    expected = [(aval.shape, aval.dtype) for aval in _outputs(call, *map(jax.typeof, leaves))[1]]
-    for form in call.function.forms(platform):
+    tree, avals = _outputs(call, *map(jax.typeof, leaves))
+    expected = tree, [(aval.shape, aval.dtype) for aval in avals]
+    sizes = [n for leaf in leaves for n in leaf.shape] + [level.size for level in call.levels]
+    whole = whole and all(isinstance(n, int) and n > 0 for n in sizes)
+    for form in call.function.forms(platform, whole):
         try:
-            outs = jax.tree.leaves(_evaluate(form, call, *leaves))
+            outs, tree = jax.tree.flatten(_evaluate(form, call, *leaves))
         except _Declined:
             continue
-        found = [(out.shape, out.dtype) for out in outs]
+        found = tree, [(out.shape, out.dtype) for out in outs]
         if found != expected:
             raise TypeError(f"the form of {call!r} for {platform} returns {found}, and the default form {expected}")
         return outs
@@ -177,8 +188,12 @@ form_p.def_impl(lambda *leaves, call: _compiled(*leaves, call=call))
 form_p.def_abstract_eval(lambda *avals, call: _outputs(call, *avals)[1])
 ad.primitive_jvps[form_p] = _form_jvp
 batching.fancy_primitive_batchers[form_p] = _form_batch
+
+
+def _lower(platform: str | None, ctx: Any, *leaves: Any, call: Form) -> Any:
+    form = functools.partial(_form_for, platform, not _jax.partitioned(ctx))
+    return mlir.lower_fun(form, multiple_results=True)(ctx, *leaves, call=call)
+
+
 for _platform in (None, *ACCELERATORS):  # None: all others
-    _lowered = mlir.lower_fun(functools.partial(_form_for, _platform), multiple_results=True)
-    mlir.register_lowering(form_p, _lowered, platform=_platform)
-# Calls of libraries may look at the devices while they are lowered, and these primitives hide them.
-_jax.require_devices_during_lowering(form_p, op_p, linear_p)
+    mlir.register_lowering(form_p, functools.partial(_lower, _platform), platform=_platform)

@@ -1,18 +1,23 @@
 """What ops become on accelerators, as far as a CPU can tell: how they are lowered, and what their forms compute."""
 
+import contextlib
+import functools
 import re
 import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
+from jax.interpreters import mlir
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import dlfn
 from dlfn import nn, ops
-from dlfn.core import _jax
 from dlfn.core.platforms import ByPlatform
 from dlfn.registry.gradients import check_case
-from helpers import over_cases
+from helpers import ENTRIES, over_cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -79,8 +84,9 @@ CALLS = ["__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"]
 @pytest.fixture
 def with_cudnn(monkeypatch):
     """For arguments of shapes that no other test has, as programs are kept."""
-    monkeypatch.setattr(_jax.cudnn, "cuda_versions", types.SimpleNamespace(cudnn_get_version=lambda: 91300))
-    monkeypatch.setattr(_jax.cudnn, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(cudnn, "cuda_versions", types.SimpleNamespace(cudnn_get_version=lambda: 91300))
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
 
 
 def calls(text):
@@ -151,20 +157,31 @@ def test_one_artefact_for_three_platforms(with_cudnn):
 def as_on(monkeypatch):
     """Programs for the CPU take a platform's forms. The setting of products, which is none on a CPU, keeps them apart
     from programs compiled before and afterwards."""
-    forms = ByPlatform.forms
+    forms, kept = ByPlatform.forms, {"cuda": "tensorfloat32", "tpu": "high"}
+    with contextlib.ExitStack() as stack:
 
-    def begin(platform):
-        monkeypatch.setattr(ByPlatform, "forms", lambda self, _: forms(self, platform))
+        def begin(platform):
+            monkeypatch.setattr(ByPlatform, "forms", lambda self, _, whole: forms(self, platform, whole))
+            stack.enter_context(jax.default_matmul_precision(kept[platform]))
 
-    with jax.default_matmul_precision("tensorfloat32"):
         yield begin
 
 
 WITH_FORMS = {
-    "attention", "conv", "conv_transpose", "gru", "gru_step", "info_nce", "kl_divergence", "layer_norm",
-    "linear_cross_entropy", "lstm", "lstm_step", "normal_kl", "prelu", "rnn", "rnn_step", "softmax_cross_entropy",
-    "softmax_focal_loss",
+    "attention", "batch_norm", "conv", "conv_transpose", "group_norm", "gru", "gru_step", "info_nce", "instance_norm",
+    "kl_divergence", "layer_norm", "linear_cross_entropy", "lstm", "lstm_step", "normal_kl", "prelu", "rms_norm", "rnn",
+    "rnn_step", "softmax_cross_entropy", "softmax_focal_loss", "std", "variance",
 }  # fmt: skip
+
+
+def test_all_ops_with_forms_are_swept():
+    def has_forms(entry):
+        case = entry.cases[0]
+        args = case.make((4,), "float32", 0)
+        return "dlfn_form" in str(jax.make_jaxpr(lambda *args: entry.op.forward(*args, **case.static)[0])(*args))
+
+    found = {entry.op.name for entry in ENTRIES if has_forms(entry)}
+    assert found <= WITH_FORMS
 
 
 def worth_it(entry, case):
@@ -178,6 +195,118 @@ def test_gradients_by_the_forms_for_accelerators(as_on, entry, case, dtype):
     results = list(check_case(entry, case, dtype, paths=("hand",), platform="gpu"))
     assert results
     assert [result for result in results if not result.ok] == []
+
+
+@pytest.fixture
+def cudnn_on_a_cpu(with_cudnn, as_on):
+    """Its kernels in plain JAX, so that all that is around them runs."""
+
+    def probabilities(q, k, scale, mask_type):
+        s = jnp.einsum("bqhd,bkhd->bhqk", q, jnp.repeat(k, q.shape[2] // k.shape[2], 2)).astype(jnp.float32) * scale
+        s = jnp.where(jnp.tril(jnp.ones(s.shape[-2:], bool)), s, -jnp.inf) if "CAUSAL" in str(mask_type) else s
+        logarithms = jax.nn.logsumexp(s, -1)
+        return jnp.exp(s - logarithms[..., None]), logarithms
+
+    def forward(q, k, v, *_, scale, mask_type, **settings):
+        p, logarithms = probabilities(q, k, scale, mask_type)
+        y = jnp.einsum("bhqk,bkhd->bqhd", p, jnp.repeat(v, q.shape[2] // v.shape[2], 2))
+        return [y.astype(q.dtype), logarithms]
+
+    def backward(q, k, v, *rest, scale, mask_type, **settings):
+        *_, logarithms, _, dy = rest
+        _, own = probabilities(q, k, scale, mask_type)
+        # The weights are those of the logarithms that are given, as a kernel's are.
+        dy = dy.astype(jnp.float32) * jnp.swapaxes(jnp.exp(own - logarithms)[..., None], 1, 2)
+        plain = functools.partial(forward, scale=scale, mask_type=mask_type)
+        return list(jax.vjp(lambda q, k, v: plain(q, k, v)[0].astype(jnp.float32), q, k, v)[1](dy))
+
+    kernels = {cudnn._dot_product_attention_fwd_p: forward, cudnn._dot_product_attention_bwd_p: backward}
+    for primitive, rule in kernels.items():
+        mlir.register_lowering(primitive, mlir.lower_fun(rule, multiple_results=True), platform="cpu")
+    as_on("cuda")
+
+
+def test_second_derivatives_mix_forms(cudnn_on_a_cpu):
+    """The residuals are cuDNN's, and their tangents those of blocks."""
+    rng = np.random.default_rng(0)
+    args = [jnp.asarray(rng.normal(size=(2, 19, n, 16)), HALF) for n in (4, 2, 2)]
+    tangents = [jnp.asarray(rng.normal(size=x.shape), x.dtype) for x in args]
+
+    def hessian_times(f, args, tangents):
+        loss = lambda *args: jnp.sum(jnp.sin(f(*args, causal=True).astype(jnp.float32)))  # noqa: E731
+        return jax.jit(lambda args, tangents: jax.jvp(jax.grad(loss, (0, 1, 2)), args, tangents)[1])(args, tangents)
+
+    assert calls(lowered(causal, "cuda", *args)) == CALLS
+    found = hessian_times(ops.attention, tuple(args), tuple(tangents))
+    wide = [tuple(x.astype(jnp.float32) for x in xs) for xs in (args, tangents)]
+    for a, b in zip(found, hessian_times(ops.attention.definition, *wide), strict=True):
+        assert jnp.linalg.norm(a.astype(jnp.float32) - b) < 0.02 * jnp.linalg.norm(b)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_programs_over_several_devices_are_not_cudnns(cudnn_on_a_cpu, kind):
+    """XLA cannot partition a call; inside shard_map there is nothing to partition."""
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(kind,))
+    q = jax.device_put(jnp.ones((2, 28, 4, 16), HALF), NamedSharding(mesh, PartitionSpec("d")))
+    assert calls(lowered(causal, "cuda", q, q, q)) == []
+    inside = jax.shard_map(lambda q: ops.attention(q, q, q, causal=True), in_specs=PartitionSpec("d"),
+                           out_specs=PartitionSpec("d"), mesh=mesh)  # fmt: skip
+    assert calls(lowered(inside, "cuda", q)) == CALLS[:1]
+
+
+def test_arrays_of_no_fixed_size_are_computed_in_blocks(with_cudnn):
+    (b,) = jax.export.symbolic_shape("b")
+    exported = jax.export.export(jax.jit(causal), platforms=["cuda"])(*[heads(b, steps=32)] * 3)
+    assert calls(exported.mlir_module()) == []
+    assert calls(lowered(jax.vmap(causal), "cuda", *[heads(0, 2)] * 3)) == []
+
+
+def test_programs_are_lowered_for_meshes_without_devices():
+    mesh = jax.sharding.AbstractMesh((2,), ("d",))
+    x = S((4, 6), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("d")))
+    for platform in ("cpu", "cuda", "tpu"):
+        assert "stablehlo" in lowered(gradient(ops.softmax), platform, x)
+
+
+def test_recurrences_of_any_length():
+    (t,) = jax.export.symbolic_shape("t")
+    weights = S((3, 16), HALF), S((4, 16), HALF)
+    of_sequence = gradient(lambda x, *weights: ops.lstm(x, None, None, *weights)[0])
+    exported = jax.export.export(jax.jit(of_sequence), platforms=["cpu", "cuda", "tpu"])(S((2, t, 3), HALF), *weights)
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+def test_a_step_without_a_batch_multiplies_half_types():
+    step = gradient(lambda x, *weights: ops.lstm_step(x, None, None, *weights)[0])
+    text = lowered(step, "tpu", S((3,), HALF), S((3, 16), HALF), S((4, 16), HALF), S((16,), HALF))
+    assert products(text) == {("dot_general", "bf16", "bf16", "f32")}
+
+
+def test_float16_attention_does_not_overflow_where_its_gradients_do_not(as_on):
+    as_on("tpu")
+    q, dy = jnp.full((6, 1, 8), 0.01, jnp.float16), jnp.full((6, 1, 8), 1e3, jnp.float16)
+    v = 300 * jnp.cos(jnp.arange(48.0)).reshape(6, 1, 8).astype(jnp.float16)
+    gradients = jax.jit(lambda q, k, v, dy: jax.vjp(ops.attention, q, k, v)[1](dy))(q, q, v, dy)
+    assert all(bool(jnp.isfinite(g).all()) for g in gradients)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize(("queries", "keys", "block"), [(600, 100, None), (4, 4, 1), (9, 3, 2)])
+def test_the_gradient_of_a_bias_where_the_first_queries_see_one_key_or_none(as_on, platform, queries, keys, block):
+    if platform != "cpu":
+        as_on(platform)
+    q, k = jnp.ones((queries, 1, 4)), jnp.ones((keys, 1, 4))
+    bias = jnp.cos(jnp.arange(float(queries * keys))).reshape(queries, keys)
+
+    def gradient_of(f):  # of the queries that see a key, as the definition has nan for the others
+        return jax.jit(jax.grad(lambda b: jnp.sum(jnp.sin(f(q, k, jnp.cos(k), b, causal=True)[queries - keys :]))))(
+            bias
+        )
+
+    ours, expected = map(gradient_of, (functools.partial(ops.attention, block=block), ops.attention.definition))
+    seen = slice(queries - keys, None)
+    np.testing.assert_allclose(ours[seen], expected[seen], atol=1e-5)
+    assert not np.any(ours[: queries - keys])
 
 
 def test_the_forms_are_others_on_a_cpu(as_on):

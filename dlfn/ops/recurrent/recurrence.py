@@ -80,8 +80,7 @@ class _Plan(NamedTuple):
     """How a recurrence is computed.
 
     Attributes:
-        half: whether products are taken of half types where the arguments are, and summed in float32. Otherwise the
-            arguments are cast to float32.
+        half: whether products are taken of bfloat16 where the arguments are, and summed in float32.
         unroll: how many steps are written out in the loop's body.
     """
 
@@ -132,7 +131,8 @@ def step_backward(cell, residuals, d_after, *, precision):
 def _run_sequence(x, state, w_x, weights, b, lengths, *, cell, reverse, precision, plan):
     dtype = _common_dtype(x, state, w_x, weights, b)
     rows, valid = _Rows(x), _valid(x, lengths, _Rows(x))
-    x, w_x, weights, b = (_computing(array, dtype, plan) for array in (x, w_x, weights, b))
+    x, w_x, weights = (_operands(array, dtype, plan) for array in (x, w_x, weights))
+    b = None if b is None else _wide(b, dtype)
     a = _project(_without_padding(rows.time_major(x), valid), w_x, b, precision)
     # The sum over a[:1] and not a[0], which does not exist where there are no steps.
     zeros = jnp.zeros_like(jnp.sum(a[:1], axis=0)[..., : weights[0].shape[0]])
@@ -146,7 +146,7 @@ def _run_sequence(x, state, w_x, weights, b, lengths, *, cell, reverse, precisio
         return after, (after, saved)
 
     start = tuple(zeros if s is None else like(rows.flat(s), jax.typeof(zeros)) for s in state)
-    last, (after, saved) = lax.scan(loop, start, (a, valid), reverse=reverse, unroll=plan.unroll)
+    last, (after, saved) = lax.scan(loop, start, (a, valid), reverse=reverse, unroll=_unrolled(x, plan))
     hs = _without_padding(after[0], valid).astype(dtype)
     return (rows.batch_first(hs), *(rows.unflat(s).astype(dtype) for s in last)), after, saved
 
@@ -156,7 +156,7 @@ def _run_sequence_back(
     x, state, w_x, weights, lengths, after, saved, dy, *, cell, reverse, precision, dtype, b_kind, plan
 ):
     rows, valid = _Rows(x), _valid(x, lengths, _Rows(x))
-    xs, ws = (_computing(array, dtype, plan) for array in (x, weights))
+    xs, ws = (_operands(array, dtype, plan) for array in (x, weights))
     dhs, *d_last = (_wide(array, dtype) for array in dy)
     xs, dhs, d_last = rows.time_major(xs), rows.time_major(dhs), tuple(map(rows.flat, d_last))
     xs, dhs = _without_padding(xs, valid), _without_padding(dhs, valid)
@@ -176,7 +176,7 @@ def _run_sequence_back(
         return d_before, delta
 
     inputs = before, after, saved, dhs, valid
-    d_start, delta = lax.scan(loop, d_last, inputs, reverse=not reverse, unroll=plan.unroll)
+    d_start, delta = lax.scan(loop, d_last, inputs, reverse=not reverse, unroll=_unrolled(x, plan))
     d_x, *rest = _products(cell, xs, before[0], saved, delta, w_x, weights, b_kind, precision)
     d_state = [None if s is None else like(rows.unflat(d), jax.typeof(s)) for s, d in zip(state, d_start, strict=True)]
     return like(rows.batch_first(d_x), jax.typeof(x)), d_state, *rest
@@ -185,7 +185,8 @@ def _run_sequence_back(
 @_by_platform
 def _run_step(x, state, w_x, weights, b, *, cell, precision, plan):
     dtype = _common_dtype(x, state, w_x, weights, b)
-    x, w_x, weights, b = (_computing(array, dtype, plan) for array in (x, w_x, weights, b))
+    x, w_x, weights = (_operands(array, dtype, plan) for array in (x, w_x, weights))
+    b = None if b is None else _wide(b, dtype)
     a = _project(x, w_x, b, precision)
     zeros = jnp.zeros_like(a[..., : weights[0].shape[0]])
     before = tuple(zeros if s is None else like(s, jax.typeof(zeros)) for s in state)
@@ -195,7 +196,7 @@ def _run_step(x, state, w_x, weights, b, *, cell, precision, plan):
 
 @_by_platform
 def _run_step_back(x, state, w_x, weights, after, saved, d_after, *, cell, precision, dtype, b_kind, plan):
-    xs, ws = (_computing(array, dtype, plan) for array in (x, weights))
+    xs, ws = (_operands(array, dtype, plan) for array in (x, weights))
     d_after = tuple(_wide(array, dtype) for array in d_after)
     before = tuple(
         jnp.zeros_like(d) if s is None else like(s, jax.typeof(d)) for s, d in zip(state, d_after, strict=True)
@@ -204,6 +205,11 @@ def _run_step_back(x, state, w_x, weights, after, saved, d_after, *, cell, preci
     d_x, *rest = _products(cell, xs, before[0], saved, delta, w_x, weights, b_kind, precision)
     d_state = [None if s is None else like(d, jax.typeof(s)) for s, d in zip(state, d_before, strict=True)]
     return like(d_x, jax.typeof(x)), d_state, *rest
+
+
+def _unrolled(x, plan):
+    """How many steps a loop's body has; one where their number is not known yet."""
+    return plan.unroll if isinstance(x.shape[-2], int) else 1
 
 
 class _Rows:
@@ -234,11 +240,14 @@ def _common_dtype(*arrays: Any) -> Any:
     return jnp.result_type(*jax.tree.leaves(arrays))
 
 
-def _computing(arrays: Any, dtype: Any, plan: _Plan) -> Any:
-    """The arrays of a tree in the dtypes to compute in: float32 for half types, but for what products are taken of,
-    which is all but biases, where the plan says so."""
-    wide = sum_dtype(dtype)
-    return jax.tree.map(lambda array: array.astype(dtype if plan.half and array.ndim > 1 else wide), arrays)
+def _operands(arrays: Any, dtype: Any, plan: _Plan) -> Any:
+    """x or weights in the dtype that products are taken of: bfloat16 where it is that and the plan says so, and
+    otherwise float32 for half types (float16 has too small a range for cotangents). Biases among the weights, which
+    have one axis, are no factors of products."""
+    narrow = dtype if plan.half and dtype == jnp.bfloat16 else sum_dtype(dtype)
+    if isinstance(arrays, tuple):
+        return tuple(w if w is None else w.astype(narrow if w.ndim > 1 else sum_dtype(dtype)) for w in arrays)
+    return arrays.astype(narrow)
 
 
 def _wide(array: jax.Array, dtype: Any) -> jax.Array:

@@ -18,9 +18,9 @@ _LARGEST_DIM = 128
 
 
 def forward(q, k, v, bias, mask, *, causal, scale, block, precision):
-    """y, and for each row the logarithm of the sum of exponentials, and 1: the exponent's shift and what is left."""
+    """y, and for each row the logarithm of the sum of exponentials, and 1: all of the row's scale is in the former."""
     del block, precision
-    if not _takes(q, k, v, bias, mask, causal):
+    if not _takes(q, k, v, bias, mask, causal, scale):
         return NotImplemented
     y, top = cudnn.attention_forward(q, k, v, scale=_in_float32(scale, q), causal=causal)
     top = split_heads(jnp.swapaxes(top, -1, -2)[..., None], k.shape[-2])
@@ -29,10 +29,11 @@ def forward(q, k, v, bias, mask, *, causal, scale, block, precision):
 
 def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, precision):
     """Cotangents of q, k and v, and none of the bias, which there is not."""
-    del total, block, precision
-    if not _takes(q, k, v, bias, mask, causal):
+    del block, precision
+    if not _takes(q, k, v, bias, mask, causal, scale):
         return NotImplemented
-    top = jnp.swapaxes(join_heads(top)[..., 0], -1, -2)
+    # The residuals may be those of another form.
+    top = jnp.swapaxes(join_heads(top + jnp.log(total))[..., 0], -1, -2)
     return *cudnn.attention_backward(q, k, v, y, top, dy, scale=_in_float32(scale, q), causal=causal), None
 
 
@@ -40,15 +41,15 @@ def _in_float32(scale, q):
     return float(scale_of(scale, q, jnp.dtype("float32")))
 
 
-def _takes(q, k, v, bias, mask, causal):
+def _takes(q, k, v, bias, mask, causal, scale):
     return (
         bias is None
         and mask is None
         and q.dtype == k.dtype == v.dtype
         and q.dtype in (jnp.bfloat16, jnp.float16)
-        and 0 not in (*q.shape, *k.shape)
+        and _in_float32(scale, q) > 0
         and q.shape[-1] == v.shape[-1] <= _LARGEST_DIM
         and q.shape[-1] % 8 == 0
         and (not causal or q.shape[-3] == k.shape[-3])
-        and cudnn.has_attention()
+        and cudnn.takes_attention(*(x.reshape(-1, *x.shape[-3:]) for x in (q, k, v)))
     )

@@ -30,9 +30,9 @@ class Plan(NamedTuple):
             mask hides, and take longer to compile.
         steps: the least number of blocks in a loop. The steps of a loop share their memory.
         written_out: up to so many blocks that see the same keys are written out, without a loop.
-        half: whether products are taken of half types where the arguments are, and summed in float32. Then
-            probabilities and their cotangents are rounded to the half type for them. Otherwise the arguments are cast
-            to float32.
+        half: whether products are taken of bfloat16 where the arguments are, and summed in float32. Then probabilities
+            and their cotangents are rounded to it. Otherwise, and in float16, whose range may be too small for
+            cotangents, the arguments are cast to float32.
     """
 
     rows: int
@@ -60,12 +60,13 @@ def forward(q, k, v, bias, mask, *, causal, scale, block, precision, plan):
         step = functools.partial(_forward_step, scores=scores, v=v_seen, dot=setting.dot)
         carry = _loop(step, carry, group, plan)
     y, top, total = carry
-    return join_heads(y).astype(common_dtype(q, k, v, bias)), top, total
+    return join_heads(y).astype(common_dtype(q, k, v, bias)), top, _relative(total)
 
 
 def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, precision, plan):
     """Cotangents of q, k, v and the bias (None for none)."""
     del y
+    total = _absolute(total)
     setting = _Setting(q, k, v, bias, mask, causal, scale, block, precision, plan)
     qs, ks, vs, biases, wide = setting.q, setting.k, setting.v, setting.bias, setting.wide
     dy = _where(top < jnp.inf, split_heads(dy.astype(qs.dtype), k.shape[-2]))
@@ -75,7 +76,7 @@ def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, pr
     for group, scores, k_seen, v_seen in setting.blocks():
         step = functools.partial(_backward_step, scores=scores, k=k_seen, v=v_seen, dot=setting.dot, **rows)
         seen = k_seen.shape[-2]
-        dbias = [d if d.shape[-1] == 1 else _grown(d, seen, -1) for d in dbias]
+        dbias = [d if biases.shape[-1] == 1 else _grown(d, seen, -1) for d in dbias]
         carry = [dq, _grown(dk, seen, -2), _grown(dv, seen, -2), *dbias]
         dq, dk, dv, *dbias = _loop(step, carry, group, plan)
     if setting.scaled_after is not None:
@@ -86,6 +87,27 @@ def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, pr
         like(_swap(dv), jax.typeof(v)),
         like(dbias[0].reshape(bias.shape), jax.typeof(bias)) if dbias else None,
     )
+
+
+# A row's probabilities are exp(s - top) / total, and forms differ in what of a row's scale is in top and what in total:
+# all of it may be in top, with a total of 1. So that a derivative by one form serves with values of another, the
+# tangent of the total is relative to it outside of the forms.
+
+
+@jax.custom_jvp
+def _relative(total):
+    """The total; its tangent becomes that of the logarithm."""
+    return total
+
+
+@jax.custom_jvp
+def _absolute(total):
+    """The total, whose tangent was that of the logarithm."""
+    return total
+
+
+_relative.defjvp(lambda totals, tangents: (*totals, tangents[0] / totals[0]))
+_absolute.defjvp(lambda totals, tangents: (*totals, tangents[0] * totals[0]))
 
 
 class _Setting:
@@ -100,7 +122,7 @@ class _Setting:
         common = common_dtype(q, k, v, bias)
         self.wide = sum_dtype(common)
         # The bias may be wider than the others, and then the products are too.
-        dtype = common if plan.half and common.itemsize < 4 else self.wide
+        dtype = common if plan.half and common == jnp.bfloat16 else self.wide
         self.causal, self.precision, self.plan = causal, precision, plan
         self.rows = block or plan.rows
         # A half type would round q times the scale, which float32 does no worse than the product.

@@ -157,5 +157,5 @@ def _broadcasts(small, full):
 
 
 _PLANS = _in_blocks.ON_CPUS, _in_blocks.ON_ACCELERATORS
-_FORWARD = ByPlatform.with_plans(*_PLANS, cuda=_by_cudnn.forward)(_in_blocks.forward)
-_BACKWARD = ByPlatform.with_plans(*_PLANS, cuda=_by_cudnn.backward)(_in_blocks.backward)
+_FORWARD = ByPlatform.with_plans(*_PLANS, kernel=_by_cudnn.forward)(_in_blocks.forward)
+_BACKWARD = ByPlatform.with_plans(*_PLANS, kernel=_by_cudnn.backward)(_in_blocks.backward)
