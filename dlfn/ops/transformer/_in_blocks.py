@@ -73,10 +73,11 @@ def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, pr
     rows = dict(q=qs, dy=dy, top=top, total=total)
     dq, dk, dv = (jnp.zeros_like(x, wide) for x in (qs, ks[..., :0, :], vs[..., :0, :]))
     dbias = [] if biases is None else [jnp.zeros_like(_first(biases, 0))]
+    grows = biases is not None and biases.shape[-1] != 1
     for group, scores, k_seen, v_seen in setting.blocks():
         step = functools.partial(_backward_step, scores=scores, k=k_seen, v=v_seen, dot=setting.dot, **rows)
         seen = k_seen.shape[-2]
-        dbias = [d if biases.shape[-1] == 1 else _grown(d, seen, -1) for d in dbias]
+        dbias = [_grown(d, seen, -1) if grows else d for d in dbias]
         carry = [dq, _grown(dk, seen, -2), _grown(dv, seen, -2), *dbias]
         dq, dk, dv, *dbias = _loop(step, carry, group, plan)
     if setting.scaled_after is not None:
