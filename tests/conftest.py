@@ -11,7 +11,8 @@ import dlfn
 
 jax.config.update("jax_num_cpu_devices", 8)
 
-# Tests and pages that take about a second or more, by `pytest --durations=0`: all parameters of one together.
+# Tests and pages that take about a second or more, by `pytest --durations=0`, for any of their parameters, which are
+# marked together; and those whose parameters take ten seconds in all, but for the values and gradients of every op.
 SLOW = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
 
 
