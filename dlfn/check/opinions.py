@@ -32,7 +32,7 @@ class Missing:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.who}: not available: {self.why}"
+        return f"{self.who}: not available: {self.why.removeprefix(f'{self.who}: ')}"
 
 
 def opinion(who: str, compute: Callable[[], Any]) -> Any:
