@@ -10,6 +10,7 @@ one form and its derivative from the default; and derivatives beyond those writt
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,7 +102,7 @@ class Form(NamedTuple):
     levels: tuple[Level, ...] = ()
 
     def __repr__(self) -> str:
-        default = self.function.default
+        default = inspect.unwrap(self.function.default)
         default = getattr(default, "func", default)  # of a plan
         return f"<{getattr(default, '__name__', 'form')} by platform>"
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from dlfn.core import InputError
-from dlfn.core.platforms import ByPlatform
 from dlfn.ops.losses._reductions import check_reduction, reduce
 from dlfn.ops.support.arguments import describe, require_int, require_number
 from dlfn.ops.support.compiled import capped, peak
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.support.sharding import is_explicit, sharded_along
 
 __all__ = [

@@ -6,12 +6,12 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from dlfn.core import InputError
-from dlfn.core.platforms import ByPlatform
 from dlfn.ops.losses._reductions import Reduction, check_reduction, reduce, weight_of_each
 from dlfn.ops.support.arguments import describe, require_float, require_positive, require_same_shape
 from dlfn.ops.support.compiled import peak
 from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.support.sharding import like
 
 __all__ = ["info_nce"]

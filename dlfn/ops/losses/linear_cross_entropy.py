@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Integer
 
 from dlfn.core import InputError
-from dlfn.core.platforms import ByPlatform
 from dlfn.ops.linear_algebra.linear import linear
 from dlfn.ops.losses._class_ids import (
     check_ids,
@@ -20,6 +19,7 @@ from dlfn.ops.losses.cross_entropy import softmax_cross_entropy
 from dlfn.ops.support.arguments import describe, require_float, require_int, require_rank
 from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.support.sharding import like
 
 __all__ = ["linear_cross_entropy"]

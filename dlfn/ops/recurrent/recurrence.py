@@ -20,11 +20,11 @@ from jax import lax
 from jaxtyping import ArrayLike
 
 from dlfn.core import InputError
-from dlfn.core.platforms import ByPlatform
 from dlfn.ops.support.arguments import describe, require_float, require_rank, require_values
 from dlfn.ops.support.dtypes import Static, sum_dtype
 from dlfn.ops.support.dtypes import dot as dot_general
 from dlfn.ops.support.lengths import within
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.support.sharding import is_explicit, like
 
 __all__ = [

@@ -34,9 +34,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dlfn.core.platforms import ByPlatform
 from dlfn.ops.spatial.windows import span
 from dlfn.ops.support.dtypes import sum_dtype
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.support.sharding import is_explicit
 
 __all__ = ["Geometry", "Maps", "flatten", "maps", "unflatten"]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core.platforms import ByPlatform
+from dlfn.ops.support.platforms import ByPlatform
 
 __all__ = ["apart", "below_zero", "capped", "made_anew", "peak"]
 

@@ -11,9 +11,9 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from dlfn.core import InputError
-from dlfn.core.platforms import ByPlatform
 from dlfn.ops.support.arguments import describe, require_float, require_int, require_number
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.transformer import _by_cudnn, _in_blocks
 
 __all__ = ["attention"]
