@@ -181,6 +181,7 @@ def test_all_ops_with_forms_are_swept():
         return "dlfn_form" in str(jax.make_jaxpr(lambda *args: entry.op.forward(*args, **case.static)[0])(*args))
 
     found = {entry.op.name for entry in ENTRIES if has_forms(entry)}
+    assert "attention" in found
     assert found <= WITH_FORMS
 
 

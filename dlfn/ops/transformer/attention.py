@@ -48,9 +48,9 @@ def attention(
         \frac{\partial L}{\partial Q} &= \alpha \bar S K, \qquad \frac{\partial L}{\partial K} = \alpha \bar S^\top Q,
         \qquad \frac{\partial L}{\partial B} = \bar S.
 
-    It keeps the arguments and for each row the largest entry m of S and :math:`s = \sum_l e^{S_{il} - m}`, and computes
-    P again, ``block`` queries at a time. (In one number, :math:`m + \log s`, the rounding of a large m would be a
-    relative error of P.) Memory is linear in the number of queries and of keys.
+    It keeps the arguments, Y, and for each row the largest entry m of S and :math:`s = \sum_l e^{S_{il} - m}`, and
+    computes P again, ``block`` queries at a time. (In one number, :math:`m + \log s`, as cuDNN keeps them, the rounding
+    of a large m is a relative error of P.) Memory is linear in the number of queries and of keys.
 
     A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0. What the mask leaves
     out, a query that sees no key, and a key and its value that no query sees, does not matter, even if it holds nan.
