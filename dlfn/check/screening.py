@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from dlfn.check.measures import MIXTURE, cotangents
 from dlfn.check.rules import moving
-from dlfn.core import _jax, jaxprs
+from dlfn.core import jaxprs
 from dlfn.core.entering import Found
 from dlfn.core.stripping import strip_equation
 
@@ -99,7 +99,7 @@ def _over_devices(eqn: Any, specs: Any, check: Check) -> Check:
     axes = tuple(eqn.params["newly_manual_axes"])
 
     def body(values: Any, drawn: Any) -> Any:
-        return jax.tree.map(lambda x: _jax.varying_over(axes, x)[None], check([x[0] for x in values], drawn))
+        return jax.tree.map(lambda x: jaxprs.varying_over(axes, x)[None], check([x[0] for x in values], drawn))
 
     return jax.shard_map(
         body,
@@ -155,7 +155,7 @@ def _bind(eqn: Any, *values: Any) -> list[Any]:
 
 def _subsets(eqn: Any, at: Sequence[int], n_outputs: int) -> Iterator[tuple[list[int], list[int], str]]:
     """Operands to differentiate in and outputs to use, for rules that are told which of them matter."""
-    if not _jax.sees_zeros(eqn):
+    if not jaxprs.sees_zeros(eqn):
         return
     outputs = list(range(n_outputs))
     if len(at) > 1:
@@ -166,7 +166,7 @@ def _subsets(eqn: Any, at: Sequence[int], n_outputs: int) -> Iterator[tuple[list
 
 def _alike(ys: Sequence[Any], drawn: Sequence[Any]) -> list[Any]:
     """Cotangents that vary over the mesh as the outputs do."""
-    return [_jax.varying_over(_jax.varying_axes(y), c) for y, c in zip(ys, drawn, strict=True)]
+    return [jaxprs.varying_over(jaxprs.varying_axes(y), c) for y, c in zip(ys, drawn, strict=True)]
 
 
 def _error(what: tuple[str, str, int], got: Any, expected: Any) -> Errors:
