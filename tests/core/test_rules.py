@@ -8,7 +8,12 @@ import pytest
 import dlfn
 from dlfn.core.rules import RULES
 from helpers import cotangent
-from rule_cases import CASES, IMAGE, KERNEL, X, Y, conv
+from rule_cases import CASES as PLAIN_CASES
+from rule_cases import IMAGE, KERNEL, X, Y, conv
+from rule_cases_matrices import BEYOND_JAX as MATRICES_BEYOND_JAX
+from rule_cases_matrices import MATRIX_CASES, on_complex
+from rule_cases_numbers import BEYOND_JAX as NUMBERS_BEYOND_JAX
+from rule_cases_numbers import COMPLEX, NUMBER_CASES
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -20,19 +25,65 @@ COVERED_ELSEWHERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "index"), [(name, i) for name, cases in CASES.items() for i in range(len(cases))])
-def test_rule_agrees_with_jax(name, index, x64):
-    f, *args = CASES[name][index]
+CASES = {
+    **PLAIN_CASES,
+    **NUMBER_CASES,
+    **MATRIX_CASES,
+    **{f"complex {name}": [(on_complex(f), X, Y)] for name, f in COMPLEX.items()},
+}
+BEYOND_JAX = {**MATRICES_BEYOND_JAX, **NUMBERS_BEYOND_JAX}
 
+# What rounds, and a random number, which moves as its distribution does.
+NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision", "random_gamma"}
+
+
+def every_case(table):
+    return pytest.mark.parametrize(("name", "index"), [(n, i) for n, cases in table.items() for i in range(len(cases))])
+
+
+def scalar(f):
     def loss(*args):
         y = f(*args)
         return jnp.sum(y * cotangent(y))
 
-    argnums = tuple(range(len(args)))
-    ours, theirs = jax.jit(lambda *args: [way(loss, argnums)(*args) for way in (dlfn.backprop, jax.grad)])(*args)
+    return loss
+
+
+def slope(loss, args, step=1e-5):
+    """Along a direction, by central differences of fourth order; and the direction."""
+    directions = [np.cos(1.0 + np.arange(np.size(x))).reshape(np.shape(x)) for x in args]
+    at = lambda t: loss(*(x + t * step * d for x, d in zip(args, directions, strict=True)))  # noqa: E731
+    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * step), directions
+
+
+def agrees_with_differences(gradients, difference, directions):
+    along = sum(np.vdot(g, d) for g, d in zip(gradients, directions, strict=True))
+    size = sum(np.linalg.norm(g) * np.linalg.norm(d) for g, d in zip(gradients, directions, strict=True))
+    np.testing.assert_allclose(along, difference, rtol=1e-7, atol=1e-8 * max(1, size))
+
+
+@every_case(CASES)
+def test_rule_agrees_with_jax(name, index, x64):
+    f, *args = CASES[name][index]
+    loss, argnums = scalar(f), tuple(range(len(args)))
+    ours, theirs, (difference, directions) = jax.jit(
+        lambda *args: [*(way(loss, argnums)(*args) for way in (dlfn.backprop, jax.grad)), slope(loss, args)]
+    )(*args)
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * max(1, np.abs(b).max()))
+    if name not in NOT_BY_DIFFERENCES:
+        agrees_with_differences(ours, difference, directions)
+
+
+@every_case(BEYOND_JAX)
+def test_rule_that_jax_does_not_have(name, index, x64):
+    f, *args = BEYOND_JAX[name][index]
+    loss, argnums = scalar(f), tuple(range(len(args)))
+    ours, (difference, directions) = jax.jit(lambda *args: (dlfn.backprop(loss, argnums)(*args), slope(loss, args)))(
+        *args
+    )
+    agrees_with_differences(ours, difference, directions)
 
 
 @pytest.mark.parametrize("preferred", [None, jnp.float32])
@@ -64,4 +115,4 @@ def test_sharding_is_part_of_the_type_of_a_cotangent():
 
 def test_every_rule_has_a_case():
     differentiable = {name for name, rule in RULES.items() if rule is not None}
-    assert differentiable - set(CASES) - COVERED_ELSEWHERE == set()
+    assert differentiable - set(CASES) - set(BEYOND_JAX) - COVERED_ELSEWHERE == set()
