@@ -16,7 +16,7 @@ from dlfn.core.walk import Result, Walk, structural, zeros
 __all__: list[str] = []  # imported to register its functions
 
 
-@structural("jit", "pjit", "closed_call")
+@structural("jit", "pjit", "closed_call", "composite", "xla_metadata_call")
 def _call(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     outside, walk.line = walk.line, walk.source_line(eqn)
     try:

@@ -2,6 +2,8 @@
 error."""
 
 import importlib
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,15 @@ FLAT = {
     "reduce_xor", "mulhi", "shift_left", "shift_right_arithmetic", "shift_right_logical", "random_bits",
     "random_fold_in", "random_seed", "random_split", "random_unwrap", "random_wrap",
 }  # fmt: skip
+
+
+def test_what_has_no_rule_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "checking.md").read_text(encoding="utf-8")
+    table = page.split("## What backprop has no rule for")[1].split("Some rules are for a part")[0]
+    named = set(re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines() if row.count("|") == 3)))
+    ruled = set(RULES) | set(STRUCTURAL) | references.PRIMITIVES
+    assert KNOWN - ruled - named == set()
+    assert named & ruled == set()
 
 
 def test_jax_knows_as_many_primitives_as_were_counted():

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 # every jax has a rule for them (tests/core/test_primitives.py).
 COVERED_ELSEWHERE = {
     "add_any", "copy_p", "name", "expand_dims", "scatter_add", "scatter-sub", "scatter_sub", "sharding_constraint",
-    "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter",
+    "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter", "xla_metadata_value",
+    "with_memory_space_constraint",
 }  # fmt: skip
 
 
