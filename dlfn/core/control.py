@@ -20,7 +20,7 @@ __all__: list[str] = []  # imported to register its functions
 def _call(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     outside, walk.line = walk.line, walk.source_line(eqn)
     try:
-        return walk.pullback(eqn.params["jaxpr"], values, needs)
+        return walk.pullback(next(jaxprs.subjaxprs(eqn)), values, needs)
     finally:
         walk.line = outside
 

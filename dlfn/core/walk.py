@@ -200,8 +200,6 @@ def _is_discrete(var: Any) -> bool:
 
 
 def _fitting(eqn: Any, atom: Any, bar: Any) -> Any:
-    if isinstance(bar, NoRule):
-        raise InputError(f"backprop: {eqn.primitive.name!r} has no rule {bar} ({jaxprs.source_line(eqn)})")
     bar = strong(bar)
     if bar.shape != atom.aval.shape or bar.dtype != atom.aval.dtype:
         raise InputError(
@@ -231,7 +229,11 @@ def _by_rule(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resu
         if slot is not None:
             walk.note(slot, bars[0])
         result = rule(bars if several else bars[0], outs if several else outs[0], *values, **eqn.params)
-        return result if isinstance(result, tuple | list) else (result,)
+        result = result if isinstance(result, tuple | list) else (result,)
+        for needed, bar in zip(needs, result, strict=True):
+            if needed and isinstance(bar, NoRule):
+                raise InputError(f"backprop: {name!r} has no rule {bar} ({line})")
+        return result
 
     return outs, back
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 import dlfn
 from dlfn.core.rules import RULES
@@ -85,6 +87,37 @@ def test_rule_that_jax_does_not_have(name, index, x64):
         *args
     )
     agrees_with_differences(ours, difference, directions)
+
+
+def ragged_contraction(a, b):
+    numbers = lax.RaggedDotDimensionNumbers((([0], [0]), ([], [])), [0], [])
+    return lax.ragged_dot_general(a, b, jnp.array([1, 2]), numbers)
+
+
+PARTLY = {
+    "'polygamma' has no rule for its order": (lambda m: lax.polygamma(m, m), X),
+    "'eig' has no rule for the eigenvectors": (lambda a: jnp.linalg.eig(a)[1].real, X[:, :3]),
+    "'svd' has no rule for singular vectors unless": (lambda a: jnp.linalg.svd(a)[2], X),
+    "'scatter' has no rule with a function": (lambda x: x.at[1].apply(jnp.sin), X),
+    "'ragged_dot_general' has no rule where": (ragged_contraction, X, Y),
+    "'reduce' has no rule for the value that it starts with": (
+        lambda x: lax.reduce(x, x[0, 0], lambda a, b: a + b * b, (0,)), X,
+    ),
+    "custom_linear_solve cannot be run backwards without": (
+        lambda x: lax.custom_linear_solve(lambda y: 2 * y, x, lambda _, b: b / 2), X,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", PARTLY)
+def test_what_a_rule_does_not_know_is_an_error(message, refused):
+    f, *args = PARTLY[message]
+    refused(lambda: dlfn.backprop(scalar(f), tuple(range(len(args))))(*args), [message, ".py:"])
+
+
+def test_calls_that_only_name_a_function():
+    f = lambda x: jnp.sum(set_xla_metadata(lax.composite(jnp.sin, "sine")(x), color="red"))  # noqa: E731
+    np.testing.assert_allclose(dlfn.backprop(f)(X), np.cos(X), rtol=1e-6)
 
 
 @pytest.mark.parametrize("preferred", [None, jnp.float32])
