@@ -1,9 +1,11 @@
-"""Examples for the rules of linear algebra: single matrices and stacks, of every shape, real and complex."""
+"""Examples for the rules of linear algebra: single matrices and stacks, of every shape, real and complex, and sparse
+ones."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental import sparse
 from jax.lax import linalg
 
 RANDOM = np.random.default_rng(0)
@@ -109,8 +111,44 @@ MATRIX_CASES = {
     ],
 }  # fmt: skip
 
+
+INDICES = np.array([[0, 1], [0, 3], [1, 0], [2, 1], [2, 2]])  # of the entries of a matrix (3, 4)
+ENDS = np.array([0, 2, 3, 5])  # of its rows
+DATA, DENSE = RANDOM.normal(size=5), RANDOM.normal(size=(4, 2))
+
+
+def coo(data, indices=INDICES):
+    return sparse.BCOO((data, indices), shape=(3, 4))
+
+
+def csr(data):
+    return sparse.BCSR((data, INDICES[:, 1], ENDS), shape=(3, 4))
+
+
+def repeated(data):
+    """With each entry twice."""
+    return coo(jnp.concatenate([data, data**2]), np.concatenate([INDICES, INDICES[::-1]]))
+
+
+SPARSE_CASES = {
+    "bcoo_todense": [(lambda d: coo(d).todense(), DATA)],
+    "bcoo_fromdense": [(lambda a: sparse.BCOO.fromdense(a, nse=9).data ** 2, STACK[0])],
+    "bcoo_extract": [(lambda a: sparse.bcoo_extract(coo(DATA), a, assume_unique=True).data, np.outer(SIDE[:, 0], DATA[:4]))],
+    "bcoo_transpose": [(lambda d: coo(d).T.todense() ** 2, DATA)],
+    "bcoo_sort_indices": [(lambda d: repeated(d).sort_indices().data, DATA)],
+    "bcoo_sum_duplicates": [(lambda d: repeated(d).sum_duplicates(nse=5).data ** 2, DATA)],
+    "bcoo_dot_general": [(lambda d, x: coo(d) @ x, DATA, DENSE)],
+    "bcoo_dot_general_sampled": [(
+        lambda a, b: sparse.bcoo_dot_general_sampled(a, b, INDICES, dimension_numbers=(([1], [0]), ([], []))),
+        SIDE, DENSE.T,
+    )],
+    "bcsr_dot_general": [(lambda d, x: csr(d) @ x, DATA, DENSE)],
+    "bcsr_todense": [(lambda d: csr(d).todense(), DATA)],
+}  # fmt: skip
+
 # Where JAX has no derivative, or another than differences.
 BEYOND_JAX = {
     "svd": [(lambda a: jnp.linalg.svd(a)[1], TALL)],
+    "bcoo_spdot_general": [(lambda d: (coo(d) @ coo(d).T).todense(), DATA)],
     "qr": [(flat(lambda a: linalg.qr(a, pivoting=True)), WIDE), (flat(lambda a: linalg.qr(a, pivoting=True)), TALL)],
 }

@@ -17,6 +17,7 @@ import numpy as np
 from dlfn.core import control as control  # registers itself
 from dlfn.core import functionals as functionals  # registers itself
 from dlfn.core import jaxprs
+from dlfn.core import sparse as sparse  # registers itself
 from dlfn.core.errors import InputError
 from dlfn.core.walk import Record, Walk
 

@@ -13,7 +13,7 @@ from helpers import cotangent
 from rule_cases import CASES as PLAIN_CASES
 from rule_cases import IMAGE, KERNEL, X, Y, conv
 from rule_cases_matrices import BEYOND_JAX as MATRICES_BEYOND_JAX
-from rule_cases_matrices import MATRIX_CASES, on_complex
+from rule_cases_matrices import MATRIX_CASES, SPARSE_CASES, on_complex
 from rule_cases_numbers import BEYOND_JAX as NUMBERS_BEYOND_JAX
 from rule_cases_numbers import COMPLEX, NUMBER_CASES
 
@@ -32,6 +32,7 @@ CASES = {
     **PLAIN_CASES,
     **NUMBER_CASES,
     **MATRIX_CASES,
+    **SPARSE_CASES,
     **{f"complex {name}": [(on_complex(f), X, Y)] for name, f in COMPLEX.items()},
 }
 BEYOND_JAX = {**MATRICES_BEYOND_JAX, **NUMBERS_BEYOND_JAX}
