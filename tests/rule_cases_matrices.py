@@ -107,7 +107,6 @@ MATRIX_CASES = {
         (jnp.linalg.solve, SQUARE, SIDE), (jnp.linalg.solve, STACK, SIDE_STACK), (jnp.linalg.inv, STACK),
         (jax.vmap(jnp.linalg.solve, (None, 0)), SQUARE, SIDE.T), (conjugate_gradients, SQUARE, SIDE[:, 0]),
         (lambda a, b, c: parts(jnp.linalg.solve(a + 1j * b, c)), SQUARE, STACK[0], SIDE),
-        (lambda a: jax.scipy.linalg.expm(a / 4), SQUARE),
     ],
 }  # fmt: skip
 
@@ -133,7 +132,9 @@ def repeated(data):
 SPARSE_CASES = {
     "bcoo_todense": [(lambda d: coo(d).todense(), DATA)],
     "bcoo_fromdense": [(lambda a: sparse.BCOO.fromdense(a, nse=9).data ** 2, STACK[0])],
-    "bcoo_extract": [(lambda a: sparse.bcoo_extract(coo(DATA), a, assume_unique=True).data, np.outer(SIDE[:, 0], DATA[:4]))],
+    "bcoo_extract": [
+        (lambda a: sparse.bcoo_extract(coo(DATA), a, assume_unique=True).data, np.outer(SIDE[:, 0], DATA[:4])),
+    ],
     "bcoo_transpose": [(lambda d: coo(d).T.todense() ** 2, DATA)],
     "bcoo_sort_indices": [(lambda d: repeated(d).sort_indices().data, DATA)],
     "bcoo_sum_duplicates": [(lambda d: repeated(d).sum_duplicates(nse=5).data ** 2, DATA)],
