@@ -19,12 +19,12 @@ from rule_cases_numbers import COMPLEX, NUMBER_CASES
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), or not
-# every jax has a rule for them (tests/core/test_primitives.py).
+# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), random
+# numbers (tests/core/test_rule_oracles.py), or not every jax has a rule for them (tests/core/test_primitives.py).
 COVERED_ELSEWHERE = {
     "add_any", "copy_p", "name", "expand_dims", "scatter_add", "scatter-sub", "scatter_sub", "sharding_constraint",
     "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter", "xla_metadata_value",
-    "with_memory_space_constraint",
+    "with_memory_space_constraint", "random_gamma",
 }  # fmt: skip
 
 
@@ -37,8 +37,8 @@ CASES = {
 }
 BEYOND_JAX = {**MATRICES_BEYOND_JAX, **NUMBERS_BEYOND_JAX}
 
-# What rounds, and a random number, which moves as its distribution does.
-NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision", "random_gamma"}
+# What rounds has steps.
+NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision"}
 
 
 def every_case(table):
