@@ -58,7 +58,7 @@ def conjugate_gradients(a, b):
     return lax.custom_linear_solve(lambda x: matrix @ x, b, lambda f, b: solver(f, b, tol=1e-14)[0], symmetric=True)
 
 
-MATRIX_CASES = {
+CASES = {
     "cholesky": [
         (lambda a: linalg.cholesky(definite(a)), SQUARE),
         (lambda a: linalg.cholesky(definite(a)), STACK),

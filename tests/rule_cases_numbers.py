@@ -6,8 +6,8 @@ import numpy as np
 from jax import lax
 from jax.scipy import special
 
-from rule_cases import IMAGE, INDEX, KERNEL, POSITIVE, X, Y, conv
 from rule_cases_matrices import on_complex, parts
+from rule_cases_real import IMAGE, INDEX, KERNEL, POSITIVE, X, Y, conv
 
 WINDOW = ((1, 3, 2, 1), (1, 2, 1, 1), ((0, 0), (1, 1), (0, 1), (0, 0)))
 RAGGED = np.array([2, 0, 3, 1], np.int32)  # one row is of no group
@@ -43,7 +43,7 @@ def pool(x):
     return lax.reduce_window(x, -np.inf, lax.max, *WINDOW)
 
 
-NUMBER_CASES = {
+CASES = {
     "polygamma": [(lambda x: special.polygamma(2, x), POSITIVE)],
     "igamma": [(special.gammainc, POSITIVE, np.abs(Y)), (special.gammainc, POSITIVE[:, :1], np.abs(Y))],
     "igammac": [(special.gammaincc, POSITIVE, np.abs(Y))],
@@ -105,7 +105,7 @@ BEYOND_JAX = {
         (lambda x: lax.reduce_window(x, -np.inf, jnp.logaddexp, *WINDOW, base_dilation=(1, 1, 2, 1),
                                      window_dilation=(1, 2, 1, 1)), IMAGE),
     ],
-    "zeta": [(lambda x: special.zeta(2.5, x), POSITIVE)],
+    "zeta": [(lambda x: lax.zeta(jnp.full_like(x, 2.5), x), POSITIVE)],
     "igamma_grad_a": [(lambda x: lax.igamma_grad_a(jnp.asarray(POSITIVE), x), np.abs(Y))],
     "sign": [(on_complex(jnp.sign), X, Y)],
     "acosh": [(on_complex(jnp.acosh), X, Y)],

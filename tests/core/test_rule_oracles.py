@@ -62,7 +62,7 @@ SPECIAL = {
     "lgamma": (special.gammaln, mpmath.loggamma, [0.3, 4.5]),
     "digamma": (special.digamma, lambda x: mpmath.digamma(x), [0.3, 4.5]),
     "polygamma": (lambda x: special.polygamma(2, x), lambda x: mpmath.polygamma(2, x), [0.3, 4.5]),
-    "zeta": (lambda x: special.zeta(2.5, x), lambda x: mpmath.zeta(2.5, x), [0.3, 4.5]),
+    "zeta": (lambda x: lax.zeta(jnp.full_like(x, 2.5), x), lambda x: mpmath.zeta(2.5, x), [0.3, 4.5]),
     "igamma": (lambda x: special.gammainc(1.7, x), lambda x: mpmath.gammainc(1.7, 0, x, True), [0.3, 4.5]),
     "igamma's a": (lambda a: special.gammainc(a, 1.7), lambda a: mpmath.gammainc(a, 0, 1.7, True), [0.3, 4.5]),
     "igammac": (lambda x: special.gammaincc(1.7, x), lambda x: 1 - mpmath.gammainc(1.7, 0, x, True), [0.3, 4.5]),

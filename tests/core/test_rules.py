@@ -10,12 +10,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 import dlfn
 from dlfn.core.rules import RULES
 from helpers import cotangent
-from rule_cases import CASES as PLAIN_CASES
-from rule_cases import IMAGE, KERNEL, X, Y, conv
-from rule_cases_matrices import BEYOND_JAX as MATRICES_BEYOND_JAX
-from rule_cases_matrices import MATRIX_CASES, SPARSE_CASES, on_complex
-from rule_cases_numbers import BEYOND_JAX as NUMBERS_BEYOND_JAX
-from rule_cases_numbers import COMPLEX, NUMBER_CASES
+from rule_cases import BEYOND_JAX, CASES
+from rule_cases_real import IMAGE, KERNEL, X, Y, conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -27,15 +23,6 @@ COVERED_ELSEWHERE = {
     "with_memory_space_constraint", "random_gamma",
 }  # fmt: skip
 
-
-CASES = {
-    **PLAIN_CASES,
-    **NUMBER_CASES,
-    **MATRIX_CASES,
-    **SPARSE_CASES,
-    **{f"complex {name}": [(on_complex(f), X, Y)] for name, f in COMPLEX.items()},
-}
-BEYOND_JAX = {**MATRICES_BEYOND_JAX, **NUMBERS_BEYOND_JAX}
 
 # What rounds has steps.
 NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision"}

@@ -20,15 +20,18 @@ elementwise("conj", lambda g, y, z: jnp.conj(g) if is_complex(z) else g.real)  #
 
 def _abs(g, y, z):
     """d|z| = Re(z* dz) / |z|, where JAX takes 0 at z = 0. Of a real number it takes 1 there."""
-    return g * (jnp.conj(z) / jnp.where(y == 0, 1, y)) if is_complex(z) else jnp.where(z < 0, -g, g)
+    if not is_complex(z):
+        return jnp.where(z < 0, -g, g)
+    g, size = g.astype(z.dtype), jnp.where(y == 0, 1, y).astype(z.dtype)
+    return g * (jnp.conj(z) / size)
 
 
 def _sign(g, y, z):
     """z / |z| turns by the part of dz across z: dy = (dz − y Re(y* dz)) / |z|. The sign of a real number is flat."""
     if not is_complex(z):
         return None
-    size = jnp.abs(z)
-    return jnp.where(size == 0, 0, (g - jnp.conj(y) * (g * y).real) / jnp.where(size == 0, 1, size))
+    along = (g * y).real.astype(z.dtype)
+    return jnp.where(z == 0, 0, (g - jnp.conj(y) * along) / jnp.where(z == 0, 1, jnp.abs(z).astype(z.dtype)))
 
 
 elementwise("abs", _abs)
@@ -42,8 +45,8 @@ def _fft(g, y, x, *, fft_type, fft_lengths):
     if fft_type not in (lax.FftType.RFFT, lax.FftType.IRFFT):
         return lax.fft(g, fft_type, fft_lengths)
     last, size = fft_lengths[-1], math.prod(fft_lengths)
-    frequency = jnp.arange(last // 2 + 1)
+    frequency = lax.broadcasted_iota(jnp.int32, (1,) * (g.ndim - 1) + (last // 2 + 1,), g.ndim - 1)
     alone = (frequency == 0) | (2 * frequency == last)
     if fft_type == lax.FftType.RFFT:
-        return size * lax.fft(jnp.conj(g) * jnp.where(alone, 1, 0.5), lax.FftType.IRFFT, fft_lengths)
-    return jnp.conj(lax.fft(g, lax.FftType.RFFT, fft_lengths)) * jnp.where(alone, 1, 2) / size
+        return size * lax.fft(jnp.where(alone, 1, 0.5) * jnp.conj(g), lax.FftType.IRFFT, fft_lengths)
+    return jnp.where(alone, 1, 2) * jnp.conj(lax.fft(g, lax.FftType.RFFT, fft_lengths)) / size

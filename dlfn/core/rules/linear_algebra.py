@@ -30,14 +30,20 @@ def _adjoint(a):
     return jnp.conj(jnp.swapaxes(a, -1, -2))
 
 
+def _identity(stack, n, dtype, start=0):
+    """Ones on the diagonal of each matrix of a stack, from ``start`` on."""
+    return jnp.broadcast_to(jnp.diag((jnp.arange(n) >= start).astype(dtype)), (*stack, n, n))
+
+
 def _diagonal(values):
-    return values[..., None] * jnp.eye(values.shape[-1], dtype=values.dtype)
+    *stack, n = values.shape
+    return values[..., None] * _identity(stack, n, values.dtype)
 
 
 def _imaginary_diagonal(a):
     """What a complex matrix has on its diagonal besides real numbers; zero for a real matrix."""
     diagonal = jnp.diagonal(a, axis1=-2, axis2=-1)
-    return _diagonal(diagonal - diagonal.real)
+    return _diagonal(diagonal - diagonal.real.astype(a.dtype))
 
 
 def _matrix_rule(name):
@@ -106,10 +112,9 @@ def _lu(gs, ys, a):
     r"""P A = L U, with L and U made square by ones on their diagonals: with dX = L⁻¹ P dA U⁻¹ the two factors, which
     share an array, move by L tril(dX, −1) + triu(dX) U."""
     (factors, _, permutation), (m, n) = ys, a.shape[-2:]
-    k, stack = min(m, n), [(0, 0)] * (a.ndim - 2)
-    lower = jnp.pad(jnp.tril(factors[..., :k], -1), [*stack, (0, 0), (0, m - k)]) + jnp.eye(m, dtype=a.dtype)
-    upper = jnp.pad(jnp.triu(factors[..., :k, :]), [*stack, (0, n - k), (0, 0)])
-    upper = upper + _diagonal((jnp.arange(n) >= k).astype(a.dtype))
+    k, stack, kept = min(m, n), a.shape[:-2], [(0, 0)] * (a.ndim - 2)
+    lower = jnp.pad(jnp.tril(factors[..., :k], -1), [*kept, (0, 0), (0, m - k)]) + _identity(stack, m, a.dtype)
+    upper = jnp.pad(jnp.triu(factors[..., :k, :]), [*kept, (0, n - k), (0, 0)]) + _identity(stack, n, a.dtype, k)
     dx = jnp.tril(_dot(_adjoint(lower), gs[0]), -1) + jnp.triu(_dot(gs[0], _adjoint(upper)))
     options = dict(transpose_a=True, conjugate_a=True)
     dx = _solve(lower, dx, left_side=True, lower=True, unit_diagonal=True, **options)
@@ -144,7 +149,8 @@ def _thin_cotangent(dq, q, n):
     (Q_{11} - I)^{-1}` they are :math:`Q_2`, and :math:`dQ_2 = dQ_1 Z^H - (Q_1 + Q_2 Z) (dQ_{21} - Z dQ_{11})^H`
     (arXiv:2409.13374, equations 32 and 33)."""
     first, rest, d_rest = q[..., :n], q[..., n:], dq[..., n:]
-    z = _adjoint(jnp.linalg.solve(_adjoint(first[..., :n, :] - jnp.eye(n, dtype=q.dtype)), _adjoint(first[..., n:, :])))
+    less = first[..., :n, :] - _identity(q.shape[:-2], n, q.dtype)
+    z = _adjoint(jnp.linalg.solve(_adjoint(less), _adjoint(first[..., n:, :])))
     through = _dot(_adjoint(d_rest), first + _dot(rest, z))
     return dq[..., :n] + _dot(d_rest, z) + jnp.concatenate([_dot(_adjoint(z), through), -through], -2)
 
@@ -154,7 +160,8 @@ def _thin_cotangent(dq, q, n):
 
 def _inverse_differences(values):
     """1 / (vⱼ − vᵢ) in row i and column j, and 0 on the diagonal."""
-    same = jnp.eye(values.shape[-1], dtype=values.dtype)
+    *stack, n = values.shape
+    same = _identity(stack, n, values.dtype)
     return 1 / (values[..., None, :] - values[..., :, None] + same) - same
 
 
@@ -169,7 +176,7 @@ def _eigh(gs, ys, a, **_):
     if dv is not None:
         if w.shape[-1] != a.shape[-1]:
             return NoRule("for some of the eigenvectors: the others are missing in it")
-        middle += _inverse_differences(w) * _dot(_adjoint(v), dv)
+        middle += _inverse_differences(w).astype(a.dtype) * _dot(_adjoint(v), dv)
     return _dot(v, middle, _adjoint(v))
 
 
@@ -192,7 +199,7 @@ def _svd(gs, ys, a, *, full_matrices, compute_uv, algorithm=None, **_):
     if (du is not None or dvh is not None) and (s.shape[-1] != k or (full_matrices and a.shape[-2] != a.shape[-1])):
         return NoRule("for singular vectors unless there are min(m, n): full_matrices=False, without subset_by_index")
     scale, middle, outside = s[..., None, :].astype(a.dtype), 0, 0
-    factors = _inverse_differences(s * s)
+    factors = _inverse_differences(s * s).astype(a.dtype)
     if ds is not None:
         middle += _diagonal(ds.astype(a.dtype))
     if du is not None:

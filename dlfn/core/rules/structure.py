@@ -139,8 +139,9 @@ def _scatter_mul(g, y, x, indices, update, *, dimension_numbers, mode, **_):
     options = dict(dimension_numbers=dimension_numbers, mode=mode)
     zero = update == 0
     product = lax.scatter_mul(x, indices, jnp.where(zero, 1, update), **options)
-    zeros = lax.scatter_add(jnp.zeros(x.shape, jnp.int32), indices, zero.astype(jnp.int32), **options)
-    alone = _gathered(zeros, indices, update, **options) == zero
+    count = zero.astype(jnp.int32)
+    zeros = lax.scatter_add(jnp.zeros(x.shape, jnp.int32), indices, count, **options)
+    alone = _gathered(zeros, indices, update, **options) == count
     others = _gathered(g * product, indices, update, **options) / jnp.where(zero, 1, update)
     return lax.scatter_mul(g, indices, update, **options), None, jnp.where(alone, others, 0)
 
