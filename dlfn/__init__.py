@@ -4,7 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dlfn.check.comparison import compare
-from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
+from dlfn.core import (
+    GradientError,
+    InputError,
+    Op,
+    autodiff,
+    backprop,
+    backprop_value_and_grad,
+    backprop_vjp,
+    register_rule,
+)
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
     from dlfn import augmentation as augmentation
@@ -22,6 +31,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
     from dlfn import weights as weights
 
 __all__ = [
+    "GradientError",
     "InputError",
     "Op",
     "autodiff",

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dlfn.check.result import format_table
+    from dlfn.check.table import format_table
     from dlfn.files import write_text
     from dlfn.registry.all import entries
     from dlfn.registry.gradients import DTYPES, check_case
