@@ -12,6 +12,7 @@ from dlfn.core import (
     backprop,
     backprop_value_and_grad,
     backprop_vjp,
+    from_vjp,
     register_rule,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "backprop_value_and_grad",
     "backprop_vjp",
     "compare",
+    "from_vjp",
     "nn",
     "ops",
     "register_rule",

@@ -4,6 +4,7 @@ from jax.extend import source_info_util
 
 from dlfn.core.backpropagation import backprop, backprop_value_and_grad, backprop_vjp
 from dlfn.core.errors import GradientError, InputError
+from dlfn.core.from_vjp import from_vjp
 from dlfn.core.op import Op
 from dlfn.core.rules import register_rule
 from dlfn.core.stripping import autodiff
@@ -16,6 +17,7 @@ __all__ = [
     "backprop",
     "backprop_value_and_grad",
     "backprop_vjp",
+    "from_vjp",
     "register_rule",
 ]
 
