@@ -3,8 +3,8 @@ from pathlib import Path
 from jax.extend import source_info_util
 
 from dlfn.core.backpropagation import backprop, backprop_value_and_grad, backprop_vjp
+from dlfn.core.custom_vjp import from_vjp
 from dlfn.core.errors import GradientError, InputError
-from dlfn.core.from_vjp import from_vjp
 from dlfn.core.op import Op
 from dlfn.core.rules import register_rule
 from dlfn.core.stripping import autodiff

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from dlfn.core import _jax, jaxprs
 from dlfn.core.entering import Place, Visitor, occurs
@@ -23,9 +24,9 @@ def from_vjp(f: Callable[..., Any]) -> Callable[..., Any]:
     r"""Gives a ``jax.custom_vjp`` function the transformations that JAX does not: ``jvp``, ``jacfwd``, ``hessian``.
 
     The rule becomes an :class:`dlfn.Op`. Its reverse mode is the rule's ``bwd``, :math:`\bar x = J^T \bar y`, and its
-    forward mode the transpose of that, :math:`\dot y = (J^T)^T \dot x`, so that one rule serves both; second derivatives
-    follow from those of ``fwd`` and ``bwd``. :func:`dlfn.autodiff`, :func:`dlfn.backprop` and :func:`dlfn.compare` see
-    the function's body as the definition.
+    forward mode the transpose of that, :math:`\dot y = (J^T)^T \dot x`, so that one rule serves both; second
+    derivatives follow from those of ``fwd`` and ``bwd``. To :func:`dlfn.autodiff` and :func:`dlfn.compare` the
+    function's body is the definition.
 
     Args:
         f: a ``jax.custom_vjp`` function, or any function that calls some: every one becomes an Op, those that the rules
@@ -127,7 +128,7 @@ def _with_ops(f: Callable[..., Any]) -> Callable[..., Any]:
         jaxpr, inputs, _, tree = jaxprs.trace(f, args, {})
         # The rule outlives the trace in which it was made, and with it what it closes over.
         for const in jaxprs.parts(jaxpr)[1]:
-            if isinstance(const, jax.core.Tracer):
+            if isinstance(const, Tracer):
                 raise _closes_over(const)
         return tree.unflatten(_as_ops(jaxpr, inputs))
 
