@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
     from dlfn import probability as probability
     from dlfn import registry as registry
     from dlfn import statistics as statistics
+    from dlfn import testing as testing
     from dlfn import train as train
     from dlfn import weights as weights
 
@@ -61,6 +62,7 @@ _ROOMS = frozenset(
         "probability",
         "registry",
         "statistics",
+        "testing",
         "train",
         "weights",
     }

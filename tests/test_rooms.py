@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "core": set(),
     "check": {"core"},
     "bench": {"core"},
+    "testing": {"check", "core"},
     "calculus": {"core"},
     "optimizers": {"core"},
     "ops.support": {"core"},
