@@ -27,9 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     if any(":" in name for name in arguments.ops):
         return check_function.run(arguments)
     if arguments.args is not None:
-        raise InputError(
-            "argument --args: is for a function of yours, module:function; ops have arguments of their own"
-        )
+        raise InputError("argument --args: is for a function of yours, module:function; ops have their own")
 
     from dlfn.check.table import format_table
     from dlfn.files import write_text

@@ -25,8 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"check: {name!r} is checked by itself, without {', '.join(map(repr, others))}")
     if given is None:
         raise InputError(
-            f"check: at which arguments is {name!r} to be checked? Pass --args module:make_args, the name of a tuple or "
-            "dict of arguments, or of a function without parameters that returns one"
+            f"check: at which arguments is {name!r} to be checked? Pass --args module:make_args, the name of a tuple "
+            "or dict of arguments, or of a function without parameters that returns one"
         )
     sys.path.insert(0, os.getcwd())
     function = _named(name)

@@ -1,0 +1,143 @@
+"""Calls of custom rules, kept while other code runs: which rule, and at which arguments."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlfn.core import Op, _jax
+
+__all__ = ["Recorded", "Recorder"]
+
+_KINDS: tuple[Any, ...] = (jax.custom_vjp, jax.custom_jvp, Op)
+# JAX's own rules, and dlfn's, are for their own tests.
+_LIBRARIES = (f"{Path(jax.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
+# A function that makes a rule makes another one in every call, which may close over something else.
+_PER_LINE = 8
+
+
+@dataclasses.dataclass
+class Recorded:
+    """A rule and the arguments of one call of it, those of the same types standing for each other.
+
+    Attributes:
+        rule: the function with a custom rule.
+        place: where it is defined, ``path/file.py:12``.
+        tree, leaves: the arguments ``(args, kwargs)``; a leaf is a NumPy array, a ``jax.ShapeDtypeStruct`` where the
+            value was traced, and what it was where it is no array.
+    """
+
+    rule: Any
+    place: str
+    tree: Any
+    leaves: list[Any]
+
+    @property
+    def name(self) -> str:
+        return getattr(self.rule, "__name__", "rule")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether values have to be drawn, as only their types are known."""
+        return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in self.leaves)
+
+    def __str__(self) -> str:
+        types = [f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else repr(x)[:30] for x in self.leaves]
+        return f"{self.place} {self.name}({', '.join(types)})"
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments. What is not known is drawn: floats from the normal distribution; integers, which may be
+        indices, are 0."""
+        rng = np.random.default_rng(0)
+        return self.tree.unflatten([_drawn(x, rng) if isinstance(x, jax.ShapeDtypeStruct) else x for x in self.leaves])
+
+
+class Recorder:
+    """Keeps the calls of custom rules that are met while :meth:`recording`."""
+
+    def __init__(self) -> None:
+        self._calls: dict[Any, Recorded] = {}
+        self._per_line: Counter[Any] = Counter()
+        self.crowded: set[str] = set()  # places of which more rules were met than are kept
+
+    @property
+    def calls(self) -> list[Recorded]:
+        return list(self._calls.values())
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        originals = [kind.__call__ for kind in _KINDS]
+        try:
+            for kind, original in zip(_KINDS, originals, strict=True):
+                kind.__call__ = self._recorded(original)
+            yield
+        finally:
+            for kind, original in zip(_KINDS, originals, strict=True):
+                kind.__call__ = original
+
+    def _recorded(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(rule: Any, *args: Any, **kwargs: Any) -> Any:
+            self._keep(rule, args, kwargs)
+            return original(rule, *args, **kwargs)
+
+        return call
+
+    def _keep(self, rule: Any, args: Any, kwargs: Any) -> None:
+        place = _place(rule)
+        if place.startswith(_LIBRARIES):
+            return
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        types = tuple(_type(leaf) for leaf in leaves)
+        key = (id(rule), tree, types)
+        if key not in self._calls:
+            if self._per_line[place, tree, types] == _PER_LINE:
+                self.crowded.add(place)
+                return
+            self._per_line[place, tree, types] += 1
+        elif not self._calls[key].drawn:
+            return
+        self._calls[key] = Recorded(rule, place, tree, [_kept(leaf) for leaf in leaves])
+
+
+def _type(leaf: Any) -> Any:
+    return (leaf.shape, leaf.dtype) if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else repr(leaf)
+
+
+def _kept(leaf: Any) -> Any:
+    """A copy, as an array may be donated or written to later."""
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        return leaf
+    value = _jax.concrete(leaf)
+    if value is None:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return value if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else np.array(value)
+
+
+def _drawn(kind: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:
+    if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
+        return jax.random.key(0) if kind.shape == () else jax.random.split(jax.random.key(0), kind.shape)
+    if jnp.issubdtype(kind.dtype, np.floating):
+        return np.asarray(rng.normal(size=kind.shape)).astype(kind.dtype)
+    return np.zeros(kind.shape, kind.dtype)
+
+
+def _place(rule: Any) -> str:
+    """Where the function under a rule is defined."""
+    function = rule.definition if isinstance(rule, Op) else rule.fun
+    while True:
+        function = inspect.unwrap(function)
+        if not isinstance(function, functools.partial):
+            break
+        function = function.func
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
