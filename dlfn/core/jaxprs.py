@@ -8,9 +8,20 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dlfn.core import _jax
-from dlfn.core._jax import parts, scan_counts, source_line
+from dlfn.core._jax import concrete, parts, scan_counts, source_line
 
-__all__ = ["bind", "dependencies", "own_custom_jvp", "parts", "run", "scan_counts", "source_line", "subjaxprs", "trace"]
+__all__ = [
+    "bind",
+    "concrete",
+    "dependencies",
+    "own_custom_jvp",
+    "parts",
+    "run",
+    "scan_counts",
+    "source_line",
+    "subjaxprs",
+    "trace",
+]
 
 Visit = Callable[[Any, list[Any]], Sequence[Any]]
 

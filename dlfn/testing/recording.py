@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.core import Op, _jax
+from dlfn.core import Op, jaxprs
 
 __all__ = ["Recorded", "Recorder"]
 
@@ -117,7 +117,7 @@ def _kept(leaf: Any) -> Any:
     """A copy, as an array may be donated or written to later."""
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         return leaf
-    value = _jax.concrete(leaf)
+    value = jaxprs.concrete(leaf)
     if value is None:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     return value if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) else np.array(value)

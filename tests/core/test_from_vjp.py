@@ -193,7 +193,6 @@ def test_the_rule_is_what_is_differentiated_and_the_body_what_it_is_compared_wit
     for slope in (jax.jacfwd(f), jax.grad(f), dlfn.backprop(f)):
         np.testing.assert_allclose(slope(0.3), 1.001 * np.cos(0.3), rtol=1e-12)
     assert not dlfn.compare(f, coordinates=0)(0.3)
-    assert dlfn.compare(dlfn.from_vjp(SINE), coordinates=0)(0.3)
 
 
 def test_without_a_derivative_the_body_runs_and_no_residuals_are_made():
