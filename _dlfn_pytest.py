@@ -3,10 +3,18 @@ a run of pytest without the option costs nothing."""
 
 
 def pytest_addoption(parser):
-    parser.getgroup("dlfn").addoption(
+    group = parser.getgroup("dlfn")
+    group.addoption(
         "--dlfn-audit",
         action="store_true",
         help="check the gradient of every custom rule of JAX (custom_vjp, custom_jvp, dlfn.Op) that the tests meet",
+    )
+    group.addoption(
+        "--dlfn-audit-ignore",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out rules of this name, which are no derivative by intent, such as a straight-through estimator",
     )
 
 

@@ -40,6 +40,7 @@ class AuditPlugin:
         if config.getoption("numprocesses", None):
             raise pytest.UsageError("--dlfn-audit records in one process: leave --numprocesses out, or give it 0")
         self._root = f"{config.rootpath}{os.sep}"
+        self._ignored = set(config.option.dlfn_audit_ignore)
         self._recorder = Recorder()
         self._recording = self._recorder.recording()
         self._outcomes: list[Outcome] = []
@@ -51,7 +52,8 @@ class AuditPlugin:
         self._recording.__exit__(None, None, None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._outcomes = [_outcome(call) for call in self._recorder.calls]
+            calls = [call for call in self._recorder.calls if call.name not in self._ignored]
+            self._outcomes = [_outcome(call) for call in calls]
         if session.exitstatus == pytest.ExitCode.OK and any(outcome.ok is False for outcome in self._outcomes):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -70,6 +72,8 @@ class AuditPlugin:
                 if outcome.ok is ok:
                     yield self._described(outcome)
                     yield from (f"  {line}" for line in outcome.report.split("\n"))
+        for name in sorted({call.name for call in self._recorder.calls} & self._ignored):
+            yield f"ignored: {name}"
         for place in sorted(self._recorder.crowded):
             yield f"not checked: more rules that {place.removeprefix(self._root)} made, for arguments of the same types"
         if any(outcome.call.drawn for outcome in self._outcomes):

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import types
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,8 +20,8 @@ from dlfn.core import Op, jaxprs
 __all__ = ["Recorded", "Recorder"]
 
 _KINDS: tuple[Any, ...] = (jax.custom_vjp, jax.custom_jvp, Op)
-# JAX's own rules, and dlfn's, are for their own tests.
-_LIBRARIES = (f"{Path(jax.__file__).parent}{os.sep}", f"{Path(__file__).parents[1]}{os.sep}")
+_ARRAYS = jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct
+_JAX, _DLFN = (f"{folder}{os.sep}" for folder in (Path(jax.__file__).parent, Path(__file__).parents[1]))
 # A function that makes a rule makes another one in every call, which may close over something else.
 _PER_LINE = 8
 
@@ -51,8 +52,8 @@ class Recorded:
         return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in self.leaves)
 
     def __str__(self) -> str:
-        types = [f"{x.dtype}{list(x.shape)}" if hasattr(x, "dtype") else repr(x)[:30] for x in self.leaves]
-        return f"{self.place} {self.name}({', '.join(types)})"
+        leaves = [f"{x.dtype}{list(x.shape)}" if isinstance(x, _ARRAYS) else repr(x)[:30] for x in self.leaves]
+        return f"{self.place} {self.name}({', '.join(leaves)})"
 
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments. What is not known is drawn: floats from the normal distribution; integers, which may be
@@ -62,7 +63,8 @@ class Recorded:
 
 
 class Recorder:
-    """Keeps the calls of custom rules that are met while :meth:`recording`."""
+    """Keeps the calls of custom rules that are met while :meth:`recording`. JAX's own rules, and dlfn's, are for their
+    own tests, and calls without a float have no gradient."""
 
     def __init__(self) -> None:
         self._calls: dict[Any, Recorded] = {}
@@ -94,28 +96,39 @@ class Recorder:
 
     def _keep(self, rule: Any, args: Any, kwargs: Any) -> None:
         place = _place(rule)
-        if place.startswith(_LIBRARIES):
-            return
         leaves, tree = jax.tree.flatten((args, kwargs))
-        types = tuple(_type(leaf) for leaf in leaves)
-        key = (id(rule), tree, types)
+        leaves = [_as_array(leaf) for leaf in leaves]
+        if not place or not any(map(_is_float, leaves)):
+            return
+        signature = (str(tree), tuple(_type(leaf) for leaf in leaves))
+        key = (id(rule), signature)
         if key not in self._calls:
-            if self._per_line[place, tree, types] == _PER_LINE:
+            if self._per_line[place, signature] == _PER_LINE:
                 self.crowded.add(place)
                 return
-            self._per_line[place, tree, types] += 1
+            self._per_line[place, signature] += 1
         elif not self._calls[key].drawn:
             return
         self._calls[key] = Recorded(rule, place, tree, [_kept(leaf) for leaf in leaves])
 
 
 def _type(leaf: Any) -> Any:
-    return (leaf.shape, leaf.dtype) if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else repr(leaf)
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, _ARRAYS) else repr(leaf)
+
+
+def _as_array(leaf: Any) -> Any:
+    """A number that JAX has given a dtype is an array."""
+    dtype = getattr(leaf, "dtype", None) if isinstance(leaf, float) else None
+    return leaf if dtype is None else np.asarray(leaf, dtype)
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, float) or (isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def _kept(leaf: Any) -> Any:
     """A copy, as an array may be donated or written to later."""
-    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+    if not isinstance(leaf, _ARRAYS):
         return leaf
     value = jaxprs.concrete(leaf)
     if value is None:
@@ -132,12 +145,28 @@ def _drawn(kind: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:
 
 
 def _place(rule: Any) -> str:
-    """Where the function under a rule is defined."""
-    function = rule.definition if isinstance(rule, Op) else rule.fun
-    while True:
-        function = inspect.unwrap(function)
-        if not isinstance(function, functools.partial):
-            break
-        function = function.func
-    code = getattr(function, "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
+    """Where a rule is defined: the first line of its functions that is not JAX's or dlfn's, or nothing."""
+    if isinstance(rule, Op):
+        functions, libraries = [rule.definition], [_DLFN]
+    else:
+        functions = [getattr(rule, name, None) for name in ("fun", "fwd", "bwd", "jvp")]
+        libraries = [_DLFN, _JAX]
+    places = (place for function in functions for place in _places(function))
+    return next((place for place in places if not place.startswith(tuple(libraries))), "")
+
+
+_EMPTY = types.CellType()  # that of a name which has no value yet
+
+
+def _places(function: Any) -> Iterator[str]:
+    """Where a function is defined, and those that it closes over, as what ``jax.custom_gradient`` makes does."""
+    function = _plain(function)
+    cells = [cell for cell in getattr(function, "__closure__", None) or () if cell != _EMPTY]
+    for part in (function, *(_plain(cell.cell_contents) for cell in cells)):
+        if code := getattr(part, "__code__", None):
+            yield f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _plain(function: Any) -> Any:
+    function = inspect.unwrap(function) if callable(function) else function
+    return _plain(function.func) if isinstance(function, functools.partial) else function
