@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dlfn.check.comparison import compare
+from dlfn.check import audit, compare
 from dlfn.core import (
     GradientError,
     InputError,
@@ -36,6 +36,7 @@ __all__ = [
     "GradientError",
     "InputError",
     "Op",
+    "audit",
     "autodiff",
     "backprop",
     "backprop_value_and_grad",

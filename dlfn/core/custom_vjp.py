@@ -149,7 +149,7 @@ class _Rule(Op):
             absent = [np.zeros(var.aval.shape, jax.dtypes.float0) for var in eqn.outvars]
             return tuple(rule_backward(residuals, [a if d is None else d for a, d in zip(absent, dy, strict=True)]))
 
-        name = _jax.custom_vjp_name(eqn)
+        name = _jax.rule_sources(eqn)[0]
         super().__init__(autodiff(self.value), _with_ops(forward), _with_ops(backward), name=name)
 
     def value(self, *values: Any) -> list[Any]:
