@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 from jax.extend import source_info_util
 
-from dlfn.check import compare
+from dlfn.check import audit, compare
 from dlfn.check.opinions import reason
 from dlfn.core import Op
 from dlfn.testing.recording import Recorded, Recorder
@@ -71,6 +70,7 @@ class AuditPlugin:
             for outcome in self._outcomes:
                 if outcome.ok is ok:
                     yield self._described(outcome)
+                    yield f"  met at {outcome.call.called_at.removeprefix(self._root)}"
                     yield from (f"  {line}" for line in outcome.report.split("\n"))
         for name in sorted({call.name for call in self._recorder.calls} & self._ignored):
             yield f"ignored: {name}"
@@ -102,20 +102,26 @@ def _outcome(call: Recorded) -> Outcome:
 
 
 def _check(call: Recorded) -> Any:
-    """The comparison of a rule at the arguments of its call."""
-    args, kwargs = call.arguments()
-    rule = call.rule
-    if isinstance(rule, Op):
-        return compare(rule)(*args, **kwargs)
-    signature, fixed = inspect.signature(rule.fun), rule.nondiff_argnums
+    """The audit of a rule at the arguments of its call; where that takes the rule for one of JAX's own, as those that
+    ``jax.custom_gradient`` makes, the comparison."""
+    rule, (args, kwargs) = call.rule, call.arguments()
+    if not isinstance(rule, Op):
+        rule, args, kwargs = _differentiated(rule, args, kwargs)
+    found = audit(rule)(*args, **kwargs)
+    return found if found.calls else compare(rule, custom_jvp=True)(*args, **kwargs)
+
+
+def _differentiated(rule: Any, args: Any, kwargs: Any) -> Any:
+    """A rule of JAX as a function of its differentiated arguments alone, and these."""
+    signature = inspect.signature(rule.fun)
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
     given = dict(enumerate(bound.args))
-    moving = [i for i in given if i not in fixed]
+    moving = [i for i in given if i not in rule.nondiff_argnums]
 
     def of_moving(*values: Any) -> Any:
         return rule(*{**given, **dict(zip(moving, values, strict=True))}.values())
 
-    kept = [parameter for i, parameter in enumerate(signature.parameters.values()) if i not in fixed]
+    kept = [parameter for i, parameter in enumerate(signature.parameters.values()) if i not in rule.nondiff_argnums]
     of_moving.__signature__ = signature.replace(parameters=kept)  # for the names of the leaves
-    return compare(of_moving, custom_jvp=isinstance(rule, jax.custom_jvp))(*[given[i] for i in moving])
+    return of_moving, [given[i] for i in moving], {}

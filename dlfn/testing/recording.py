@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import sys
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -33,12 +34,14 @@ class Recorded:
     Attributes:
         rule: the function with a custom rule.
         place: where it is defined, ``path/file.py:12``.
+        called_at: the same of the call.
         tree, leaves: the arguments ``(args, kwargs)``; a leaf is a NumPy array, a ``jax.ShapeDtypeStruct`` where the
             value was traced, and what it was where it is no array.
     """
 
     rule: Any
     place: str
+    called_at: str
     tree: Any
     leaves: list[Any]
 
@@ -64,7 +67,7 @@ class Recorded:
 
 class Recorder:
     """Keeps the calls of custom rules that are met while :meth:`recording`. JAX's own rules, and dlfn's, are for their
-    own tests, and calls without a float have no gradient."""
+    own tests; calls without a float as argument and as result have no gradient."""
 
     def __init__(self) -> None:
         self._calls: dict[Any, Recorded] = {}
@@ -89,8 +92,10 @@ class Recorder:
     def _recorded(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(rule: Any, *args: Any, **kwargs: Any) -> Any:
-            self._keep(rule, args, kwargs)
-            return original(rule, *args, **kwargs)
+            outs = original(rule, *args, **kwargs)
+            if any(map(_is_float, jax.tree.leaves(outs))):
+                self._keep(rule, args, kwargs)
+            return outs
 
         return call
 
@@ -109,7 +114,7 @@ class Recorder:
             self._per_line[place, signature] += 1
         elif not self._calls[key].drawn:
             return
-        self._calls[key] = Recorded(rule, place, tree, [_kept(leaf) for leaf in leaves])
+        self._calls[key] = Recorded(rule, place, _caller(), tree, [_kept(leaf) for leaf in leaves])
 
 
 def _type(leaf: Any) -> Any:
@@ -142,6 +147,14 @@ def _drawn(kind: jax.ShapeDtypeStruct, rng: np.random.Generator) -> Any:
     if jnp.issubdtype(kind.dtype, np.floating):
         return np.asarray(rng.normal(size=kind.shape)).astype(kind.dtype)
     return np.zeros(kind.shape, kind.dtype)
+
+
+def _caller() -> str:
+    """The innermost line of the call that is neither JAX's nor dlfn's."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename.startswith((_JAX, _DLFN)):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _place(rule: Any) -> str:

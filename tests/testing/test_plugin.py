@@ -67,6 +67,12 @@ def counted(x):
     return jnp.argmax(x)
 
 counted.defvjp(lambda x: (jnp.argmax(x), x), lambda x, _: (jnp.zeros_like(x),))
+
+@jax.custom_vjp
+def summed(x):
+    return jax.lax.psum(x, "i")
+
+summed.defvjp(lambda x: (summed(x), None), lambda _, dy: (dy,))
 """
 TESTS = """
 import jax, jax.numpy as jnp, pytest
@@ -86,6 +92,7 @@ def test_under_jit():
 
 def test_others():
     jax.nn.relu(X), dlfn.ops.gelu(X), double(X), square(X), raising(X), counted(X), tangent(X)
+    jax.vmap(summed, axis_name="i")(X)
     for _ in range(4):
         rule(sine, jnp.cos)(2.0)
 """
@@ -116,10 +123,12 @@ def test_the_rules_that_tests_meet_are_checked_and_a_wrong_one_fails_the_session
     assert f"ok: rules.py:{line_of('@jax.custom_gradient')} " in "\n".join(lines)
     assert {name for name, verdict in said.items() if verdict == "WRONG:"} == {"cube", "square", "raising"}
     text = "\n".join(lines)
-    assert f"WRONG: rules.py:{line_of('def cube')} cube(float32[3])\n  leaf " in text  # its table follows
-    assert "  hand rule [2]: " in text
-    assert "\n  hand rule: not available: RuntimeError: not written yet" in text
-    assert " counted(float32[3])\n  compare: the function returns no floating-point array" in text
+    met = [i for i, line in enumerate(TESTS.strip().split("\n"), 1) if "wrong(x)" in line]
+    assert f"WRONG: rules.py:{line_of('def cube')} cube(float32[3])\n  met at test_rules.py:{met[0]}\n" in text
+    assert "gradient in x [2]: " in text  # and what the audit says
+    assert "RuntimeError: not written yet" in text
+    assert f"not checked: rules.py:{line_of('def summed') - 1} summed(float32[]) (values drawn)\n  met at " in text
+    assert "NameError: Found an unbound axis name: i" in text
     assert "0.5, int32[]) (values drawn)" in text
     assert text.count(" sine(float32[3])") == 1
     assert " sine(2.0) (2 rules of one line)" in text
@@ -127,6 +136,7 @@ def test_the_rules_that_tests_meet_are_checked_and_a_wrong_one_fails_the_session
     assert "calls of custom rules: 10, right: 6, wrong: 3, not checked: 1" in text
     assert "relu" not in text
     assert "gelu" not in text
+    assert "counted" not in text
 
 
 def test_without_the_option_nothing_is_recorded_nor_said(project):
