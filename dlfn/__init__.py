@@ -4,7 +4,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dlfn.check import audit, compare
-from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
+from dlfn.core import (
+    GradientError,
+    InputError,
+    Op,
+    autodiff,
+    backprop,
+    backprop_value_and_grad,
+    backprop_vjp,
+    from_vjp,
+    register_rule,
+)
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
     from dlfn import augmentation as augmentation
@@ -18,10 +28,12 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
     from dlfn import probability as probability
     from dlfn import registry as registry
     from dlfn import statistics as statistics
+    from dlfn import testing as testing
     from dlfn import train as train
     from dlfn import weights as weights
 
 __all__ = [
+    "GradientError",
     "InputError",
     "Op",
     "audit",
@@ -30,6 +42,7 @@ __all__ = [
     "backprop_value_and_grad",
     "backprop_vjp",
     "compare",
+    "from_vjp",
     "nn",
     "ops",
     "register_rule",
@@ -50,6 +63,7 @@ _ROOMS = frozenset(
         "probability",
         "registry",
         "statistics",
+        "testing",
         "train",
         "weights",
     }

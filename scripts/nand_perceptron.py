@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax.numpy as jnp
 
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.linear_models import perceptron
 
 INPUTS = jnp.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.linear_models import linear_regression, logistic_regression
 from scripts._example import require
 

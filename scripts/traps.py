@@ -15,7 +15,7 @@ import numpy as np
 
 import dlfn
 from dlfn import registry
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.registry.all import entries
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from dlfn import ops
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.registry import ulp
 from dlfn.registry.all import entries
 

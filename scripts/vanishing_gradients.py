@@ -15,7 +15,7 @@ import jax
 
 from dlfn import nn
 from dlfn.check import jacobian_norms
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.nn.initializers import orthogonal
 from scripts._example import positive, pyplot, save, with_plot
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn import nn, ops, optimizers
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.train.data import batch_indices, digits
 from scripts._example import fit, positive, pyplot, save, with_plot
 

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "core": set(),
     "check": {"core"},
     "bench": {"core"},
+    "testing": {"check", "core"},
     "calculus": {"core"},
     "optimizers": {"core"},
     "ops.support": {"core"},
@@ -61,7 +62,8 @@ CORNERS = ("get_bind_params", "call_wrapped", "out_trees", "jvp_jaxpr_fun", "sou
 
 PUBLIC = {
     "dlfn": """
-    InputError Op audit autodiff backprop backprop_value_and_grad backprop_vjp compare nn ops register_rule
+    GradientError InputError Op audit autodiff backprop backprop_value_and_grad backprop_vjp compare from_vjp nn
+    ops register_rule
     """,
     "dlfn.ops": """
     adaptive_avg_pool adaptive_max_pool alibi_bias alibi_slopes atan2 attention avg_pool batch_norm

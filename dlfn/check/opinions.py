@@ -19,7 +19,8 @@ from dlfn.core import InputError, autodiff, backprop
 __all__ = ["Opinions", "Setting", "gather", "reason"]
 
 _HERE = Path(__file__).parents[1]
-_LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (_HERE / "check", _HERE / "core", Path(jax.__file__).parent))
+_FOLDERS = (*(_HERE / room for room in ("check", "core", "registry", "testing")), Path(jax.__file__).parent)
+_LIBRARIES = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
 # How many coordinates in all finite differences try where the function must run outside jit.
 _UNCOMPILED = 24
 

@@ -1,11 +1,20 @@
 """What a comparison of gradients found, as data and as a table."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, LINEARITY, NUMERIC
+from dlfn.check.table import format_table, shortened, width, wrapped
+from dlfn.core import GradientError
 
-__all__ = ["Comparison", "Row", "format_table"]
+__all__ = ["Comparison", "Row"]
+
+# How many leaves a table shows at most. Of those that agree, the few that are nearest to their bounds say enough.
+_FAILING, _PASSING = 20, 8
+_LEAF = 16  # how many characters of a path are worth more than its shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +23,8 @@ class Row:
     something is not finite or was not computed. (Where there is no autodiff of the definitions, the hand rule has its
     place, and ``hand`` is None.) ``scale`` is ``norm``, or larger where that is so small that the
     tolerance of it is below rounding, as :func:`compare` explains. ``linearity`` is how far the hand rule is from
-    linear in its cotangent, relative to the terms that are compared."""
+    linear in its cotangent, relative to the terms that are compared. ``excess`` is the largest error as a multiple of
+    its bound, and infinite where something is not finite."""
 
     path: str
     shape: tuple[int, ...]
@@ -27,6 +37,7 @@ class Row:
     worst: str
     ok: bool
     culprit: str = ""  # where the definition's derivative is wrong, and not the hand rule's
+    excess: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,37 +64,63 @@ class Comparison:
         """Whether the function and its definitions have the same value."""
         return self.value_error is not None and self.value_error <= self.tolerance
 
+    def raise_if_failed(self) -> None:
+        """Does nothing where all gradients agree.
+
+        Raises:
+            GradientError: an ``AssertionError`` with the table, where they do not.
+
+        >>> import jax.numpy as jnp, dlfn
+        >>> dlfn.compare(jnp.sin)(1.0).raise_if_failed()
+        """
+        __tracebackhide__ = True
+        if not self.ok:
+            raise GradientError(f"\n{self}")
+
+    def to_json(self) -> str:
+        """Everything that was found, as JSON: ``ok``, ``value_ok``, the fields of the comparison by their names, and
+        under ``rows`` those of each row, in the order of the arguments. What is missing is null; JSON has no numbers
+        that are not finite, which are the strings ``"nan"``, ``"inf"`` and ``"-inf"``.
+
+        >>> import json, jax.numpy as jnp, dlfn
+        >>> found = json.loads(dlfn.compare(jnp.sin)(1.0).to_json())
+        >>> found["ok"], found["rows"][0]["path"], found["rows"][0]["backprop"]
+        (True, 'x', 0.0)
+        """
+        found = {"ok": self.ok, "value_ok": self.value_ok, **dataclasses.asdict(self)}
+        return json.dumps(_finite(found), indent=1, allow_nan=False)
+
     def __str__(self) -> str:
-        header = (
-            "leaf",
-            "shape",
-            f"|{self.reference}|",
-            "hand rule",
-            "backprop",
-            NUMERIC,
-            LINEARITY,
-            "worst coordinate",
-            "",
-        )
-        lines = [
-            (row.path, str(list(row.shape)), f"{row.norm:.3g}", _error(row.hand), _error(row.backprop),
-             _error(row.finite_difference), _error(row.linearity), row.worst, self._verdict(row))
-            for row in self.rows
-        ]  # fmt: skip
         verdict = "all gradients agree" if self.ok else "NOT ALL GRADIENTS AGREE"
         numeric = any(row.finite_difference is not None for row in self.rows)
         tail = (
             f"{verdict}: {self.dtype}, against {_AGAINST[self.reference]}, to {self.tolerance:g} of each leaf's "
             f"largest entry{f' (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})' * numeric}"
         )
-        return "\n".join([format_table(header, lines), *self.notes, tail])
+        return "\n".join([*self._table(), *map(wrapped, (*self.notes, tail))])
 
-    def _verdict(self, row: Row) -> str:
+    def _table(self) -> Iterator[str]:
+        """Leaves that fail come first, the worst of them at the top; then the others, in the order of the arguments."""
+        by_excess = sorted(self.rows, key=lambda row: -row.excess)
+        failing = [row for row in by_excess if not row.ok]
+        passing = [row for row in by_excess if row.ok]
+        shown = [*failing[:_FAILING], *sorted(passing[:_PASSING], key=self.rows.index)]
+        header, rule, *lines = _fitted(f"|{self.reference}|", shown)
+        yield from (header, rule)
+        for row, line in zip(shown, lines, strict=True):
+            yield line
+            if remark := self._remark(row):
+                yield f"  {shortened(remark, width() - 2)}"
+        for hidden, verdict in ((failing[_FAILING:], "FAIL"), (passing[_PASSING:], "agree")):
+            if hidden:
+                yield f"… {len(hidden)} more {verdict}"
+
+    def _remark(self, row: Row) -> str:
         if row.culprit:
-            return "ok: the definition is wrong"
+            return f"the definition is wrong: {row.worst}"
         if not row.ok:
-            return "FAIL"
-        return "ok: 0 but for rounding" if 0 < row.norm <= self.tolerance * row.scale else "ok"
+            return row.worst
+        return "0 but for rounding" if 0 < row.norm <= self.tolerance * row.scale else ""
 
 
 _AGAINST = {
@@ -93,12 +130,33 @@ _AGAINST = {
 }
 
 
+def _fitted(reference: str, rows: Sequence[Row]) -> list[str]:
+    """The lines of a table of rows, in which paths are shortened, and shapes left out, where it would be too wide."""
+    table = [["leaf", "shape", reference, "hand rule", "backprop", NUMERIC, LINEARITY, ""]]
+    for row in rows:
+        errors = (row.hand, row.backprop, row.finite_difference, row.linearity)
+        verdict = "ok" if row.ok else "FAIL"
+        table.append([row.path, str(list(row.shape)), f"{row.norm:.3g}", *map(_error, errors), verdict])
+
+    def room() -> int:
+        """What the other columns, each with a gap of two, leave for the paths."""
+        return width() - sum(2 + max(map(len, column)) for column in list(zip(*table, strict=True))[1:])
+
+    if room() < min(_LEAF, max(len(row.path) for row in rows)):
+        table = [[path, *others] for path, _, *others in table]
+    limit = max(room(), _LEAF)
+    header, *lines = [[shortened(path, limit), *others] for path, *others in table]
+    return [shortened(line, width()) for line in format_table(header, lines).split("\n")]
+
+
 def _error(error: float | None) -> str:
     return "–" if error is None else f"{error:.1e}"
 
 
-def format_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    rows = [header, ["-" * width for width in widths], *lines]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)  # fmt: skip
+def _finite(found: Any) -> Any:
+    """The same with strings in the place of numbers that are not finite."""
+    if isinstance(found, dict):
+        return {key: _finite(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_finite(value) for value in found]
+    return str(found) if isinstance(found, float) and not math.isfinite(found) else found

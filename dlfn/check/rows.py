@@ -108,4 +108,5 @@ def _row(
         linearity=errors.get(LINEARITY),
         worst=f"{worst} {worst_coordinate(*pairs[worst])}" if worst else "",
         ok=all(value <= 1 for value in share.values()),
+        excess=max(share.values(), default=0.0),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.extend import source_info_util
 from jax.interpreters import ad
 
@@ -17,6 +18,7 @@ __all__ = [
     "HIJAX",
     "bound_parameters",
     "code_place",
+    "concrete",
     "context",
     "cudnn_attention_backward",
     "cudnn_attention_forward",
@@ -55,6 +57,12 @@ def varying_over(axes: Any, x: Any) -> Any:
 def zeros(kind: Any) -> jax.Array:
     """Zeros of a type, which vary over a mesh as it says."""
     return ad.zeros_like_aval(kind)
+
+
+def concrete(x: Any) -> Any:
+    """The value of an array, also of one that is traced to be differentiated outside ``jit``; None where it is only
+    known of what type it is."""
+    return x.to_concrete_value() if isinstance(x, Tracer) else x
 
 
 # Equations

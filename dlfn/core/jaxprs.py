@@ -11,6 +11,7 @@ from dlfn.core import _jax
 from dlfn.core._jax import (
     HIJAX,
     code_place,
+    concrete,
     custom_vjp_call,
     of_jax,
     operand_names,
@@ -27,6 +28,7 @@ __all__ = [
     "HIJAX",
     "bind",
     "code_place",
+    "concrete",
     "custom_vjp_call",
     "dependencies",
     "of_jax",

@@ -119,6 +119,10 @@ class Op(Generic[P, R]):
             raise InputError(f"Op {self.name!r}: forward must return (y, residuals), got {_brief(result)}")
         return result
 
+    def value(self, *args: Any, **kwargs: Any) -> Any:
+        """``y`` alone, where nothing is differentiated."""
+        return self.forward(*args, **kwargs)[0]
+
     def backward(self, residuals: Any, dy: Any, **static: Any) -> tuple[Any, ...]:
         """One cotangent (or ``None``) per positional argument, without any of the machinery around it. Settings that
         are left out have the op's defaults."""

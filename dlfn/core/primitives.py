@@ -114,9 +114,8 @@ def one_mesh(kinds: Iterable[Any]) -> Iterator[Callable[[Sequence[jax.Array]], l
 
 def _forward(call: Call, residuals: bool, *leaves: jax.Array) -> Any:
     with one_mesh(map(jax.typeof, leaves)) as placed:
-        y, rest = call.op.forward(*call.tree.unflatten(placed(leaves)), **dict(call.static))
-        y, rest = jax.tree.map(strong, (y, rest))
-    return (y, rest) if residuals else y
+        evaluated = call.op.forward if residuals else call.op.value
+        return jax.tree.map(strong, evaluated(*call.tree.unflatten(placed(leaves)), **dict(call.static)))
 
 
 def _backward(linear: Linear, rest: Sequence[jax.Array], dy: Sequence[jax.Array]) -> list[Any]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.result import format_table
+from dlfn.check.table import format_table
 from dlfn.core import InputError, autodiff
 from dlfn.registry.entry import Case, Entry
 

@@ -1,20 +1,35 @@
-"""``dlfn check``: the gradients of every op, by every path, as a table."""
+"""``dlfn check``: the gradients of every op, by every path, as a table, or those of anybody's function."""
 
 import argparse
 import json
 from pathlib import Path
 
-HELP = "check the gradients of ops by hand rule, backprop and finite differences"
-EXAMPLE = "dlfn check sigmoid linear --json check.json"
+from dlfn.core import InputError
+from dlfn.registry.commands import check_function
+
+HELP = "check gradients by hand rule, backprop, autodiff and finite differences: of dlfn's ops, or of your function"
+EXAMPLE = "dlfn check sigmoid linear --json check.json; dlfn check my.losses:focal --args my.losses:example"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("ops", nargs="*", metavar="OP", help="names of ops (default: all)")
+    parser.add_argument(
+        "ops", nargs="*", metavar="OP", help="names of ops (default: all), or one function of yours: module:function"
+    )
+    parser.add_argument(
+        "--args",
+        metavar="MODULE:NAME",
+        help="for module:function: a tuple or dict of arguments, or a function that returns one",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from dlfn.check.result import format_table
+    if any(":" in name for name in arguments.ops):
+        return check_function.run(arguments)
+    if arguments.args is not None:
+        raise InputError("argument --args: is for a function of yours, module:function; ops have their own")
+
+    from dlfn.check.table import format_table
     from dlfn.files import write_text
     from dlfn.registry.all import entries
     from dlfn.registry.gradients import DTYPES, check_case
