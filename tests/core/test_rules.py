@@ -12,11 +12,12 @@ from rule_cases import CASES, IMAGE, KERNEL, X, Y, conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), or not
-# every jax has a rule for them (tests/core/test_primitives.py).
+# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py and
+# tests/core/test_collectives.py), or not every jax has a rule for them (tests/core/test_primitives.py).
 COVERED_ELSEWHERE = {
     "add_any", "copy_p", "name", "expand_dims", "scatter_add", "scatter-sub", "scatter_sub", "sharding_constraint",
-    "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter",
+    "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter", "psum", "all_gather",
+    "all_gather_invariant", "reduce_scatter", "all_to_all", "ppermute",
 }  # fmt: skip
 
 
