@@ -15,6 +15,7 @@ from jax.extend import source_info_util
 from jax.interpreters import ad
 
 __all__ = [
+    "HIJAX",
     "absent_cotangent",
     "bound_parameters",
     "context",
@@ -24,7 +25,7 @@ __all__ = [
     "custom_jvp_rule",
     "custom_jvp_source",
     "custom_vjp_rules",
-    "hi_primitive_definition",
+    "expand",
     "name_stack",
     "partitioned",
     "parts",
@@ -35,12 +36,18 @@ __all__ = [
     "varying_axes",
     "written_at",
     "zero_tangent",
+    "zeros",
 ]
 
 
 def varying_axes(x: Any) -> frozenset[Any]:
     """The mesh axes over which an array varies under ``shard_map``."""
     return jax.typeof(x).mat.varying
+
+
+def zeros(kind: Any) -> jax.Array:
+    """Zeros of a type, which vary over a mesh as it says."""
+    return ad.zeros_like_aval(kind)
 
 
 # Equations
@@ -167,14 +174,13 @@ def absent_cotangent(kind: Any) -> Any:
     return ad.Zero(kind.to_tangent_aval())
 
 
-def hi_primitive_definition(eqn: Any) -> Any:
-    """A jaxpr of what a ``jax.experimental.hijax`` primitive computes."""
+HIJAX = "call_hi_primitive"  # the primitive of all equations that jax.experimental.hijax's primitives make
+
+
+def expand(eqn: Any, *values: Any) -> list[Any]:
+    """What a primitive of ``jax.experimental.hijax`` says that it computes, on an equation's flat values."""
     primitive = eqn.params["_prim"]
-
-    def expanded(*values: Any) -> list[Any]:
-        return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, values)))
-
-    return jax.make_jaxpr(expanded)(*(var.aval for var in eqn.invars))
+    return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, values)))
 
 
 def custom_jvp_rule(eqn: Any) -> Callable[..., Sequence[Any]]:

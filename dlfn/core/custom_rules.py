@@ -1,5 +1,6 @@
 """Running functions backwards that bring rules of their own, by JAX's protocol for each kind of rule."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,12 +62,12 @@ def _custom_vmap(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> 
     return walk.pullback(eqn.params["call"], values, needs)
 
 
-@structural("call_hi_primitive")
+@structural(_jax.HIJAX)
 def _hi_primitive(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     """A ``jax.experimental.hijax`` primitive keeps its rule in methods of several kinds, for retained or accumulated
     cotangents or for tangents: ``jax.vjp`` of the one equation calls what there is."""
     if not walk.use_custom_rules:
-        return walk.pullback(_jax.hi_primitive_definition(eqn), values, needs)
+        return walk.pullback(jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values), values, needs)
     moving = [i for i, needed in enumerate(needs) if needed]
 
     def of_moving(*given: Any) -> list[Any]:
