@@ -42,7 +42,9 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
     >>> print(jax.grad(double)(1.0), jax.grad(dlfn.autodiff(double))(1.0))
     3.0 2.0
     """
-    names = {op_p.name, linear_p.name, "custom_vjp_call", _jax.HIJAX, *(["custom_jvp_call"] if custom_jvp else [])}
+    # Outside of rules JAX takes no gradients of custom_vmap functions, which rules may have hidden.
+    names = {op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX}
+    names |= {"custom_jvp_call"} if custom_jvp else set()
 
     def wanted(eqn: Any) -> bool:
         return eqn.primitive.name in names
@@ -90,7 +92,7 @@ def _plain(eqn: Any, values: list[Any], wanted: Callable[[Any], bool]) -> Sequen
         return _checked_definition(eqn, values)
     if eqn.primitive.name == _jax.HIJAX:
         return _strip(jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values), values, wanted)
-    return _strip(params["call_jaxpr"], values, wanted)
+    return _strip(params["call" if eqn.primitive.name == "custom_vmap_call" else "call_jaxpr"], values, wanted)
 
 
 def _checked_definition(eqn: Any, values: list[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 from jax.experimental import hijax
 
-from dlfn import backprop
+from dlfn import autodiff, backprop
 
 HiPrimitive = getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive  # its name from jax 0.12 on, and before
 X, W = np.array([0.3, 0.7, 1.1], np.float32), np.array([1.2, -0.4, 0.6], np.float32)
@@ -120,7 +120,8 @@ def test_custom_vmap(vmapped):
     f.def_vmap(lambda size, batched, x, w: (plain(x, w), True))
     g = jax.vmap(f, (0, None)) if vmapped else f
     want = jax.grad(lambda x, w: jnp.sum(plain(x, w)), (0, 1))(X, np.float32(2))
-    assert_close(want, backprop(lambda x, w: jnp.sum(g(x, w)), (0, 1))(X, np.float32(2)))
+    for gradient in (backprop, lambda loss, argnums: jax.grad(autodiff(loss), argnums)):
+        assert_close(want, gradient(lambda x, w: jnp.sum(g(x, w)), (0, 1))(X, np.float32(2)))
 
 
 # Primitives of jax.experimental.hijax. Their rules are wrong by a factor, which tells them from the definition.
