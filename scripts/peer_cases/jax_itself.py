@@ -29,7 +29,8 @@ jax.nn.glu(x[:, :4])
 jax.nn.log1mexp(u)
 jax.nn.{logsumexp,softmax,log_softmax,standardize,logmeanexp}(x)
 jax.nn.softmax(x, where=jnp.arange(5) < 4)
-jax.nn.{relu,relu6,hard_tanh,leaky_relu,elu}(flat)
+jax.nn.{relu,relu6,hard_tanh,leaky_relu}(flat)  # convention: a kink, where differences see the mean slope
+jax.nn.elu(flat)
 jax.nn.dot_product_attention(T, U, V)
 jax.nn.dot_product_attention(T, U, V, is_causal=True)
 jax.nn.one_hot(labels, 5) * x
