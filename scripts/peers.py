@@ -45,6 +45,7 @@ CLASSES = {
     "defect": "the library's derivative is wrong",
     "not differentiable": "`jax.grad` raises too",
     "slow": "no answer within the time",
+    "broken": "the expression itself raises, with these versions of the libraries",
     "fault": "of dlfn's: to be mended",
 }
 
@@ -113,16 +114,20 @@ def cases(only: str, modules: list[str]) -> Iterator[Case]:
                         yield Case(library, each, names, known.strip())
 
 
+def error_of(f: Any, *args: Any) -> str:
+    try:
+        f(*args)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
 def raises_in_jax(f: Any, args: list[Any]) -> bool:
     def loss(*args):
         leaves = jax.tree.leaves(f(*args))
         return sum(jnp.sum(y) for y in leaves if jnp.issubdtype(jnp.result_type(y), jnp.floating))
 
-    try:
-        jax.grad(loss, tuple(range(len(args))))(*args)
-    except Exception:
-        return True
-    return False
+    return bool(error_of(jax.grad(loss, tuple(range(len(args)))), *args))
 
 
 def verdict_of(case: Case) -> Outcome:
@@ -133,6 +138,8 @@ def verdict_of(case: Case) -> Outcome:
         if not result.ok and any("pass dtype=None" in note for note in result.notes):  # it computes in float32 itself
             result = dlfn.compare(f, dtype=None)(*args)
     except Exception as error:
+        if broken := error_of(f, *args):
+            return outcome("broken", why=broken)
         if raises_in_jax(f, args):
             return outcome("not differentiable", why=str(error))
         return outcome("fault", why=f"{type(error).__name__}: {error}")
@@ -193,27 +200,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("modules", nargs="*", help="of scripts/peer_cases; all by default")
     parser.add_argument("--only", default="", help="cases whose library and expression contain this text")
-    parser.add_argument("--json", type=Path, help="write the outcomes to this file")
+    parser.add_argument("--json", type=Path, help="write the outcomes here, and keep what is there but faults")
     parser.add_argument("--write", type=Path, help="write summary and table into this page")
     parser.add_argument("--seconds", type=int, default=60, help="for each case at most")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     jax.config.update("jax_disable_most_optimizations", True)  # what takes time here is compilation
-    outcomes = []
+    outcomes, kept = [], {}
+    if options.json and options.json.exists():
+        saved = [Outcome(**fields) for fields in json.loads(options.json.read_text(encoding="utf-8"))]
+        kept = {(o.library, o.function): o for o in saved if o.verdict not in ("fault", "broken", "slow")}
     for case in cases(options.only, options.modules):
-        outcome = timed(case, options.seconds)
+        outcome = kept.get((case.library, case.expression)) or timed(case, options.seconds)
         outcomes.append(outcome)
-        print(
-            f"{outcome.verdict:18} {outcome.seconds:5.1f} s  {outcome.library} {outcome.function}  {outcome.why[:160]}"
-        )
+        line = f"{outcome.verdict:18} {outcome.seconds:5.1f} s  {outcome.library} {outcome.function}"
+        print(f"{line}  {outcome.why[:160]}", flush=True)
         if options.json:
             options.json.write_text(json.dumps([asdict(o) for o in outcomes], indent=1), encoding="utf-8")
+        if options.write:
+            write(options.write, outcomes)
         if len(outcomes) % 50 == 0:
             jax.clear_caches()
     print(summary(outcomes))
-    if options.write:
-        write(options.write, outcomes)
-    return int(any(outcome.verdict == "fault" for outcome in outcomes))
+    return int(any(outcome.verdict in ("fault", "broken") for outcome in outcomes))
 
 
 if __name__ == "__main__":

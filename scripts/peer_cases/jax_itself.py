@@ -4,12 +4,15 @@
 import jax
 import jax.experimental.ode
 import jax.numpy as jnp
+import jax.scipy.optimize
 import jax.scipy.special as sp
 import jax.scipy.stats as st
 from jax import lax
 from jax.scipy import linalg as sla
 from jax.scipy import signal as sig
 
+spoilt = jnp.array([1.2, 2.0])
+weights = jnp.array([0.0, 1.0, 0.5, 0.0, 2.0])
 flat = jnp.array([-1.0, 0.0, 1.0])
 
 
@@ -28,6 +31,7 @@ jax.nn.gelu(x, approximate=False)
 jax.nn.glu(x[:, :4])
 jax.nn.log1mexp(u)
 jax.nn.{logsumexp,softmax,log_softmax,standardize,logmeanexp}(x)
+jax.nn.logsumexp(v, b=weights)  # defect: the derivative in a weight that is 0 is taken for 0
 jax.nn.softmax(x, where=jnp.arange(5) < 4)
 jax.nn.{relu,relu6,hard_tanh,leaky_relu}(flat)  # convention: a kink, where differences see the mean slope
 jax.nn.elu(flat)
@@ -50,7 +54,7 @@ jnp.{dot,matmul,kron,outer}(A, B)
 jnp.{inner,vdot,convolve,correlate,outer}(v, w)
 jnp.{cross}(d, d[::-1])
 jnp.einsum("ij,kj,k->i", x, y, b)
-jnp.tensordot(T, U, 2)
+jnp.tensordot(T, U, ((2, 3), (2, 3)))
 jnp.interp(u, jnp.linspace(0, 1, 5), v)
 jnp.trapezoid(v, p)
 jnp.polyfit(v, w, 2)
@@ -64,7 +68,7 @@ jnp.pad(x, 2, mode="reflect")
 jnp.pad(x, 1, mode="wrap")
 jnp.unwrap(4 * v)
 jnp.take_along_axis(x, labels[:, None], 1)
-jnp.{vander,diag,tril}(A[0])
+jnp.{vander,diag}(b)
 jnp.gradient(x, axis=0)
 jnp.apply_along_axis(jnp.linalg.norm, 1, x)
 jnp.block([[A, B], [B, A]])
@@ -99,11 +103,12 @@ sla.{toeplitz,hilbert}(4) * A
 sla.toeplitz(v)
 sla.block_diag(A, B)
 sla.eigh_tridiagonal(v, b, eigvals_only=True)
-sla.sqrtm(S)
+jnp.real(sla.sqrtm(S))
 sla.polar(A)[0]
 [jax.scipy.special]
-sp.{bessel_j0,digamma,entr,erf,erfc,exp1,expi,expit,gammaln,i0,i0e,i1,i1e,log_ndtr,logsumexp,ndtr,softmax}(p)
+sp.{digamma,entr,erf,erfc,exp1,expi,expit,gammaln,i0,i0e,i1,i1e,log_ndtr,logsumexp,ndtr,softmax}(p)
 sp.{spence,gamma,loggamma,factorial,log_softmax}(p)
+sp.spence(spoilt)  # defect: nan
 sp.{logit,ndtri,erfinv}(u)
 sp.{beta,betaln,xlog1py,xlogy,kl_div,rel_entr,gammainc,gammaincc}(p, q)
 sp.zeta(1.5 + p, q)
@@ -133,7 +138,7 @@ st.nbinom.logpmf(counts, p, u)
 st.binom.logpmf(counts, 5, u)
 st.betabinom.logpmf(counts, 5, p, q)
 st.{norm,logistic,cauchy,laplace}.cdf(v)
-st.{norm,logistic}.{sf,logcdf,logsf}(v)
+st.norm.{sf,logcdf,logsf}(v)
 st.{gamma,chi2}.cdf(p, q)
 st.beta.cdf(u, p, q)
 st.multivariate_normal.logpdf(c, b, S)
@@ -173,13 +178,13 @@ lax.linalg.tridiagonal_solve(v, v + 5, w, x[:, :1].repeat(2, 0)[:5])
 lax.reduce_precision(v, 8, 7)
 lax.switch(1, [jnp.sin, jnp.cos], v)
 [jax.random]
-jax.random.gamma(key, p)
-jax.random.{beta}(key, p, q)
+jax.random.gamma(key, p)  # convention: samples jump; the derivative is the quantile function's
+jax.random.beta(key, p, q)  # convention: as for gamma
 v + p * jax.random.normal(key, (5,))
 jnp.where(jax.random.bernoulli(key, 0.5, x.shape), 2 * x, 0.0)
 jax.random.truncated_normal(key, -p, q, (5,))
-jax.random.dirichlet(key, p)
+jax.random.dirichlet(key, p)  # convention: as for gamma
 jax.random.multivariate_normal(key, b, S)
-jax.random.{t}(key, p)
-jax.random.loggamma(key, p)
+jax.random.t(key, p)  # convention: as for gamma
+jax.random.loggamma(key, p)  # convention: as for gamma
 """

@@ -27,7 +27,7 @@ def haiku(layer, h):
 
 CASES = """
 [rlax]
-rlax.td_learning(a, e, 0.9, o)
+rlax.td_learning(a, e, 0.9, o)  # convention: the targets are meant to be constant
 rlax.q_learning(v, 2, e, 0.9, w)
 rlax.double_q_learning(v, 2, e, 0.9, w, v)
 rlax.sarsa(v, 2, e, 0.9, w, 1)
@@ -41,12 +41,12 @@ rlax.clipped_surrogate_pg_loss(jnp.exp(0.3 * b), c, 0.2)
 rlax.quantile_regression_loss(v, u, w)
 rlax.categorical_td_learning(atoms, v, e, 0.9, atoms, w)
 rlax.categorical_l2_project(p, jax.nn.softmax(v), atoms)
-rlax.{huber_loss,l2_loss,log_loss}(v)
+rlax.{huber_loss,l2_loss}(v)
+rlax.log_loss(u, n)
 rlax.{signed_hyperbolic,signed_parabolic,signed_expm1,signed_logp1}(v)
 rlax.gaussian_diagonal().{entropy,kl_to_standard_normal}(v, p)
 rlax.softmax().{entropy,probs}(v)
 rlax.softmax().{kl}(v, w)
-rlax.importance_corrected_td_errors(b, discounts, jnp.exp(0.1 * c), discounts, v)
 [flax.linen]
 linen(fl.Dense(3), x)
 linen(fl.{LayerNorm,RMSNorm}(), x)

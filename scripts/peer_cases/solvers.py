@@ -94,7 +94,7 @@ lx.linear_solve(lx.MatrixLinearOperator(M), jnp.concatenate([b, b[:2]]), lx.QR()
 [optimistix]
 root(two, optx.{Newton,Chord,Dogleg,LevenbergMarquardt}(1e-11, 1e-11))
 root(two, optx.Newton(1e-11, 1e-11), adjoint=optx.RecursiveCheckpointAdjoint())
-optx.root_find(cubic, optx.Bisection(1e-12, 1e-12), a, o, options=dict(lower=0.0, upper=3.0)).value
+optx.root_find(cubic, optx.Bisection(1e-12, 1e-12), 0.5, o, options=dict(lower=0.0, upper=3.0)).value
 optx.fixed_point(cosine, optx.FixedPointIteration(1e-13, 1e-13), e, a).value
 optx.least_squares(cubic, optx.{LevenbergMarquardt,GaussNewton,Dogleg}(1e-12, 1e-12), jnp.ones(2), two).value
 optx.minimise(bowl, optx.BFGS(1e-11, 1e-11), jnp.ones(2), two).value
