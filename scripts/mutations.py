@@ -54,7 +54,7 @@ def one_coordinate(values: list[Any], y: Any) -> Any:
 
 def no_sum(values: list[Any], y: Any) -> Any:
     (x,) = values
-    kept = [n for n in range(x.ndim)]
+    kept = list(range(x.ndim))
     while x.ndim > y.ndim:  # the first entry along axes that are summed, which are those that the result lacks
         axis = next(a for a in kept if x.shape[: a + 1] != y.shape[: a + 1])
         x = jnp.take(x, 0, axis)

@@ -11,17 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
 from jax.interpreters import ad
 
 __all__ = [
     "HIJAX",
+    "absent_cotangent",
     "bound_parameters",
     "code_place",
     "concrete",
     "context",
     "cudnn_attention_backward",
     "cudnn_attention_forward",
+    "custom_jvp_moving",
     "custom_jvp_rule",
     "custom_vjp_call",
     "custom_vjp_rules",
@@ -35,10 +38,12 @@ __all__ = [
     "scan_counts",
     "sees_zeros",
     "source_line",
+    "symbolic_zero",
     "takes_cudnn_attention",
     "varying_axes",
     "varying_over",
     "written_at",
+    "zero_tangent",
     "zeros",
 ]
 
@@ -171,7 +176,23 @@ def _of(scale: float, causal: bool) -> dict[str, Any]:
     )  # fmt: skip
 
 
-# Custom rules
+# Custom rules. What does not move has a symbolic zero where rules ask for that, and else one of the type of tangents.
+
+
+def symbolic_zero(kind: Any) -> SymbolicZero:
+    """What rules with ``symbolic_zeros`` see as the tangent or cotangent of a value of some type that has none."""
+    return SymbolicZero(kind.to_tangent_aval())
+
+
+def zero_tangent(kind: Any) -> Any:
+    """The zero that rules without ``symbolic_zeros`` see; that of an integer is float0."""
+    return ad.instantiate_zeros(absent_cotangent(kind))
+
+
+def absent_cotangent(kind: Any) -> Any:
+    """What the function that ``jax.vjp`` returns takes for an output of some type that has no cotangent."""
+    return ad.Zero(kind.to_tangent_aval())
+
 
 HIJAX = "call_hi_primitive"  # the primitive of all equations that jax.experimental.hijax's primitives make
 
@@ -258,11 +279,20 @@ def custom_jvp_rule(eqn: Any) -> Callable[..., Sequence[Any]]:
     return bound_parameters(eqn)["subfuns"][1].call_wrapped
 
 
+def custom_jvp_moving(eqn: Any, needs: Sequence[bool]) -> Sequence[bool]:
+    """Which outputs of a ``custom_jvp`` function's equation have a tangent where the values that ``needs`` marks do.
+    Rules without ``symbolic_zeros`` give all of them one."""
+    if not eqn.params["symbolic_zeros"]:
+        return [True] * len(eqn.outvars)
+    still = [not needed for needed in needs[eqn.params["num_consts"] :]]
+    return [not zero for zero in eqn.params["jvp_jaxpr_fun"].call_wrapped(*still)[2]]
+
+
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:
     """``(forward, backward)`` of a ``custom_vjp`` function's equation.
 
     ``forward(values, needs)`` gives ``(outputs, residuals)``, and ``backward(residuals, cotangents)`` a cotangent for
-    each value, or None for zero.
+    each value; None stands for zero in both lists of cotangents.
     """
     params = bound_parameters(eqn)
     _, forward, backward = params["subfuns"]
@@ -275,8 +305,13 @@ def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[A
         rest = [next(saved) if i is None else values[i] for i in forwarded]
         return list(outs[len(outs) - len(eqn.outvars) :]), rest
 
+    # From jax 0.12 on, rules that are not to see symbolic zeros are given them too, and replace them themselves.
+    symbolic = eqn.params["symbolic_zeros"] or jax.__version_info__ >= (0, 12)
+
     def run_backward(rest: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        found = backward.call_wrapped(*rest, *cotangents)
+        absent = symbolic_zero if symbolic else zero_tangent
+        given = [absent(v.aval) if bar is None else bar for bar, v in zip(cotangents, eqn.outvars, strict=True)]
+        found = backward.call_wrapped(*rest, *given)
         if len(found) == 2 and isinstance(found[0], list | tuple):
             found = found[0]  # from jax 0.12 on, logs come beside them
         return [None if isinstance(bar, ad.Zero) else bar for bar in found]

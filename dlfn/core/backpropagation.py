@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.core import control as control  # registers itself
-from dlfn.core import functionals as functionals  # registers itself
+from dlfn.core import control as control  # this and those with "as" below register themselves
+from dlfn.core import custom_rules as custom_rules
+from dlfn.core import functionals as functionals
 from dlfn.core import jaxprs
-from dlfn.core import sparse as sparse  # registers itself
+from dlfn.core import sharded as sharded
+from dlfn.core import sparse as sparse
 from dlfn.core.errors import InputError
 from dlfn.core.walk import Record, Walk
 

@@ -1,14 +1,14 @@
-"""Running calls and control flow backwards: jit, checkpoint, custom rules, scan, cond."""
+"""Running calls and control flow backwards: jit, checkpoint, scan, cond."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from dlfn.core import _jax, jaxprs
+from dlfn.core import jaxprs
+from dlfn.core.activity import moving_operands
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import is_inexact, strong
 from dlfn.core.walk import Result, Walk, structural, zeros
@@ -41,58 +41,6 @@ def _checkpoint(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> R
     return outs, back
 
 
-@structural("custom_jvp_call")
-def _custom_jvp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    """The rule's output tangents are linear in its input tangents, so that the pullback of that map, at any point, is
-    its transpose."""
-    if not walk.use_custom_rules:
-        return walk.pullback(eqn.params["call_jaxpr"], values, needs)
-    outs = jaxprs.run(eqn.params["call_jaxpr"], values)
-    moving = [i for i, needed in enumerate(needs) if needed]
-
-    def tangents(*given: Any) -> Any:
-        dots = [jnp.zeros_like(v) if is_inexact(v.dtype) else _float0(v) for v in map(jnp.asarray, values)]
-        for i, dot in zip(moving, given, strict=True):
-            dots[i] = dot
-        moved = _jax.custom_jvp_rule(eqn)(*values, *dots)[len(outs) :]
-        return [dot for dot, out in zip(moved, outs, strict=True) if is_inexact(out.dtype)]
-
-    def back(bars: Sequence[Any]) -> Sequence[Any]:
-        at = [jnp.zeros_like(values[i]) for i in moving]
-        _, linear_back = walk.inner().pullback(jax.make_jaxpr(tangents)(*at), at, [True] * len(at))
-        given = [bar for bar, out in zip(bars, outs, strict=True) if is_inexact(out.dtype)]
-        cotangents: list[Any] = [None] * len(values)
-        for i, bar in zip(moving, linear_back(given), strict=True):
-            cotangents[i] = bar
-        return cotangents
-
-    return outs, back
-
-
-def _float0(value: Any) -> Any:
-    return np.zeros(value.shape, jax.dtypes.float0)
-
-
-@structural("custom_vjp_call")
-def _custom_vjp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    if not walk.use_custom_rules:
-        return walk.pullback(eqn.params["call_jaxpr"], values, needs)
-    forward, backward = _jax.custom_vjp_rules(eqn)
-    outs, rest = forward(values, needs)
-
-    def back(bars: Sequence[Any]) -> Sequence[Any]:
-        cotangents = backward(rest, zeros(bars, outs))
-        return [
-            None if bar is None or not needed else jnp.asarray(bar)
-            for bar, needed in zip(cotangents, needs, strict=True)
-        ]
-
-    return outs, back
-
-
-# Control flow
-
-
 @structural("scan")
 def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     """Forwards, saves the carry that enters each step. Backwards, runs each step again and pulls its cotangents
@@ -108,7 +56,7 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
 
     slots, order = walk.reserve(body), []
     final, (ys, carries) = lax.scan(step, init, xs, reverse=params["reverse"], **loop)
-    active = _active_in_loop(body, needs, n_consts, n_carry)
+    active = moving_operands(body, needs, n_consts, n_carry, walk.use_custom_rules)
     const_at = [i for i in range(n_consts) if active[i]]
     carry_at = [i for i in range(n_carry) if active[n_consts + i]]
     x_at = [i for i in range(len(xs)) if active[n_consts + n_carry + i]]
@@ -146,22 +94,6 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
         return cotangents
 
     return [*final, *ys], back
-
-
-def _active_in_loop(body: Any, needs: list[bool], n_consts: int, n_carry: int) -> list[bool]:
-    """Which operands of a loop's body depend on what is differentiated: a carry does as soon as anything that it is
-    computed from does, in any step."""
-    variables = jaxprs.parts(body)[0].invars
-    active = [needed and is_inexact(v.aval.dtype) for needed, v in zip(needs, variables, strict=True)]
-    sources = jaxprs.dependencies(body)[:n_carry]
-    while True:
-        grown = list(active)
-        for i, source in enumerate(sources):
-            if is_inexact(variables[n_consts + i].aval.dtype) and any(active[j] for j in source):
-                grown[n_consts + i] = True
-        if grown == active:
-            return active
-        active = grown
 
 
 @structural("cond")

@@ -75,7 +75,8 @@ def _stripped(eqn: Any, *, custom_jvp: bool) -> bool:
     return eqn.primitive.name in _STRIPPED or (custom_jvp and eqn.primitive.name == "custom_jvp_call")
 
 
-_STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", _jax.HIJAX})
+# Outside of rules JAX takes no gradients of custom_vmap functions, which rules may have hidden.
+_STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX})
 
 
 def _strip(jaxpr: Any, values: Sequence[Any], wanted: Callable[[Any], bool]) -> list[Any]:
@@ -98,7 +99,7 @@ def _plain(eqn: Any, values: list[Any], wanted: Callable[[Any], bool]) -> Sequen
         return _checked_definition(eqn, values)
     if eqn.primitive.name == _jax.HIJAX:
         return _strip(jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values), values, wanted)
-    return _strip(params["call_jaxpr"], values, wanted)
+    return _strip(params["call" if eqn.primitive.name == "custom_vmap_call" else "call_jaxpr"], values, wanted)
 
 
 def _checked_definition(eqn: Any, values: list[Any]) -> list[Any]:

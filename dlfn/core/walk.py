@@ -10,6 +10,7 @@ from jax.extend.core import Literal
 from jax.ref import set as write
 
 from dlfn.core import _jax, jaxprs, references
+from dlfn.core.activity import is_discrete, is_flat, moving_outputs
 from dlfn.core.errors import InputError
 from dlfn.core.platforms import form_flat, form_p
 from dlfn.core.primitives import (
@@ -101,7 +102,7 @@ class Walk:
         """Raises where an equation makes of numbers what is neither a number nor discrete: backprop would lose the
         cotangent in it."""
         for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
-            if not (is_inexact(var.aval.dtype) or _is_discrete(var)):
+            if not (is_inexact(var.aval.dtype) or is_discrete(var)):
                 raise InputError(
                     f"backprop: {eqn.primitive.name!r} makes a {var.aval.dtype} of a number "
                     f"({self.source_line(eqn)}), which has no cotangent; use jax.grad"
@@ -140,11 +141,12 @@ class Walk:
             values = [read(atom) for atom in eqn.invars]
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
             with _jax.context(eqn):
-                if any(needs) and not _is_flat(eqn):
+                if any(needs) and not is_flat(eqn):
                     self._refuse_what_is_no_number(eqn)
                     outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
                     steps.append((eqn, needs, eqn_back))
-                    moving.update(var for var in eqn.outvars if is_inexact(var.aval.dtype))
+                    moved = moving_outputs(eqn, needs, self.use_custom_rules)
+                    moving.update(var for var, moves in zip(eqn.outvars, moved, strict=True) if moves)
                 else:
                     outs = jaxprs.bind(eqn, values)
                     for name in _names_of(eqn, self.use_custom_rules):
@@ -187,16 +189,6 @@ class Walk:
 
 def _dtype(atom: Any) -> Any:
     return atom.aval.dtype
-
-
-def _is_flat(eqn: Any) -> bool:
-    """Whether the derivative is zero everywhere."""
-    return RULES.get(eqn.primitive.name, _by_rule) is None or all(map(_is_discrete, eqn.outvars))
-
-
-def _is_discrete(var: Any) -> bool:
-    """Whether a variable takes separate values: integers, flags, keys."""
-    return any(jnp.issubdtype(var.aval.dtype, kind) for kind in (jnp.integer, jnp.bool_, jax.dtypes.prng_key))
 
 
 def _fitting(eqn: Any, atom: Any, bar: Any) -> Any:

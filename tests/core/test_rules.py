@@ -15,12 +15,14 @@ from rule_cases_real import IMAGE, KERNEL, X, Y, conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), random
-# numbers (tests/core/test_rule_oracles.py), or not every jax has a rule for them (tests/core/test_primitives.py).
+# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py and
+# tests/core/test_collectives.py), random numbers (tests/core/test_rule_oracles.py), or not every jax has a rule for
+# them (tests/core/test_primitives.py).
 COVERED_ELSEWHERE = {
     "add_any", "copy_p", "name", "expand_dims", "scatter_add", "scatter-sub", "scatter_sub", "sharding_constraint",
     "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter", "xla_metadata_value",
-    "with_memory_space_constraint", "random_gamma",
+    "with_memory_space_constraint", "random_gamma", "psum", "all_gather", "all_gather_invariant", "reduce_scatter",
+    "all_to_all", "ppermute",
 }  # fmt: skip
 
 

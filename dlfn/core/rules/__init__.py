@@ -1,6 +1,7 @@
 """A sheet of derivative rules: the glue between ops, by family of JAX primitives."""
 
 from dlfn.core.rules import (
+    collectives,
     complex_numbers,
     contractions,
     elementwise,
@@ -13,6 +14,6 @@ from dlfn.core.rules import (
 from dlfn.core.rules.table import RULES, NoRule, register_rule
 
 __all__ = [
-    "RULES", "NoRule", "complex_numbers", "contractions", "elementwise", "linear_algebra", "reductions",
+    "RULES", "NoRule", "collectives", "complex_numbers", "contractions", "elementwise", "linear_algebra", "reductions",
     "register_rule", "special", "structure", "windows",
 ]  # fmt: skip

@@ -6,7 +6,6 @@ cotangent of x is :math:`g \cos x`. A rule for two inputs has one line for each.
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -125,14 +124,6 @@ rule("reduce_precision")(lambda g, y, x, **params: lax.reduce_precision(g, **par
 rule("optimization_barrier")(lambda g, y, *xs: tuple(g))
 
 zero_derivative("stop_gradient", "floor", "ceil", "round", "is_finite", "bitcast_convert_type")
-
-# Meshes: a cotangent has the sharding of its value. Where a value is copied to many devices their cotangents are
-# summed, and where values are summed the cotangent is copied to all.
-rule("sharding_constraint", "reshard", "layout_constraint")(
-    lambda g, y, x, **_: jax.sharding.reshard(g, jax.typeof(x).sharding)
-)
-rule("pvary")(lambda g, y, x, *, axes, **_: lax.psum(g, axes))
-rule("psum_invariant")(lambda g, y, x, *, axes, **_: lax.pcast(g, axes, to="varying"))
 
 zero_derivative("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to", "argmax", "argmin")
 zero_derivative("and", "or", "xor", "not", "mulhi", "shift_left", "shift_right_arithmetic", "shift_right_logical")
