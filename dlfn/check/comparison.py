@@ -14,8 +14,9 @@ import numpy as np
 from dlfn.check.advice import advice
 from dlfn.check.measures import relative_error
 from dlfn.check.opinions import Setting, gather, reason
+from dlfn.check.precision import leaves_float64
 from dlfn.check.result import Comparison
-from dlfn.check.rows import rows
+from dlfn.check.rows import rows, value_bound
 from dlfn.core import InputError
 
 __all__ = ["compare"]
@@ -30,6 +31,7 @@ def compare(
     seed: int = 0,
     custom_jvp: bool = False,
     reference: Callable[..., Any] | None = None,
+    seconds: float | None = None,
 ) -> Callable[..., Comparison]:
     r"""Compares the gradients of any JAX function, hand-derived or not, in every floating-point argument.
 
@@ -96,7 +98,8 @@ def compare(
         raise InputError(f"compare: tolerance is {tolerance!r}, and must be a positive number, or None")
     if not (isinstance(coordinates, int) and coordinates >= 0):
         raise InputError(f"compare: coordinates is {coordinates!r}, and must be an int that is 0 or more")
-
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+        raise InputError(f"compare: seconds is {seconds!r}, and must be a positive number, or None")
     try:
         floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
@@ -104,27 +107,42 @@ def compare(
     if not floating:
         raise InputError(f"compare: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
 
-    def in_dtype(dtype: Any, args: Any, kwargs: Any) -> Comparison:
-        wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8
+    setting = Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference, seconds)
+
+    def run(setting: Setting, args: Any, kwargs: Any) -> Comparison:
+        wide = jnp.dtype(setting.dtype or jnp.result_type(float)).itemsize == 8
         with jax.enable_x64(wide):
-            return _compare(f, args, kwargs, Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference))
+            return _compare(f, args, kwargs, setting)
 
     @functools.wraps(f)
     def compared(*args: Any, **kwargs: Any) -> Comparison:
+        floats = [leaf for leaf in jax.tree.leaves((args, kwargs)) if _is_float(leaf)]
+        narrow = any(jnp.result_type(leaf) != jnp.float64 for leaf in floats)
         try:
-            return in_dtype(dtype, args, kwargs)
+            return run(setting, args, kwargs)
+        except _InNarrowDtypes as found:
+            why = found.where
+            result = run(dataclasses.replace(setting, dtype=None, rounded=True), args, kwargs)
         except Exception as error:
-            narrow = [leaf for leaf in jax.tree.leaves((args, kwargs)) if _is_float(leaf)]
-            if dtype != "float64" or not narrow or all(jnp.result_type(leaf) == jnp.float64 for leaf in narrow):
+            if dtype != "float64" or not narrow:
                 raise
+            why = f"not available: {reason(error)}"
             try:
-                result = in_dtype(None, args, kwargs)
+                result = run(dataclasses.replace(setting, dtype=None), args, kwargs)
             except Exception:
                 raise error from None
-            note = f"float64: not available: {reason(error)}; compared in the arguments' own dtype"
-            return dataclasses.replace(result, notes=(note, *result.notes))
+        note = f"float64: {why}; compared in the arguments' own dtype"
+        return dataclasses.replace(result, notes=(note, *result.notes))
 
     return compared
+
+
+class _InNarrowDtypes(Exception):
+    """What failed to agree in float64 is computed in a narrower dtype."""
+
+    def __init__(self, where: str):
+        super().__init__(where)
+        self.where = where
 
 
 def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
@@ -146,17 +164,17 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
         args, kwargs = tree.unflatten(full)
         return function(*args, **kwargs)
 
-    computed = jnp.result_type(*point)
-    if setting.tolerance is None:
-        wide = computed == jnp.float64
-        setting = dataclasses.replace(setting, tolerance=1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5)
+    rounded = setting.rounded or jnp.result_type(*point) != jnp.float64
+    usual = None if rounded else 1e-10
+    setting = dataclasses.replace(setting, rounded=rounded, tolerance=setting.tolerance or usual)
     truth = None if setting.reference is None else functools.partial(of_floats, setting.reference)
     found = gather(functools.partial(of_floats, f), truth, point, setting)
     result = Comparison(
         tuple(rows(names, point, found, setting.tolerance)),
         relative_error(found.our_value, found.value),
+        value_bound(point, found, setting.tolerance),
         setting.tolerance,
-        str(computed),
+        str(jnp.result_type(*point)),
         tuple(found.notes),
         found.reference,
     )
@@ -169,7 +187,9 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
         result = dataclasses.replace(result, notes=(*result.notes, note))
     if result or found.hand is None:
         return result
-    more = advice(result, found.value, found.loss, dict(zip(names, point)))
+    if not rounded and np.isfinite(found.value) and (where := leaves_float64(found.loss, point)):
+        raise _InNarrowDtypes(where)
+    more = advice(result, found.value, dict(zip(names, point)))
     return dataclasses.replace(result, notes=(*result.notes, *more))
 
 

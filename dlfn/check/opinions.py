@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import math
 import os
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.check.advice import kept_rules
-from dlfn.check.measures import NUMERIC, cotangents, finite_differences, hand_gradients, norm, projected
+from dlfn.check.differences import Search, Slopes
+from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected
+from dlfn.check.rounding import Scatter, scatter
 from dlfn.core import InputError, autodiff, backprop
 
 __all__ = ["Opinions", "Setting", "gather", "reason"]
 
 _HERE = Path(__file__).parents[1]
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (_HERE / "check", _HERE / "core", Path(jax.__file__).parent))
-# How many coordinates in all finite differences try where the function must run outside jit.
-_UNCOMPILED = 24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +61,13 @@ class Setting:
     """What :func:`dlfn.compare` was asked for."""
 
     dtype: Any
-    tolerance: Any  # a number, once the dtype is known
+    tolerance: Any  # a number, or None where rounding sets the bounds
     coordinates: int
     seed: int
     custom_jvp: bool
     reference: Callable[..., Any] | None
+    seconds: float | None
+    rounded: bool = False  # whether anything is computed in a dtype that is narrower than float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Opinions:
         expected: the gradient that the others are compared with, and ``reference`` whose it is.
         hand, walked: those by hand rule and by backprop.
         sides: what a mixture of two cotangents gives by the hand rule, and the mixture of what each gives.
-        differences: for each leaf the coordinates that finite differences tried, what they found, and how much of it
-            may be rounding.
+        differences: what finite differences found, for each leaf.
+        rounding: what it may do to the value, and to each leaf of the gradient after that, in narrow dtypes.
     """
 
     loss: Callable[..., Any]
@@ -88,7 +92,8 @@ class Opinions:
     hand: list[np.ndarray] | None
     sides: tuple[list[np.ndarray], list[np.ndarray]] | None
     walked: list[np.ndarray] | None
-    differences: list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
+    differences: list[Slopes] | None
+    rounding: Scatter | None
     notes: list[str]
 
 
@@ -97,6 +102,7 @@ def gather(
 ) -> Opinions:
     """All opinions on the gradient of ``f`` at a point, a list of floating-point arrays; ``truth`` is the reference, or
     None for the definitions."""
+    deadline = time.monotonic() + (math.inf if setting.seconds is None else setting.seconds)
     shapes = _output_types(f, point)
     if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
         raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
@@ -123,12 +129,9 @@ def gather(
         kept = opinion("", lambda: list(kept_rules(loss, point)))
         notes += [] if isinstance(kept, Missing) else kept
     by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others))
-    if truth is None:
-        reference = "autodiff"
-        defined = opinion(reference, lambda: _by_definition(loss, point, setting.custom_jvp))
-    else:
-        reference = "reference"
-        defined = opinion(reference, lambda: _by_reference(projected(truth, drawn), point, setting.custom_jvp))
+    reference = "autodiff" if truth is None else "reference"
+    theirs = loss if truth is None else projected(truth, drawn)
+    defined = opinion(reference, lambda: _by_definition(theirs, point, setting, truth is not None))
     if isinstance(by_hand, Missing) and isinstance(defined, Missing):
         raise InputError(f"compare: there is no gradient to compare. {by_hand}. {defined}")
     hand: Any = None
@@ -138,8 +141,11 @@ def gather(
     if found is not None:
         hand, *mixture = map(shown, found[1:])
         our_value, sides = float(found[0]) / unit, (mixture[0], mixture[1])
-    defined = noted(defined)
+    defined, rounding = noted(defined), None
     if defined is not None:
+        if isinstance(defined, Scatter):
+            rounding = defined.scaled(1 / unit)
+            defined = defined.exact[0], defined.exact[1:]
         value, expected = float(defined[0]) / unit, shown(defined[1])
         our_value = value if our_value is None else our_value
     else:
@@ -147,19 +153,23 @@ def gather(
         # Without differentiation a rule's function runs, and with it the rule's forward.
         value = opinion("value", lambda: float(loss(point)) / unit)
         value = our_value if isinstance(value, Missing) else value
-    walked = noted(opinion("backprop", lambda: shown(jax.jit(backprop(loss))(point))))
+    over = f"the {setting.seconds} seconds were over"
+
+    def in_time(who: str, compute: Callable[[], Any]) -> Any:
+        return noted(opinion(who, compute) if time.monotonic() < deadline else Missing(who, over))
+
+    walked = in_time("backprop", lambda: shown(jax.jit(backprop(loss))(point)))
     differences = None
-    if jnp.result_type(*point) == jnp.float64 and setting.coordinates:
-        rng = np.random.default_rng(setting.seed)
-        chosen = [np.sort(rng.permutation(x.size)[: setting.coordinates]) for x in point]
-        if hand is not None and defined is not None:
-            chosen = list(map(functools.partial(_with_the_worst, setting.tolerance), chosen, hand, expected))
-        tried = noted(opinion(NUMERIC, lambda: _by_differences(loss, point, chosen)))
+    if not setting.rounded and setting.coordinates:
+        search = Search(setting.coordinates, setting.seed, setting.tolerance, deadline)
+        other = hand if defined is not None else None
+        tried = in_time(NUMERIC, lambda: search.slopes(lambda point: loss(point) / unit, point, expected, other))
         if tried is not None:
-            differences = [(at, values / unit, rounding / unit) for at, (values, rounding) in zip(*tried, strict=True)]
+            differences, skipped = tried
+            notes += [f"{NUMERIC}: {skipped} of {len(point)} leaves were left out: {over}"] if skipped else []
     if defined is None and differences is None:
         notes.append("there is nothing to compare the hand rule with; pass reference=, a function with the same values")
-    return Opinions(loss, value, our_value, expected, reference, hand, sides, walked, differences, notes)
+    return Opinions(loss, value, our_value, expected, reference, hand, sides, walked, differences, rounding, notes)
 
 
 def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
@@ -171,24 +181,19 @@ def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
         return hand_gradients(f, point, drawn, others, compiled=False)
 
 
-def _by_definition(loss: Callable[..., Any], point: Any, custom_jvp: bool) -> tuple[Any, Any]:
-    """Value and gradient with every hand rule replaced by its definition."""
-    return jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp)))(point)
+def _by_definition(loss: Callable[..., Any], point: Any, setting: Setting, as_it_is: bool) -> Any:
+    """Value and gradient with every hand rule replaced by its definition; as a :class:`Scatter` where there is
+    rounding. ``as_it_is``: the function itself where its definitions cannot be differentiated."""
 
+    def gradient(loss: Callable[..., Any]) -> Any:
+        differentiated = jax.value_and_grad(loss)
+        return scatter(differentiated, point, setting.seed) if setting.rounded else jax.jit(differentiated)(point)
 
-def _by_reference(loss: Callable[..., Any], point: Any, custom_jvp: bool) -> tuple[Any, Any]:
-    """Value and gradient of a reference, by its definitions too, or as it is where those cannot be differentiated."""
-    by_definition = opinion("", lambda: _by_definition(loss, point, custom_jvp))
-    return jax.jit(jax.value_and_grad(loss))(point) if isinstance(by_definition, Missing) else by_definition
-
-
-def _by_differences(loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]) -> tuple[Any, Any]:
-    """The flat coordinates of each leaf that were tried, and what :func:`finite_differences` found there."""
-    try:
-        return chosen, finite_differences(loss, point, chosen)
-    except jax.errors.ConcretizationTypeError:
-        few = [np.asarray(at)[: max(1, _UNCOMPILED // len(point))] for at in chosen]
-        return few, finite_differences(loss, point, few, compiled=False)
+    stripped = autodiff(loss, custom_jvp=setting.custom_jvp)
+    if not as_it_is:
+        return gradient(stripped)
+    by_definition = opinion("", lambda: gradient(stripped))
+    return gradient(loss) if isinstance(by_definition, Missing) else by_definition
 
 
 def _output_types(f: Callable[..., Any], point: Any) -> Any:
@@ -209,12 +214,3 @@ def _require_alike(ours: Any, theirs: Any) -> None:
         raise InputError(
             f"compare: reference returns {described[1]}, and must return what the function does, {described[0]}"
         )
-
-
-def _with_the_worst(tolerance: float, chosen: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The chosen coordinates, and as many more where two gradients differ most, and by more than the tolerance."""
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(ours - theirs).ravel()
-    gap = np.where(np.isfinite(gap), gap, np.inf)
-    worst = np.argsort(-gap, kind="stable")[: max(len(chosen), 1)]
-    return np.union1d(chosen, worst[gap[worst] > tolerance * norm(ours[np.isfinite(ours)])])

@@ -1,6 +1,7 @@
 """What a comparison of gradients found, as data and as a table."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, LINEARITY, NUMERIC
@@ -14,7 +15,10 @@ class Row:
     something is not finite or was not computed. (Where there is no autodiff of the definitions, the hand rule has its
     place, and ``hand`` is None.) ``scale`` is ``norm``, or larger where that is so small that the
     tolerance of it is below rounding, as :func:`compare` explains. ``linearity`` is how far the hand rule is from
-    linear in its cotangent, relative to the terms that are compared."""
+    linear in its cotangent, relative to the terms that are compared.
+
+    ``bound`` is the largest error that passes, which rounding sets in dtypes narrower than float64. A rule whose
+    gradient is too large, or too small, by more than ``hidden`` of it would be found for sure."""
 
     path: str
     shape: tuple[int, ...]
@@ -26,6 +30,8 @@ class Row:
     linearity: float | None
     worst: str
     ok: bool
+    bound: float = math.inf
+    hidden: float | None = None
     culprit: str = ""  # where the definition's derivative is wrong, and not the hand rule's
 
 
@@ -36,7 +42,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     value_error: float | None
-    tolerance: float
+    value_bound: float
+    tolerance: float | None  # None where rounding sets the bound of each row
     dtype: str
     notes: tuple[str, ...] = ()
     reference: str = "autodiff"  # whose gradient the others are compared with
@@ -51,31 +58,35 @@ class Comparison:
     @property
     def value_ok(self) -> bool:
         """Whether the function and its definitions have the same value."""
-        return self.value_error is not None and self.value_error <= self.tolerance
+        return self.value_error is not None and self.value_error <= self.value_bound
 
     def __str__(self) -> str:
+        rounded = self.tolerance is None
         header = (
             "leaf",
             "shape",
             f"|{self.reference}|",
             "hand rule",
             "backprop",
-            NUMERIC,
+            "hidden" if rounded else NUMERIC,
             LINEARITY,
             "worst coordinate",
             "",
         )
         lines = [
             (row.path, str(list(row.shape)), f"{row.norm:.3g}", _error(row.hand), _error(row.backprop),
-             _error(row.finite_difference), _error(row.linearity), row.worst, self._verdict(row))
+             _error(row.hidden if rounded else row.finite_difference), _error(row.linearity), row.worst,
+             self._verdict(row))
             for row in self.rows
         ]  # fmt: skip
         verdict = "all gradients agree" if self.ok else "NOT ALL GRADIENTS AGREE"
         numeric = any(row.finite_difference is not None for row in self.rows)
-        tail = (
-            f"{verdict}: {self.dtype}, against {_AGAINST[self.reference]}, to {self.tolerance:g} of each leaf's "
-            f"largest entry{f' (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})' * numeric}"
-        )
+        if rounded:
+            bound = "without rounding, to what rounding may change; an error of a whole leaf below hidden is not seen"
+        else:
+            bound = f"to {self.tolerance:g} of each leaf's largest entry"
+            bound += f" (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})" * numeric
+        tail = f"{verdict}: {self.dtype}, against {_AGAINST[self.reference]}, {bound}"
         return "\n".join([format_table(header, lines), *self.notes, tail])
 
     def _verdict(self, row: Row) -> str:
@@ -83,7 +94,7 @@ class Comparison:
             return "ok: the definition is wrong"
         if not row.ok:
             return "FAIL"
-        return "ok: 0 but for rounding" if 0 < row.norm <= self.tolerance * row.scale else "ok"
+        return "ok: 0 but for rounding" if 0 < row.norm <= row.bound * row.scale else "ok"
 
 
 _AGAINST = {
