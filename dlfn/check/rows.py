@@ -1,8 +1,9 @@
 """The rows of a comparison: how far each opinion is from the reference, leaf by leaf, and whether that is too far."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -37,17 +38,22 @@ def rows(names: Sequence[str], point: Sequence[jax.Array], found: Opinions, tole
         sides = None if found.sides is None else (found.sides[0][i], found.sides[1][i])
         expected, scale = found.expected[i], scales[i]
         bounds = dict.fromkeys(["hand rule", "backprop", LINEARITY], usual)
-        slope_bound = math.inf
+        rounding = _nothing_more
         if tolerance is None and found.rounding is not None:
-            allowed, slope_bound = found.rounding.bound(i + 1) / (scale or 1.0), found.rounding.slope_bound(i + 1)
+            allowed = found.rounding.bound(i + 1) / (scale or 1.0)
+            rounding = functools.partial(found.rounding.tests, i + 1)
             # The two sides that linearity compares are of three gradients, times 1 and the factors of the mixture.
             bounds = {"hand rule": allowed, "backprop": allowed, LINEARITY: usual + 3 * allowed}
-        row = _row(name, expected, ours, numeric, sides, scale, bounds, slope_bound)
+        row = _row(name, expected, ours, numeric, sides, scale, bounds, rounding)
         if nothing:
             row = dataclasses.replace(row, ok=False)
         elif not row.ok and numeric is not None and numeric.at is not None and compared is not None:
             row = _arbitrated(row, compared[i], expected, numeric)
         yield row
+
+
+def _nothing_more(got: np.ndarray) -> dict[str, tuple[float, float]]:
+    return {}
 
 
 def value_bound(point: Sequence[jax.Array], found: Opinions, tolerance: float | None) -> float:
@@ -101,13 +107,13 @@ def _row(
     sides: Any,
     scale: float,
     bounds: dict[str, float],
-    slope_bound: float,
+    rounding: Callable[[np.ndarray], dict[str, tuple[float, float]]],
 ) -> Row:
-    """``sides``: what a mixture of two cotangents gives, and the mixture of what each gives. ``slope_bound``: by which
-    factor, less 1, a rounded gradient may be off as a whole."""
+    """``sides``: what a mixture of two cotangents gives, and the mixture of what each gives. ``rounding``: what else is
+    measured of a rounded gradient."""
     errors = {label: relative_error(got, expected, scale) for label, got in ours.items()}
     pairs = {label: (got, expected) for label, got in ours.items()}
-    slopes = {label: _slope(got, expected) for label, got in ours.items()}
+    more = {f"{label} {test}": pair for label, got in ours.items() for test, pair in rounding(got).items()}
     if sides is not None:
         hand = ours.get("hand rule", expected)
         sizes = [size for size in (scale, norm(hand), *map(norm, sides)) if math.isfinite(size)]
@@ -120,17 +126,16 @@ def _row(
             everywhere.flat[numeric.at] = numeric.found
         pairs[NUMERIC] = (everywhere, expected)
     share = {label: math.inf if error is None else error / bounds[label] for label, error in errors.items()}
-    as_a_whole = {label: slope / slope_bound for label, slope in slopes.items()}
     worst = max(share, key=share.__getitem__, default="")
     # Within their bounds these two would show nothing but rounding.
     if worst in (NUMERIC, LINEARITY) and share[worst] <= 1 and "hand rule" in ours:
         worst = "hand rule"
     words = f"{worst} {worst_coordinate(*pairs[worst])}" if worst else ""
-    off = max(as_a_whole, key=as_a_whole.__getitem__, default="")
-    if off and as_a_whole[off] > max(1.0, share[worst]):
-        words = f"{off}, as a whole: off by {slopes[off]:.1e} of it, where rounding explains {slope_bound:.1e}"
-    by_hand = errors.get("hand rule")
-    hidden = None if by_hand is None else min(by_hand + bounds["hand rule"], slopes["hand rule"] + slope_bound)
+    off = max(more, key=lambda test: more[test][0] / more[test][1], default="")
+    if off and more[off][0] > more[off][1] * max(1.0, share[worst]):
+        words = f"{off}: {more[off][0]:.1e}, where rounding explains {more[off][1]:.1e}"
+    by_hand, whole = errors.get("hand rule"), more.get("hand rule as a whole", (math.inf, math.inf))
+    hidden = None if by_hand is None else min(by_hand + bounds["hand rule"], sum(whole))
     return Row(
         path=name,
         shape=expected.shape,
@@ -141,17 +146,10 @@ def _row(
         finite_difference=errors.get(NUMERIC),
         linearity=errors.get(LINEARITY),
         worst=words,
-        ok=all(value <= 1 for value in (*share.values(), *as_a_whole.values())),
+        ok=all(value <= 1 for value in share.values()) and all(error <= bound for error, bound in more.values()),
         bound=bounds["hand rule"],
         hidden=hidden,
     )
-
-
-def _slope(got: np.ndarray, expected: np.ndarray) -> float:
-    """By which factor, less 1, one gradient is another as a whole: the slope of its error on it."""
-    unit = norm(expected) or 1.0
-    got, expected = got / unit, expected / unit
-    return abs(float(np.sum((got - expected) * expected))) / (float(np.sum(expected * expected)) or 1.0)
 
 
 def _numeric_error(numeric: Slopes, expected: np.ndarray, scale: float) -> tuple[float | None, float]:
