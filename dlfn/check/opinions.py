@@ -16,14 +16,17 @@ import numpy as np
 
 from dlfn.check.advice import kept_rules
 from dlfn.check.differences import Search, Slopes
-from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected
+from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected, relative_error
 from dlfn.check.rounding import Scatter, scatter
+from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
 
-__all__ = ["Opinions", "Setting", "gather", "reason"]
+__all__ = ["Opinions", "Setting", "derivatives", "gather", "reason", "unlike_itself"]
 
 _HERE = Path(__file__).parents[1]
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in (_HERE / "check", _HERE / "core", Path(jax.__file__).parent))
+
+_STANDARD_LIBRARY = Path(os.__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +49,17 @@ def opinion(who: str, compute: Callable[[], Any]) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """The error in one line, with the last line of code in the traceback that is neither JAX's nor dlfn's."""
+    """The error in one line, with the last line of code in the traceback that is neither JAX's, dlfn's nor
+    Python's."""
     text = str(error).strip().split("\n")[0]
     text = text if len(text) <= 200 else f"{text[:197]}..."
     if isinstance(error, InputError):  # which names its line
         return text
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_LIBRARIES)]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_LIBRARIES) and Path(frame.filename).parent != _STANDARD_LIBRARY
+    ]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"
 
@@ -67,6 +75,7 @@ class Setting:
     custom_jvp: bool
     reference: Callable[..., Any] | None
     seconds: float | None
+    order: int
     rounded: bool = False  # whether anything is computed in a dtype that is narrower than float64
 
 
@@ -82,6 +91,7 @@ class Opinions:
         sides: what a mixture of two cotangents gives by the hand rule, and the mixture of what each gives.
         differences: what finite differences found, for each leaf.
         rounding: what it may do to the value, and to each leaf of the gradient after that, in narrow dtypes.
+        types: which rules return cotangents of other dtypes than their arguments.
     """
 
     loss: Callable[..., Any]
@@ -94,6 +104,7 @@ class Opinions:
     walked: list[np.ndarray] | None
     differences: list[Slopes] | None
     rounding: Scatter | None
+    types: list[str]
     notes: list[str]
 
 
@@ -105,7 +116,10 @@ def gather(
     deadline = time.monotonic() + (math.inf if setting.seconds is None else setting.seconds)
     shapes = _output_types(f, point)
     if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
-        raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
+        returned = ", ".join(str(s.dtype) for s in jax.tree.leaves(shapes)) or "nothing"
+        raise InputError(
+            f"compare: the function returns no floating-point array ({returned}), so there is no gradient to compare"
+        )
     if truth is not None:
         _require_alike(shapes, _output_types(truth, point))
     drawn = cotangents(shapes, setting.seed)
@@ -128,6 +142,9 @@ def gather(
     if not setting.custom_jvp:
         kept = opinion("", lambda: list(kept_rules(loss, point)))
         notes += [] if isinstance(kept, Missing) else kept
+    wrong = opinion("", lambda: list(wrong_types(loss, point)))
+    types = [] if isinstance(wrong, Missing) else wrong
+    notes += types
     by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others))
     reference = "autodiff" if truth is None else "reference"
     theirs = loss if truth is None else projected(truth, drawn)
@@ -169,7 +186,35 @@ def gather(
             notes += [f"{NUMERIC}: {skipped} of {len(point)} leaves were left out: {over}"] if skipped else []
     if defined is None and differences is None:
         notes.append("there is nothing to compare the hand rule with; pass reference=, a function with the same values")
-    return Opinions(loss, value, our_value, expected, reference, hand, sides, walked, differences, rounding, notes)
+    return Opinions(
+        loss, value, our_value, expected, reference, hand, sides, walked, differences, rounding, types, notes
+    )
+
+
+def derivatives(
+    f: Callable[..., Any], truth: Callable[..., Any] | None, point: list[jax.Array], setting: Setting
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The gradient of a projection of ``f`` by its hand rules, and by its definitions or those of ``truth``: functions
+    of a point, to be compared as others are."""
+    drawn = cotangents(_output_types(f, point), setting.seed)
+    plain = autodiff(projected(truth or f, drawn), custom_jvp=setting.custom_jvp)
+    return jax.grad(projected(f, drawn)), jax.grad(plain)
+
+
+def unlike_itself(loss: Callable[..., Any], point: list[jax.Array]) -> float:
+    """By how much value and gradient differ between equal calls of one program, or of two that are traced anew,
+    relative to the largest entry of each."""
+
+    def found() -> Any:
+        program = jax.jit(lambda point: jax.value_and_grad(loss)(point))
+        return [program(point), program(point)]
+
+    calls = opinion("", lambda: [*found(), *found()])
+    if isinstance(calls, Missing):
+        return 0.0
+    first, *others = (list(map(np.asarray, jax.tree.leaves(call))) for call in calls)
+    gaps = [relative_error(b, a) for other in others for a, b in zip(first, other, strict=True)]
+    return max((gap for gap in gaps if gap is not None), default=0.0)
 
 
 def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:

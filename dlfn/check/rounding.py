@@ -26,7 +26,7 @@ from dlfn.core.entering import ENTERED, Place, Visitor, enter
 
 __all__ = ["RUNS", "Scatter", "measure", "precision", "rounds", "scatter", "unit"]
 
-RUNS = 5
+RUNS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,12 @@ class Scatter:
     floor: float
 
     def bound(self, i: int) -> float:
-        r"""How far any entry of a rounded array may be from the exact one: :math:`3 M + 2 u \|g\|_\infty`."""
-        return float(3 * self.largest[i] + 2 * self.unit * norm(self.exact[i]) + self.floor)
+        r"""How far any entry of a rounded array of n may be from the exact one: :math:`3 (1 + n^{-1/2}) M +
+        2 u \|g\|_\infty`, for the largest of few random numbers says less of their size than that of many."""
+        return float(3 * (1 + self._few(i)) * self.largest[i] + 2 * self.unit * norm(self.exact[i]) + self.floor)
+
+    def _few(self, i: int) -> float:
+        return max(1, self.exact[i].size) ** -0.5
 
     def tests(self, i: int, got: Any) -> dict[str, tuple[float, float]]:
         r"""What of a rounded array is measured beside its entries, and how much that may be, relative to the exact one.
@@ -59,15 +63,16 @@ class Scatter:
         As a whole it may be off by the factor :math:`1 \pm (4 M' + u (\tfrac14 + n^{-1/2}))`, where n is the number of
         entries that matter, :math:`(\sum g^2)^2 / \sum g^4`, for single roundings cancel in a sum of many: this finds a
         wrong factor that is far smaller than the errors of the entries. The root of the mean of their squares may be
-        that of the perturbed runs: this finds sums in a half type, whose errors grow with the number of terms.
+        that of the perturbed runs, if they are many: this finds sums that are made in a half type one term after the
+        other, whose errors grow with the number of terms.
         """
         g = np.ravel(self.exact[i])
         gap, size = np.ravel(np.asarray(got, np.float64)) - g, float(np.linalg.norm(g))
         g, gap, length = (x / (size or 1.0) for x in (g, gap, self.length[i]))
-        few = float(np.sum(g**4)) ** 0.5
-        tests = {"as a whole": (abs(float(np.dot(gap, g))), float(4 * self.slope[i] + self.unit * (0.25 + few)))}
+        matter = float(np.sum(g**4)) ** 0.5
+        tests = {"as a whole": (abs(float(np.dot(gap, g))), float(4 * self.slope[i] + self.unit * (0.25 + matter)))}
         if self.unit > unit("float32"):
-            tests["by root mean square"] = (float(np.linalg.norm(gap)), float(length))
+            tests["by root mean square"] = (float(np.linalg.norm(gap)), float((1 + 5 * self._few(i)) * length))
         return tests
 
     def scaled(self, factor: float) -> "Scatter":
@@ -83,8 +88,8 @@ def scatter(program: Callable[[list[jax.Array]], Any], point: list[jax.Array], s
     with jax.enable_x64(True):
         salts = np.random.default_rng(seed).integers(2**63, size=RUNS + 1, dtype=np.uint64)
         exact, *measures = jax.jit(functools.partial(measure, jaxpr, least))(list(map(_widened, point)), salts)
-        exact = [np.asarray(g) for g in exact]
-        return Scatter(exact, *(np.nan_to_num(np.asarray(m), nan=np.inf) for m in measures), *least)
+        largest, length, slope = (np.nan_to_num(np.asarray(m), nan=np.inf) for m in measures)
+        return Scatter([np.asarray(g) for g in exact], largest, length, slope, *least)
 
 
 def unit(dtype: Any) -> float:
@@ -186,8 +191,9 @@ class _Noise:
 
     def operand(self, x: Any, atom: Any) -> Any:
         wide = _widened(x, atom.aval)
-        rounded = isinstance(atom, Literal) and jnp.issubdtype(atom.aval.dtype, jnp.floating) and not _is_exact(x)
-        return self.perturbed(wide, atom.aval.dtype, (0.0, 0.0)) if rounded else wide
+        dtype = getattr(atom.aval, "dtype", None)
+        rounded = isinstance(atom, Literal) and jnp.issubdtype(dtype, jnp.floating) and not _is_exact(x)
+        return self.perturbed(wide, dtype, (0.0, 0.0)) if rounded else wide
 
     def perturbed(self, x: Any, dtype: Any, least: tuple[float, float] | None = None) -> Any:
         """r is a random function of the number itself, as the error of rounding is a function of what is rounded. So it
@@ -274,7 +280,7 @@ def _wide_parameter(value: Any) -> Any:
         return _wide_dtype(value)
     if not hasattr(value, "eqns"):
         return value
-    avals = [var.aval for var in jaxprs.parts(value)[0].invars]
+    avals: list[Any] = [var.aval for var in jaxprs.parts(value)[0].invars]
     wide_avals = [jax.ShapeDtypeStruct(aval.shape, _wide_dtype(aval.dtype)) for aval in avals]
     wide: Any = jax.make_jaxpr(lambda *xs: jaxprs.run(value, xs))(*wide_avals)
     return wide if hasattr(value, "jaxpr") else wide.jaxpr

@@ -45,7 +45,7 @@ def rows(names: Sequence[str], point: Sequence[jax.Array], found: Opinions, tole
             # The two sides that linearity compares are of three gradients, times 1 and the factors of the mixture.
             bounds = {"hand rule": allowed, "backprop": allowed, LINEARITY: usual + 3 * allowed}
         row = _row(name, expected, ours, numeric, sides, scale, bounds, rounding)
-        if nothing:
+        if nothing or found.types:
             row = dataclasses.replace(row, ok=False)
         elif not row.ok and numeric is not None and numeric.at is not None and compared is not None:
             row = _arbitrated(row, compared[i], expected, numeric)

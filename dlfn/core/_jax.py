@@ -22,6 +22,7 @@ __all__ = [
     "custom_jvp_rule",
     "custom_jvp_source",
     "custom_vjp_rules",
+    "custom_vjp_source",
     "expand",
     "name_stack",
     "partitioned",
@@ -173,6 +174,11 @@ def custom_jvp_source(eqn: Any) -> tuple[str, bool]:
     folder = os.path.dirname(jax.__file__) + os.sep  # the source is "name at file:line"
     traced = (function, eqn.params["jvp_jaxpr_fun"])
     return function.debug_info.func_name, all(folder in str(part.debug_info.func_src_info) for part in traced)
+
+
+def custom_vjp_source(eqn: Any) -> str:
+    """The name of the ``custom_vjp`` function of an equation, and where it is defined."""
+    return parts(eqn.params["call_jaxpr"])[0].debug_info.func_src_info
 
 
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:
