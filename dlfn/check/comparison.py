@@ -89,8 +89,9 @@ def compare(
     In narrower dtypes rounding itself is measured, as :mod:`dlfn.check.rounding` explains: the definitions' gradient is
     computed in float64, and eight times more with a random error of up to the rounding unit u at every equation. By how
     much these differ, M, bounds what the hand rule and backprop may be off in any entry of many,
-    :math:`3 M + 2 u g_i`. Two figures of the leaf as a whole have bounds of their own, so that neither a wrong factor nor a sum in a half type can
-    hide behind the rounding of single entries. ``Row.hidden`` says which wrong factor still could.
+    :math:`3 M + 2 u g_i`. Two figures of the leaf as a whole have bounds of their own, so that neither a wrong factor
+    nor a sum in a half type can hide behind the rounding of single entries. ``Row.hidden`` says which wrong factor
+    still could.
 
     Raises:
         InputError: when no argument is floating point, when nothing that ``f`` returns is, when there is neither a hand

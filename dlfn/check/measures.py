@@ -16,6 +16,7 @@ __all__ = [
     "hand_gradients",
     "norm",
     "projected",
+    "pulled_back",
     "relative_error",
     "worst_coordinate",
 ]  # fmt: skip
@@ -51,6 +52,19 @@ def projected(f: Callable[..., Any], cotangents: Sequence[jax.Array | None]) -> 
         return functools.reduce(jnp.add, terms)
 
     return loss
+
+
+def pulled_back(f: Callable[..., Any], point: Any, cotangents: Sequence[jax.Array | None]) -> tuple[Any, Any]:
+    """Value and gradient of the projection of ``f``, without its products' and its sum's own roundings in the
+    gradient."""
+    given = [c for c in cotangents if c is not None]
+
+    def outputs(point: Any) -> list[jax.Array]:
+        return [y for y, c in zip(jax.tree.leaves(f(point)), cotangents, strict=True) if c is not None]
+
+    ys, back = jax.vjp(outputs, point)
+    value = functools.reduce(jnp.add, [jnp.sum(y * c) for y, c in zip(ys, given, strict=True)])
+    return value, back(given)[0]
 
 
 # The factors a and b of the mixture of two cotangents: one of each sign, and both exact in every dtype. The mixture is

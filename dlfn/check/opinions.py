@@ -16,7 +16,7 @@ import numpy as np
 
 from dlfn.check.advice import kept_rules
 from dlfn.check.differences import Search, Slopes
-from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected, relative_error
+from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected, pulled_back, relative_error
 from dlfn.check.rounding import Scatter, scatter
 from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
@@ -147,8 +147,7 @@ def gather(
     notes += types
     by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others))
     reference = "autodiff" if truth is None else "reference"
-    theirs = loss if truth is None else projected(truth, drawn)
-    defined = opinion(reference, lambda: _by_definition(theirs, point, setting, truth is not None))
+    defined = opinion(reference, lambda: _by_definition(truth or f, drawn, point, setting, truth is not None))
     if isinstance(by_hand, Missing) and isinstance(defined, Missing):
         raise InputError(f"compare: there is no gradient to compare. {by_hand}. {defined}")
     hand: Any = None
@@ -226,19 +225,20 @@ def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
         return hand_gradients(f, point, drawn, others, compiled=False)
 
 
-def _by_definition(loss: Callable[..., Any], point: Any, setting: Setting, as_it_is: bool) -> Any:
+def _by_definition(f: Callable[..., Any], drawn: Any, point: Any, setting: Setting, as_it_is: bool) -> Any:
     """Value and gradient with every hand rule replaced by its definition; as a :class:`Scatter` where there is
     rounding. ``as_it_is``: the function itself where its definitions cannot be differentiated."""
 
-    def gradient(loss: Callable[..., Any]) -> Any:
-        differentiated = jax.value_and_grad(loss)
-        return scatter(differentiated, point, setting.seed) if setting.rounded else jax.jit(differentiated)(point)
+    def gradient(f: Callable[..., Any]) -> Any:
+        if setting.rounded:
+            return scatter(lambda point: pulled_back(f, point, drawn), point, setting.seed)
+        return jax.jit(jax.value_and_grad(projected(f, drawn)))(point)
 
-    stripped = autodiff(loss, custom_jvp=setting.custom_jvp)
+    stripped = autodiff(f, custom_jvp=setting.custom_jvp)
     if not as_it_is:
         return gradient(stripped)
     by_definition = opinion("", lambda: gradient(stripped))
-    return gradient(loss) if isinstance(by_definition, Missing) else by_definition
+    return gradient(f) if isinstance(by_definition, Missing) else by_definition
 
 
 def _output_types(f: Callable[..., Any], point: Any) -> Any:
