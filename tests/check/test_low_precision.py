@@ -11,6 +11,7 @@ from jax import lax
 import dlfn
 from dlfn import ops
 from dlfn.check import rounding
+from dlfn.check.measures import cotangents
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -104,23 +105,19 @@ def test_dropout_has_the_mask_that_people_run():
 
     result = dlfn.compare(dropped, dtype="float32")(X)
     assert result.ok
-    assert result.rows[0].norm == pytest.approx(
-        float(jnp.max(jnp.abs(jax.vjp(dropped, X)[1](_cotangent(X))[0]))), rel=1e-6
-    )
-
-
-def _cotangent(x):
-    from dlfn.check.measures import cotangents
-
-    return cotangents(x, 0)[0]
+    (gradient,) = jax.vjp(dropped, X)[1](cotangents(X, 0)[0])
+    assert result.rows[0].norm == pytest.approx(float(jnp.max(jnp.abs(gradient))), rel=1e-6)
 
 
 def test_errors_differ_between_the_steps_of_a_loop():
-    """Were they the same, they would add up to 64 u, and not to what a random walk does."""
-    total = lambda point: [lax.scan(lambda t, x: (t + x, None), jnp.float32(0), point[0])[0]]  # noqa: E731
+    """Were they the same, they would add up to at least half a unit of each of the 64 partial sums, 16 of the last."""
+
+    def total(point):
+        return [lax.scan(lambda t, x: (t + x, None), jnp.float32(0), point[0])[0]]
+
     found = rounding.scatter(total, [jnp.ones(64)])
     assert found.exact[0] == 64
-    assert 1 < found.largest[0] / 64 / rounding.unit("float32") < 30
+    assert 0.5 < found.largest[0] / 64 / rounding.unit("float32") < 14
 
 
 NARROW = {
