@@ -13,11 +13,13 @@ from dlfn.check.attribution import shares
 from dlfn.check.calls import Audit, Call
 from dlfn.check.comparison import compare
 from dlfn.check.describing import around, coordinate, inside, operands
-from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, finite_differences, projected
+from dlfn.check.differences import finite_differences
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, projected
 from dlfn.check.opinions import reason
 from dlfn.check.reproducer import reproducer
 from dlfn.check.rules import has_rule, moving, rule_of
 from dlfn.check.screening import Errors, Screen, worst_of
+from dlfn.check.types import wrong_types_of
 from dlfn.core import InputError, jaxprs
 from dlfn.core.entering import Found, Visitor
 
@@ -128,6 +130,9 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
     ran = np.asarray(found.reached)
     if not ran.any():
         return dataclasses.replace(call, reached=False), ()
+    if wrong := next(wrong_types_of(place.eqn), ""):
+        at = _last(ran)
+        return dataclasses.replace(call, ok=False, worst=wrong, inside=inside(found, at)), at
     try:
         errors = screen(found)
     except Exception as error:  # as where the definition is a kernel, which has no derivative

@@ -13,9 +13,10 @@ import numpy as np
 
 from dlfn.check.advice import advice
 from dlfn.check.measures import relative_error
-from dlfn.check.opinions import Setting, gather, reason
+from dlfn.check.opinions import Setting, derivatives, gather, reason, unlike_itself
+from dlfn.check.precision import leaves_float64
 from dlfn.check.result import Comparison
-from dlfn.check.rows import rows
+from dlfn.check.rows import rows, value_bound
 from dlfn.core import InputError
 
 __all__ = ["compare"]
@@ -30,6 +31,8 @@ def compare(
     seed: int = 0,
     custom_jvp: bool = False,
     reference: Callable[..., Any] | None = None,
+    seconds: float | None = None,
+    order: int = 1,
 ) -> Callable[..., Comparison]:
     r"""Compares the gradients of any JAX function, hand-derived or not, in every floating-point argument.
 
@@ -44,15 +47,19 @@ def compare(
         f: the function; it need not know of dlfn.
         dtype: floating-point arguments are cast to it; in float64 (the default, whatever ``jax_enable_x64`` says) a
             rule that is wrong by 0.01 % in one coordinate cannot hide behind rounding. None leaves them as they are.
-        tolerance: relative to the largest entry of each leaf's gradient. By default it is 1e-10 in float64, and the
-            square root of the dtype's spacing at 1 in narrower dtypes. Those are too coarse for finite differences,
-            which are left out.
-        coordinates: how many coordinates of each leaf finite differences try, drawn at random; 0 leaves them out.
-        seed: that of the random cotangent and coordinates.
+            In narrower dtypes the reference is what the definitions would give without rounding, at the same inputs.
+        tolerance: relative to the largest entry of each leaf's gradient. By default it is 1e-10 in float64, and what
+            rounding may change in narrower dtypes. Those are too coarse for finite differences, which are left out.
+        coordinates: at how many coordinates of a leaf, drawn at random, finite differences are taken where those along
+            two random directions do not agree, or where there is no autodiff of the definitions; 0 leaves all out.
+        seed: that of the random cotangents, directions and coordinates.
         custom_jvp: whether the rules of ``jax.custom_jvp`` are stripped from the reference too. By default they are
             not, because those of ``jax.nn`` set conventions at kinks; a note names those that are not JAX's own.
         reference: a function of the same arguments with the same outputs, whose autodiff is the reference instead of
             that of the definitions: plain JAX beside a kernel.
+        seconds: after so many, what was not begun is left out, and a note says what.
+        order: 2 compares the derivative of the gradient's product with a random vector too, which JAX takes by
+            differentiating the rules.
 
     Returns:
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
@@ -61,7 +68,9 @@ def compare(
     has no rule. A note says which, why, and at which line, and the verdict stands on the others. Without autodiff of
     the definitions, the hand rule stands or falls with finite differences. Where these agree with the hand rule and not
     with the definition's autodiff, at the coordinates where the two differ most, the definition is at fault (as that of
-    sin(x) / x at 0 is), which the table says. A function that cannot run in float64 is compared in its own dtype.
+    sin(x) / x at 0 is), which the table says. A function that cannot run in float64, or rounds to a narrower dtype
+    within, is compared in its own dtype, and a note says where. A backward pass whose cotangents have other dtypes than
+    its arguments fails, for JAX accepts any.
 
     Some gradients are exactly 0, such as that of a bias before a normalisation or of the keys' bias in attention. What
     is computed in their place is rounding error, which differs between any two formulas: that of a sum of up to a few
@@ -75,13 +84,19 @@ def compare(
     with the tolerance :math:`\tau`, the largest entries :math:`g_j` of leaf j's gradient and :math:`l_j` of the leaf
     itself (1 for a leaf of zeros), the value L of the function, and the spacing :math:`\epsilon` of the dtype at 1. By
     the last term a slope does not count that would change no more than the last digits of the value. A leaf whose whole
-    gradient is within the bound is "0 but for rounding" in the table. Narrower dtypes have too few digits to tell such
-    leaves from small gradients: there the bound is :math:`\tau g_i` alone, and they fail.
+    gradient is within the bound is "0 but for rounding" in the table.
+
+    In narrower dtypes rounding itself is measured, as :mod:`dlfn.check.rounding` explains: the definitions' gradient is
+    computed in float64, and eight times more with a random error of up to the rounding unit u at every equation. By how
+    much these differ, M, bounds what the hand rule and backprop may be off in any entry of many,
+    :math:`3 M + 2 u g_i`. Two figures of the leaf as a whole have bounds of their own, so that neither a wrong factor
+    nor a sum in a half type can hide behind the rounding of single entries. ``Row.hidden`` says which wrong factor
+    still could.
 
     Raises:
         InputError: when no argument is floating point, when nothing that ``f`` returns is, when there is neither a hand
-            rule's gradient nor a reference's, on a reference with other outputs, and on a tolerance that is not
-            positive or a negative number of coordinates.
+            rule's gradient nor a reference's, on a reference with other outputs, when the function itself raises, when
+            two equal calls differ, and on a setting that is not what it must be.
 
     >>> import jax, jax.numpy as jnp, dlfn
     >>> @jax.custom_vjp
@@ -96,7 +111,10 @@ def compare(
         raise InputError(f"compare: tolerance is {tolerance!r}, and must be a positive number, or None")
     if not (isinstance(coordinates, int) and coordinates >= 0):
         raise InputError(f"compare: coordinates is {coordinates!r}, and must be an int that is 0 or more")
-
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+        raise InputError(f"compare: seconds is {seconds!r}, and must be a positive number, or None")
+    if order not in (1, 2):
+        raise InputError(f"compare: order is {order!r}, and must be 1, or 2 for the rules' own derivatives too")
     try:
         floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
@@ -104,27 +122,43 @@ def compare(
     if not floating:
         raise InputError(f"compare: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
 
-    def in_dtype(dtype: Any, args: Any, kwargs: Any) -> Comparison:
-        wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8
+    setting = Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference, seconds, order)
+
+    def run(setting: Setting, args: Any, kwargs: Any) -> Comparison:
+        wide = jnp.dtype(setting.dtype or jnp.result_type(float)).itemsize == 8
         with jax.enable_x64(wide):
-            return _compare(f, args, kwargs, Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference))
+            return _compare(f, args, kwargs, setting)
 
     @functools.wraps(f)
     def compared(*args: Any, **kwargs: Any) -> Comparison:
+        floats = [leaf for leaf in jax.tree.leaves((args, kwargs)) if _is_float(leaf)]
+        narrow = any(jnp.result_type(leaf) != jnp.float64 for leaf in floats)
         try:
-            return in_dtype(dtype, args, kwargs)
+            return run(setting, args, kwargs)
+        except _InNarrowDtypes as found:
+            why = found.where
+            result = run(dataclasses.replace(setting, dtype=None, rounded=True), args, kwargs)
         except Exception as error:
-            narrow = [leaf for leaf in jax.tree.leaves((args, kwargs)) if _is_float(leaf)]
-            if dtype != "float64" or not narrow or all(jnp.result_type(leaf) == jnp.float64 for leaf in narrow):
-                raise
+            failure = error if isinstance(error, InputError) else InputError(f"compare: {reason(error)}")
+            if dtype != "float64" or not narrow:
+                raise failure from error
+            why = f"not available: {reason(error)}"
             try:
-                result = in_dtype(None, args, kwargs)
+                result = run(dataclasses.replace(setting, dtype=None), args, kwargs)
             except Exception:
-                raise error from None
-            note = f"float64: not available: {reason(error)}; compared in the arguments' own dtype"
-            return dataclasses.replace(result, notes=(note, *result.notes))
+                raise failure from error
+        note = f"float64: {why}; compared in the arguments' own dtype"
+        return dataclasses.replace(result, notes=(note, *result.notes))
 
     return compared
+
+
+class _InNarrowDtypes(Exception):
+    """What failed to agree in float64 is computed in a narrower dtype."""
+
+    def __init__(self, where: str):
+        super().__init__(where)
+        self.where = where
 
 
 def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
@@ -146,17 +180,25 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
         args, kwargs = tree.unflatten(full)
         return function(*args, **kwargs)
 
-    computed = jnp.result_type(*point)
-    if setting.tolerance is None:
-        wide = computed == jnp.float64
-        setting = dataclasses.replace(setting, tolerance=1e-10 if wide else float(jnp.finfo(computed).eps) ** 0.5)
+    rounded = setting.rounded or jnp.result_type(*point) != jnp.float64
+    setting = dataclasses.replace(setting, rounded=rounded, tolerance=setting.tolerance or (None if rounded else 1e-10))
+    ours = functools.partial(of_floats, f)
     truth = None if setting.reference is None else functools.partial(of_floats, setting.reference)
-    found = gather(functools.partial(of_floats, f), truth, point, setting)
+    result = _judged(ours, truth, names, point, setting)
+    if setting.order == 2:
+        result = _joined(result, _judged(*derivatives(ours, truth, point, setting), names, point, setting))
+    return result
+
+
+def _judged(f: Any, truth: Any, names: list[str], point: list[jax.Array], setting: Setting) -> Comparison:
+    """The comparison of a function of a list of arrays; ``truth`` is the reference, or None."""
+    found = gather(f, truth, point, setting)
     result = Comparison(
         tuple(rows(names, point, found, setting.tolerance)),
         relative_error(found.our_value, found.value),
+        value_bound(point, found, setting.tolerance),
         setting.tolerance,
-        str(computed),
+        str(jnp.result_type(*point)),
         tuple(found.notes),
         found.reference,
     )
@@ -169,8 +211,35 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
         result = dataclasses.replace(result, notes=(*result.notes, note))
     if result or found.hand is None:
         return result
-    more = advice(result, found.value, found.loss, dict(zip(names, point)))
+    if found.types:
+        return result
+    if np.isfinite(found.value) and (difference := unlike_itself(found.loss, point)) > _largest_bound(result):
+        raise InputError(
+            f"compare: two equal calls differ by {difference:.1g} of the value or a gradient, so there is no one "
+            "gradient to compare; give the function its random numbers, or its key, as an argument"
+        )
+    if not setting.rounded and np.isfinite(found.value) and (where := leaves_float64(found.loss, point)):
+        raise _InNarrowDtypes(where)
+    more = advice(result, found.value, dict(zip(names, point)))
     return dataclasses.replace(result, notes=(*result.notes, *more))
+
+
+def _largest_bound(result: Comparison) -> float:
+    return max(result.value_bound, *(row.bound for row in result.rows))
+
+
+def _joined(first: Comparison, second: Comparison) -> Comparison:
+    """Both as one, with the rows of the second derivative after the others."""
+    below = [dataclasses.replace(row, path=f"2nd order: {row.path}") for row in second.rows]
+    notes = [f"2nd order: {note}" for note in second.notes if note not in first.notes]
+    worse = first if not first.value_ok or second.value_ok else second
+    return dataclasses.replace(
+        first,
+        rows=(*first.rows, *below),
+        notes=(*first.notes, *notes),
+        value_error=worse.value_error,
+        value_bound=worse.value_bound,
+    )
 
 
 def _is_float(leaf: Any) -> bool:

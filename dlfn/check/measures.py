@@ -1,4 +1,4 @@
-"""What a gradient check measures: a scalar to differentiate, finite differences, errors."""
+"""What a gradient check measures: a scalar to differentiate, its gradient by hand rules, errors."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ __all__ = [
     "MIXTURE",
     "NUMERIC",
     "cotangents",
-    "finite_differences",
     "hand_gradients",
     "norm",
     "projected",
+    "pulled_back",
     "relative_error",
     "worst_coordinate",
 ]  # fmt: skip
@@ -55,6 +55,19 @@ def projected(f: Callable[..., Any], cotangents: Sequence[jax.Array | None]) -> 
     return loss
 
 
+def pulled_back(f: Callable[..., Any], point: Any, cotangents: Sequence[jax.Array | None]) -> tuple[Any, Any]:
+    """Value and gradient of the projection of ``f``, without its products' and its sum's own roundings in the
+    gradient."""
+    given = [c for c in cotangents if c is not None]
+
+    def outputs(point: Any) -> list[jax.Array]:
+        return [y for y, c in zip(jax.tree.leaves(f(point)), cotangents, strict=True) if c is not None]
+
+    ys, back = jax.vjp(outputs, point)
+    value = functools.reduce(jnp.add, [jnp.sum(y * c) for y, c in zip(ys, given, strict=True)])
+    return value, back(given)[0]
+
+
 # The factors a and b of the mixture of two cotangents: one of each sign, and both exact in every dtype. The mixture is
 # made in a unit far from 1, so that a rule that clips its cotangent clips it; but not in float16, where gradients might
 # then overflow.
@@ -89,70 +102,6 @@ def hand_gradients(
     gradient, other, mixed = (jax.tree.map(lambda g, i=i: g[i], found) for i in range(3))
     mixed = jax.tree.map(lambda g: g / unit, mixed)
     return value, gradient, mixed, jax.tree.map(lambda u, v: a * u + b * v, gradient, other)
-
-
-def finite_differences(
-    loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any], *, compiled: bool = True
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Central differences of a scalar function of a list of arrays, at chosen flat coordinates of each, and how much of
-    them may be rounding of the function's value. Of four steps they take the pair that agrees best (a step across a
-    kink, or out of the domain, does not), extrapolated to zero (Richardson). ``compiled``: in one program; otherwise
-    call by call, for functions that jit refuses."""
-    steps = np.array([20.0, 10.0, 1.0, 0.5, 0.05, 0.025, 0.0025, 0.00125])
-    counts = [len(at) for at in chosen]
-    bases = [_steps_of_size_one(np.asarray(x), at) for x, at in zip(point, chosen, strict=True)]
-    base, place = np.concatenate([[0.0], *bases]), np.concatenate([[0], *chosen]).astype(int)
-    leaf = np.concatenate([[0], np.repeat(np.arange(len(point)), counts)])
-
-    @jax.jit  # one program with one copy of the function, because most of a comparison's time is compilation
-    def losses(point: list[jax.Array], leaf: Any, place: Any, moves: Any) -> Any:
-        def along(coordinate: Any) -> Any:
-            leaf, place, moves = coordinate
-
-            def moved(move: Any) -> Any:
-                def of_leaf(i: int, x: jax.Array) -> jax.Array:
-                    here = (leaf == i) & (jnp.arange(x.size).reshape(x.shape) == place)
-                    return jnp.where(here, x + move.astype(x.dtype), x)
-
-                return loss([of_leaf(i, x) for i, x in enumerate(point)])
-
-            return jax.lax.map(moved, moves)
-
-        return jax.lax.map(along, (leaf, place, moves))
-
-    h = base[:, None] * steps
-    moves = np.concatenate([h, -h], axis=1)
-    found = np.asarray(losses(point, leaf, place, moves)) if compiled else _one_by_one(loss, point, leaf, place, moves)
-    with np.errstate(all="ignore"):  # a loss that is not finite is reported as such
-        raw = (found[1:, : len(steps)] - found[1:, len(steps) :]) / (2 * h[1:])
-        coarse, fine = raw[:, 0::2], raw[:, 1::2]
-        gap = np.abs(coarse - fine)
-        best = np.argmin(np.where(np.isnan(gap), np.inf, gap), axis=1)[:, None]
-        coarse, fine, width = (np.take_along_axis(a, best, 1)[:, 0] for a in (coarse, fine, h[1:, 1::2]))
-        eps = np.repeat([float(jnp.finfo(x.dtype).eps) for x in point], counts)
-        values, rounding = (4 * fine - coarse) / 3, 4 * eps * np.abs(found[0, 0]) / width
-    ends = np.cumsum(counts)[:-1]
-    return list(zip(np.split(values, ends), np.split(rounding, ends), strict=True))
-
-
-def _one_by_one(loss: Callable[..., Any], point: list[jax.Array], leaf: Any, place: Any, moves: Any) -> np.ndarray:
-    """The loss at each coordinate and each of its moves."""
-
-    def moved(leaf: int, place: int, move: float) -> float:
-        values = [np.array(x) for x in point]
-        if move:  # the first is of size 0, where a leaf may have no coordinate
-            values[leaf].flat[place] += move
-        return float(loss([jnp.asarray(x) for x in values]))
-
-    return np.array([[moved(i, at, move) for move in row] for i, at, row in zip(leaf, place, moves, strict=True)])
-
-
-def _steps_of_size_one(x: np.ndarray, at: Any) -> np.ndarray:
-    """The fifth root of the dtype's spacing, times the size of a coordinate or a hundredth of the largest coordinate,
-    whichever is larger."""
-    largest = norm(x)
-    least = 1e-2 * largest if largest > 0 else 1.0
-    return float(jnp.finfo(x.dtype).eps) ** 0.2 * np.maximum(least, np.abs(x.ravel()[np.asarray(at, int)]))
 
 
 def norm(array: Any) -> float:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import math
 import os
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.check.advice import kept_rules
-from dlfn.check.measures import NUMERIC, cotangents, finite_differences, hand_gradients, norm, projected
+from dlfn.check.differences import Search, Slopes
+from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected, pulled_back, relative_error
+from dlfn.check.rounding import Scatter, scatter
+from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
 
-__all__ = ["Opinions", "Setting", "gather", "reason"]
+__all__ = ["Opinions", "Setting", "derivatives", "gather", "reason", "unlike_itself"]
 
 _HERE = Path(__file__).parents[1]
 _FOLDERS = (*(_HERE / room for room in ("check", "core", "registry", "testing")), Path(jax.__file__).parent)
 _LIBRARIES = tuple(f"{folder}{os.sep}" for folder in _FOLDERS)
-# How many coordinates in all finite differences try where the function must run outside jit.
-_UNCOMPILED = 24
+_STANDARD_LIBRARY = Path(os.__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +49,17 @@ def opinion(who: str, compute: Callable[[], Any]) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """The error in one line, with the last line of code in the traceback that is neither JAX's nor dlfn's."""
+    """The error in one line, with the last line of code in the traceback that is neither JAX's, dlfn's nor
+    Python's."""
     text = str(error).strip().split("\n")[0]
     text = text if len(text) <= 200 else f"{text[:197]}..."
     if isinstance(error, InputError):  # which names its line
         return text
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_LIBRARIES)]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(_LIBRARIES) and Path(frame.filename).parent != _STANDARD_LIBRARY
+    ]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"
 
@@ -60,11 +69,14 @@ class Setting:
     """What :func:`dlfn.compare` was asked for."""
 
     dtype: Any
-    tolerance: Any  # a number, once the dtype is known
+    tolerance: Any  # a number, or None where rounding sets the bounds
     coordinates: int
     seed: int
     custom_jvp: bool
     reference: Callable[..., Any] | None
+    seconds: float | None
+    order: int
+    rounded: bool = False  # whether anything is computed in a dtype that is narrower than float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +89,9 @@ class Opinions:
         expected: the gradient that the others are compared with, and ``reference`` whose it is.
         hand, walked: those by hand rule and by backprop.
         sides: what a mixture of two cotangents gives by the hand rule, and the mixture of what each gives.
-        differences: for each leaf the coordinates that finite differences tried, what they found, and how much of it
-            may be rounding.
+        differences: what finite differences found, for each leaf.
+        rounding: what it may do to the value, and to each leaf of the gradient after that, in narrow dtypes.
+        types: which rules return cotangents of other dtypes than their arguments.
     """
 
     loss: Callable[..., Any]
@@ -89,7 +102,9 @@ class Opinions:
     hand: list[np.ndarray] | None
     sides: tuple[list[np.ndarray], list[np.ndarray]] | None
     walked: list[np.ndarray] | None
-    differences: list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None
+    differences: list[Slopes] | None
+    rounding: Scatter | None
+    types: list[str]
     notes: list[str]
 
 
@@ -98,9 +113,13 @@ def gather(
 ) -> Opinions:
     """All opinions on the gradient of ``f`` at a point, a list of floating-point arrays; ``truth`` is the reference, or
     None for the definitions."""
+    deadline = time.monotonic() + (math.inf if setting.seconds is None else setting.seconds)
     shapes = _output_types(f, point)
     if not any(jnp.issubdtype(s.dtype, jnp.floating) for s in jax.tree.leaves(shapes)):
-        raise InputError("compare: the function returns no floating-point array, so there is no gradient to compare")
+        returned = ", ".join(str(s.dtype) for s in jax.tree.leaves(shapes)) or "nothing"
+        raise InputError(
+            f"compare: the function returns no floating-point array ({returned}), so there is no gradient to compare"
+        )
     if truth is not None:
         _require_alike(shapes, _output_types(truth, point))
     drawn = cotangents(shapes, setting.seed)
@@ -123,13 +142,12 @@ def gather(
     if not setting.custom_jvp:
         kept = opinion("", lambda: list(kept_rules(loss, point)))
         notes += [] if isinstance(kept, Missing) else kept
+    wrong = opinion("", lambda: list(wrong_types(loss, point)))
+    types = [] if isinstance(wrong, Missing) else wrong
+    notes += types
     by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others))
-    if truth is None:
-        reference = "autodiff"
-        defined = opinion(reference, lambda: _by_definition(loss, point, setting.custom_jvp))
-    else:
-        reference = "reference"
-        defined = opinion(reference, lambda: _by_reference(projected(truth, drawn), point, setting.custom_jvp))
+    reference = "autodiff" if truth is None else "reference"
+    defined = opinion(reference, lambda: _by_definition(truth or f, drawn, point, setting, truth is not None))
     if isinstance(by_hand, Missing) and isinstance(defined, Missing):
         raise InputError(f"compare: there is no gradient to compare. {by_hand}. {defined}")
     hand: Any = None
@@ -139,8 +157,11 @@ def gather(
     if found is not None:
         hand, *mixture = map(shown, found[1:])
         our_value, sides = float(found[0]) / unit, (mixture[0], mixture[1])
-    defined = noted(defined)
+    defined, rounding = noted(defined), None
     if defined is not None:
+        if isinstance(defined, Scatter):
+            rounding = defined.scaled(1 / unit)
+            defined = defined.exact[0], defined.exact[1:]
         value, expected = float(defined[0]) / unit, shown(defined[1])
         our_value = value if our_value is None else our_value
     else:
@@ -148,19 +169,51 @@ def gather(
         # Without differentiation a rule's function runs, and with it the rule's forward.
         value = opinion("value", lambda: float(loss(point)) / unit)
         value = our_value if isinstance(value, Missing) else value
-    walked = noted(opinion("backprop", lambda: shown(jax.jit(backprop(loss))(point))))
+    over = f"the {setting.seconds} seconds were over"
+
+    def in_time(who: str, compute: Callable[[], Any]) -> Any:
+        return noted(opinion(who, compute) if time.monotonic() < deadline else Missing(who, over))
+
+    walked = in_time("backprop", lambda: shown(jax.jit(backprop(loss))(point)))
     differences = None
-    if jnp.result_type(*point) == jnp.float64 and setting.coordinates:
-        rng = np.random.default_rng(setting.seed)
-        chosen = [np.sort(rng.permutation(x.size)[: setting.coordinates]) for x in point]
-        if hand is not None and defined is not None:
-            chosen = list(map(functools.partial(_with_the_worst, setting.tolerance), chosen, hand, expected))
-        tried = noted(opinion(NUMERIC, lambda: _by_differences(loss, point, chosen)))
+    if not setting.rounded and setting.coordinates:
+        search = Search(setting.coordinates, setting.seed, setting.tolerance, deadline)
+        other = hand if defined is not None else None
+        tried = in_time(NUMERIC, lambda: search.slopes(lambda point: loss(point) / unit, point, expected, other))
         if tried is not None:
-            differences = [(at, values / unit, rounding / unit) for at, (values, rounding) in zip(*tried, strict=True)]
+            differences, skipped = tried
+            notes += [f"{NUMERIC}: {skipped} of {len(point)} leaves were left out: {over}"] if skipped else []
     if defined is None and differences is None:
         notes.append("there is nothing to compare the hand rule with; pass reference=, a function with the same values")
-    return Opinions(loss, value, our_value, expected, reference, hand, sides, walked, differences, notes)
+    return Opinions(
+        loss, value, our_value, expected, reference, hand, sides, walked, differences, rounding, types, notes
+    )
+
+
+def derivatives(
+    f: Callable[..., Any], truth: Callable[..., Any] | None, point: list[jax.Array], setting: Setting
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The gradient of a projection of ``f`` by its hand rules, and by its definitions or those of ``truth``: functions
+    of a point, to be compared as others are."""
+    drawn = cotangents(_output_types(f, point), setting.seed)
+    plain = autodiff(projected(truth or f, drawn), custom_jvp=setting.custom_jvp)
+    return jax.grad(projected(f, drawn)), jax.grad(plain)
+
+
+def unlike_itself(loss: Callable[..., Any], point: list[jax.Array]) -> float:
+    """By how much value and gradient differ between equal calls of one program, or of two that are traced anew,
+    relative to the largest entry of each."""
+
+    def found() -> Any:
+        program = jax.jit(lambda point: jax.value_and_grad(loss)(point))
+        return [program(point), program(point)]
+
+    calls = opinion("", lambda: [*found(), *found()])
+    if isinstance(calls, Missing):
+        return 0.0
+    first, *others = (list(map(np.asarray, jax.tree.leaves(call))) for call in calls)
+    gaps = [relative_error(b, a) for other in others for a, b in zip(first, other, strict=True)]
+    return max((gap for gap in gaps if gap is not None), default=0.0)
 
 
 def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
@@ -172,24 +225,20 @@ def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
         return hand_gradients(f, point, drawn, others, compiled=False)
 
 
-def _by_definition(loss: Callable[..., Any], point: Any, custom_jvp: bool) -> tuple[Any, Any]:
-    """Value and gradient with every hand rule replaced by its definition."""
-    return jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp)))(point)
+def _by_definition(f: Callable[..., Any], drawn: Any, point: Any, setting: Setting, as_it_is: bool) -> Any:
+    """Value and gradient with every hand rule replaced by its definition; as a :class:`Scatter` where there is
+    rounding. ``as_it_is``: the function itself where its definitions cannot be differentiated."""
 
+    def gradient(f: Callable[..., Any]) -> Any:
+        if setting.rounded:
+            return scatter(lambda point: pulled_back(f, point, drawn), point, setting.seed)
+        return jax.jit(jax.value_and_grad(projected(f, drawn)))(point)
 
-def _by_reference(loss: Callable[..., Any], point: Any, custom_jvp: bool) -> tuple[Any, Any]:
-    """Value and gradient of a reference, by its definitions too, or as it is where those cannot be differentiated."""
-    by_definition = opinion("", lambda: _by_definition(loss, point, custom_jvp))
-    return jax.jit(jax.value_and_grad(loss))(point) if isinstance(by_definition, Missing) else by_definition
-
-
-def _by_differences(loss: Callable[..., Any], point: list[jax.Array], chosen: Sequence[Any]) -> tuple[Any, Any]:
-    """The flat coordinates of each leaf that were tried, and what :func:`finite_differences` found there."""
-    try:
-        return chosen, finite_differences(loss, point, chosen)
-    except jax.errors.ConcretizationTypeError:
-        few = [np.asarray(at)[: max(1, _UNCOMPILED // len(point))] for at in chosen]
-        return few, finite_differences(loss, point, few, compiled=False)
+    stripped = autodiff(f, custom_jvp=setting.custom_jvp)
+    if not as_it_is:
+        return gradient(stripped)
+    by_definition = opinion("", lambda: gradient(stripped))
+    return gradient(f) if isinstance(by_definition, Missing) else by_definition
 
 
 def _output_types(f: Callable[..., Any], point: Any) -> Any:
@@ -210,12 +259,3 @@ def _require_alike(ours: Any, theirs: Any) -> None:
         raise InputError(
             f"compare: reference returns {described[1]}, and must return what the function does, {described[0]}"
         )
-
-
-def _with_the_worst(tolerance: float, chosen: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The chosen coordinates, and as many more where two gradients differ most, and by more than the tolerance."""
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(ours - theirs).ravel()
-    gap = np.where(np.isfinite(gap), gap, np.inf)
-    worst = np.argsort(-gap, kind="stable")[: max(len(chosen), 1)]
-    return np.union1d(chosen, worst[gap[worst] > tolerance * norm(ours[np.isfinite(ours)])])

@@ -23,8 +23,11 @@ class Row:
     something is not finite or was not computed. (Where there is no autodiff of the definitions, the hand rule has its
     place, and ``hand`` is None.) ``scale`` is ``norm``, or larger where that is so small that the
     tolerance of it is below rounding, as :func:`compare` explains. ``linearity`` is how far the hand rule is from
-    linear in its cotangent, relative to the terms that are compared. ``excess`` is the largest error as a multiple of
-    its bound, and infinite where something is not finite."""
+    linear in its cotangent, relative to the terms that are compared.
+
+    ``bound`` is the largest error that passes, which rounding sets in dtypes narrower than float64. A rule whose
+    gradient is too large, or too small, by more than ``hidden`` of it would be found for sure. ``excess`` is the
+    largest error as a multiple of its bound, and infinite where something is not finite."""
 
     path: str
     shape: tuple[int, ...]
@@ -36,6 +39,8 @@ class Row:
     linearity: float | None
     worst: str
     ok: bool
+    bound: float = math.inf
+    hidden: float | None = None
     culprit: str = ""  # where the definition's derivative is wrong, and not the hand rule's
     excess: float = 0.0
 
@@ -47,7 +52,8 @@ class Comparison:
 
     rows: tuple[Row, ...]
     value_error: float | None
-    tolerance: float
+    value_bound: float
+    tolerance: float | None  # None where rounding sets the bound of each row
     dtype: str
     notes: tuple[str, ...] = ()
     reference: str = "autodiff"  # whose gradient the others are compared with
@@ -62,7 +68,7 @@ class Comparison:
     @property
     def value_ok(self) -> bool:
         """Whether the function and its definitions have the same value."""
-        return self.value_error is not None and self.value_error <= self.tolerance
+        return self.value_error is not None and self.value_error <= self.value_bound
 
     def raise_if_failed(self) -> None:
         """Does nothing where all gradients agree.
@@ -91,12 +97,15 @@ class Comparison:
         return json.dumps(_finite(found), indent=1, allow_nan=False)
 
     def __str__(self) -> str:
+        rounded = self.tolerance is None
         verdict = "all gradients agree" if self.ok else "NOT ALL GRADIENTS AGREE"
         numeric = any(row.finite_difference is not None for row in self.rows)
-        tail = (
-            f"{verdict}: {self.dtype}, against {_AGAINST[self.reference]}, to {self.tolerance:g} of each leaf's "
-            f"largest entry{f' (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})' * numeric}"
-        )
+        if rounded:
+            bound = "without rounding, to what rounding may change; an error of a whole leaf below hidden is not seen"
+        else:
+            bound = f"to {self.tolerance:g} of each leaf's largest entry"
+            bound += f" (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})" * numeric
+        tail = f"{verdict}: {self.dtype}, against {_AGAINST[self.reference]}, {bound}"
         return "\n".join([*self._table(), *map(wrapped, (*self.notes, tail))])
 
     def _table(self) -> Iterator[str]:
@@ -105,7 +114,7 @@ class Comparison:
         failing = [row for row in by_excess if not row.ok]
         passing = [row for row in by_excess if row.ok]
         shown = [*failing[:_FAILING], *sorted(passing[:_PASSING], key=self.rows.index)]
-        header, rule, *lines = _fitted(f"|{self.reference}|", shown)
+        header, rule, *lines = _fitted(f"|{self.reference}|", shown, rounded=self.tolerance is None)
         yield from (header, rule)
         for row, line in zip(shown, lines, strict=True):
             yield line
@@ -120,7 +129,7 @@ class Comparison:
             return f"the definition is wrong: {row.worst}"
         if not row.ok:
             return row.worst
-        return "0 but for rounding" if 0 < row.norm <= self.tolerance * row.scale else ""
+        return "0 but for rounding" if 0 < row.norm <= row.bound * row.scale else ""
 
 
 _AGAINST = {
@@ -130,11 +139,12 @@ _AGAINST = {
 }
 
 
-def _fitted(reference: str, rows: Sequence[Row]) -> list[str]:
-    """The lines of a table of rows, in which paths are shortened, and shapes left out, where it would be too wide."""
-    table = [["leaf", "shape", reference, "hand rule", "backprop", NUMERIC, LINEARITY, ""]]
+def _fitted(reference: str, rows: Sequence[Row], *, rounded: bool) -> list[str]:
+    """The lines of a table of rows, in which paths are shortened, and shapes left out, where it would be too wide. In
+    narrow dtypes, where there are no finite differences, it says what would not be seen in their place."""
+    table = [["leaf", "shape", reference, "hand rule", "backprop", "hidden" if rounded else NUMERIC, LINEARITY, ""]]
     for row in rows:
-        errors = (row.hand, row.backprop, row.finite_difference, row.linearity)
+        errors = (row.hand, row.backprop, row.hidden if rounded else row.finite_difference, row.linearity)
         verdict = "ok" if row.ok else "FAIL"
         table.append([row.path, str(list(row.shape)), f"{row.norm:.3g}", *map(_error, errors), verdict])
 

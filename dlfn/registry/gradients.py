@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, finite_differences, projected, relative_error
+from dlfn.check.differences import finite_differences
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, projected, relative_error
 from dlfn.check.measures import worst_coordinate as worst
 from dlfn.core import autodiff, backprop
 from dlfn.registry.entry import Case, Entry
