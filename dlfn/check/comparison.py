@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from dlfn.check.advice import advice
 from dlfn.check.measures import relative_error
 from dlfn.check.opinions import Setting, gather, reason
+from dlfn.check.probing import probed
 from dlfn.check.result import Comparison
 from dlfn.check.rows import rows
 from dlfn.core import InputError
@@ -30,6 +31,9 @@ def compare(
     seed: int = 0,
     custom_jvp: bool = False,
     reference: Callable[..., Any] | None = None,
+    probe: bool = False,
+    at_kinks: str = "any",
+    intended: Sequence[Callable[..., Any]] = (),
 ) -> Callable[..., Comparison]:
     r"""Compares the gradients of any JAX function, hand-derived or not, in every floating-point argument.
 
@@ -53,6 +57,15 @@ def compare(
             not, because those of ``jax.nn`` set conventions at kinks; a note names those that are not JAX's own.
         reference: a function of the same arguments with the same outputs, whose autodiff is the reference instead of
             that of the definitions: plain JAX beside a kernel.
+        probe: whether to try other inputs too, where these agree: some hundred at which rules have been wrong that are
+            right at ordinary ones, such as ties, zeros, an empty group, a row of -inf, decays near 1, one more axis, an
+            odd size, cotangents of several kinds. They are made of the arguments, in float64, and those count at which
+            the definition's gradient is finite. The first at which the hand rule differs fails the comparison.
+        at_kinks: what a probe at a kink accepts of a rule: "any" convention (any number between the slopes on both
+            sides, such as an even split among ties, or all to the first), or that of the "definition" alone.
+        intended: functions whose rules are meant not to be the slope of their values, such as straight-through
+            estimators: each an Op, or made by ``jax.custom_vjp`` or ``jax.custom_jvp``. They are not judged, and
+            finite differences, which would judge them, are left out.
 
     Returns:
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
@@ -97,6 +110,9 @@ def compare(
     if not (isinstance(coordinates, int) and coordinates >= 0):
         raise InputError(f"compare: coordinates is {coordinates!r}, and must be an int that is 0 or more")
 
+    if at_kinks not in ("any", "definition"):
+        raise InputError(f"compare: at_kinks is {at_kinks!r}, and must be 'any' or 'definition'")
+
     try:
         floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
@@ -107,7 +123,10 @@ def compare(
     def in_dtype(dtype: Any, args: Any, kwargs: Any) -> Comparison:
         wide = jnp.dtype(dtype or jnp.result_type(float)).itemsize == 8
         with jax.enable_x64(wide):
-            return _compare(f, args, kwargs, Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference))
+            setting = Setting(
+                dtype, tolerance, coordinates, seed, custom_jvp, reference, probe, at_kinks, tuple(intended)
+            )
+            return _compare(f, args, kwargs, setting)
 
     @functools.wraps(f)
     def compared(*args: Any, **kwargs: Any) -> Comparison:
@@ -167,6 +186,18 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
             f"{', '.join(wrong)}: the definition is at fault, not the rule"
         )
         result = dataclasses.replace(result, notes=(*result.notes, note))
+    if result and setting.probe:
+        arrays = [i for i, leaf in enumerate(values) if i in moving or _is_array(leaf)]
+        labels = [_leaf_name(f, leaves[i][0], len(args)) for i in arrays]
+        cast = dict(zip(moving, point, strict=True))
+
+        def of_arrays(function: Callable[..., Any], given: Any) -> Any:
+            new = dict(zip(arrays, given, strict=True))
+            args, kwargs = tree.unflatten([new.get(i, leaf) for i, leaf in enumerate(values)])
+            return function(*args, **kwargs)
+
+        bound = [functools.partial(of_arrays, function) for function in (f, setting.reference or f)]
+        return probed(result, *bound, [cast.get(i, values[i]) for i in arrays], labels, setting)
     if result or found.hand is None:
         return result
     more = advice(result, found.value, found.loss, dict(zip(names, point)))
@@ -177,6 +208,10 @@ def _is_float(leaf: Any) -> bool:
     if isinstance(leaf, float):
         return True
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
 def _leaf_name(f: Any, path: Any, n_args: int) -> str:

@@ -64,6 +64,9 @@ class Setting:
     seed: int
     custom_jvp: bool
     reference: Callable[..., Any] | None
+    probe: bool
+    at_kinks: str
+    intended: Sequence[Callable[..., Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +128,7 @@ def gather(
     by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others))
     if truth is None:
         reference = "autodiff"
-        defined = opinion(reference, lambda: _by_definition(loss, point, setting.custom_jvp))
+        defined = opinion(reference, lambda: _by_definition(loss, point, setting.custom_jvp, setting.intended))
     else:
         reference = "reference"
         defined = opinion(reference, lambda: _by_reference(projected(truth, drawn), point, setting.custom_jvp))
@@ -149,7 +152,8 @@ def gather(
         value = our_value if isinstance(value, Missing) else value
     walked = noted(opinion("backprop", lambda: shown(jax.jit(backprop(loss))(point))))
     differences = None
-    if jnp.result_type(*point) == jnp.float64 and setting.coordinates:
+    # The values of a function do not tell what a rule is intended to be that is not their slope.
+    if jnp.result_type(*point) == jnp.float64 and setting.coordinates and not setting.intended:
         rng = np.random.default_rng(setting.seed)
         chosen = [np.sort(rng.permutation(x.size)[: setting.coordinates]) for x in point]
         if hand is not None and defined is not None:
@@ -171,9 +175,9 @@ def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
         return hand_gradients(f, point, drawn, others, compiled=False)
 
 
-def _by_definition(loss: Callable[..., Any], point: Any, custom_jvp: bool) -> tuple[Any, Any]:
-    """Value and gradient with every hand rule replaced by its definition."""
-    return jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp)))(point)
+def _by_definition(loss: Callable[..., Any], point: Any, custom_jvp: bool, keep: Any = ()) -> tuple[Any, Any]:
+    """Value and gradient with every hand rule but those to keep replaced by its definition."""
+    return jax.jit(jax.value_and_grad(autodiff(loss, custom_jvp=custom_jvp, keep=keep)))(point)
 
 
 def _by_reference(loss: Callable[..., Any], point: Any, custom_jvp: bool) -> tuple[Any, Any]:

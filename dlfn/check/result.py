@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, LINEARITY, NUMERIC
 
-__all__ = ["Comparison", "Row", "format_table"]
+__all__ = ["Comparison", "Failure", "Row", "format_table"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
+class Failure:
+    """A probe at which the hand rule is not the definition's gradient: its name, the argument, and the coordinate where
+    the two differ most."""
+
+    probe: str
+    path: str
+    worst: str
+
+    def __str__(self) -> str:
+        return f"wrong at a probe, {self.probe}: {self.path} {self.worst}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """What :func:`compare` found. ``ok``, which is also its truth, says whether all gradients agree; printing it gives
     the table."""
@@ -40,10 +53,11 @@ class Comparison:
     dtype: str
     notes: tuple[str, ...] = ()
     reference: str = "autodiff"  # whose gradient the others are compared with
+    failure: Failure | None = None  # the first probe that failed, where the arguments themselves did not
 
     @property
     def ok(self) -> bool:
-        return all(row.ok for row in self.rows) and self.value_ok
+        return all(row.ok for row in self.rows) and self.value_ok and self.failure is None
 
     def __bool__(self) -> bool:
         return self.ok

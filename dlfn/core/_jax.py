@@ -20,7 +20,9 @@ __all__ = [
     "cudnn_attention_forward",
     "custom_jvp_rule",
     "custom_jvp_source",
+    "custom_rule_source",
     "custom_vjp_rules",
+    "function_source",
     "name_stack",
     "partitioned",
     "parts",
@@ -157,6 +159,20 @@ def custom_jvp_source(eqn: Any) -> tuple[str, bool]:
     folder = os.path.dirname(jax.__file__) + os.sep  # the source is "name at file:line"
     traced = (function, eqn.params["jvp_jaxpr_fun"])
     return function.debug_info.func_name, all(folder in str(part.debug_info.func_src_info) for part in traced)
+
+
+def custom_rule_source(eqn: Any) -> str | None:
+    """Where the function of a ``custom_vjp`` or ``custom_jvp`` equation is written; None for other equations."""
+    if eqn.primitive.name not in ("custom_vjp_call", "custom_jvp_call"):
+        return None
+    return str(parts(eqn.params["call_jaxpr"])[0].debug_info.func_src_info)
+
+
+def function_source(function: Callable[..., Any]) -> str:
+    """The same of a function, as JAX describes it: ``name at file:line``."""
+    from jax._src import api_util  # which importing dlfn need not depend on
+
+    return str(api_util.fun_sourceinfo(function))
 
 
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:

@@ -1,5 +1,6 @@
 """The same function with every hand-derived rule replaced by its definition."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 
 from dlfn.core import jaxprs
+from dlfn.core._jax import custom_rule_source, function_source
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import linear_p, op_p, strong
 
@@ -15,7 +17,9 @@ __all__ = ["autodiff", "definition"]
 _LOOPS = ("scan", "while", "cond")
 
 
-def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[..., Any]:
+def autodiff(
+    f: Callable[..., Any], *, custom_jvp: bool = False, keep: Sequence[Callable[..., Any]] = ()
+) -> Callable[..., Any]:
     r"""Strips hand-derived rules: ``jax.grad(dlfn.autodiff(f))`` is pure autodiff, of the textbook formulas.
 
     Every :class:`dlfn.Op` in ``f`` becomes its definition and every ``jax.custom_vjp`` function its plain body, inside
@@ -26,13 +30,15 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
             arguments that are not arrays or positional floats stay as they are.
         custom_jvp: strip ``jax.custom_jvp`` rules too. Off by default, for that changes conventions of ``jax.nn``
             (relu′(0) becomes 1/2). A ``custom_jvp`` function with a stripped rule inside it is stripped in any case.
+        keep: functions whose own rules stay, such as straight-through estimators: each an Op, or made by
+            ``jax.custom_vjp`` or ``jax.custom_jvp``.
 
     Returns:
         A function of the same arguments with the same value. It can be transformed like any other.
 
     Raises:
         InputError: if a hand rule has been applied already while tracing, because ``f`` itself differentiates. Strip
-            the inner function then: ``jax.grad(dlfn.autodiff(inner))``.
+            the inner function then: ``jax.grad(dlfn.autodiff(inner))``. And if one of ``keep`` has no rule of its own.
 
     >>> import jax, jax.numpy as jnp, dlfn
     >>> @jax.custom_vjp
@@ -42,7 +48,8 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
     >>> print(jax.grad(double)(1.0), jax.grad(dlfn.autodiff(double))(1.0))
     3.0 2.0
     """
-    strip = frozenset({"dlfn_op", "dlfn_linear", "custom_vjp_call"} | ({"custom_jvp_call"} if custom_jvp else set()))
+    names = {"dlfn_op", "dlfn_linear", "custom_vjp_call"} | ({"custom_jvp_call"} if custom_jvp else set())
+    strip = _Strip(frozenset(names), frozenset(map(_rule_of, keep)))
 
     @functools.wraps(f)
     def stripped(*args: Any, **kwargs: Any) -> Any:
@@ -52,6 +59,34 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
         return out_tree.unflatten(jaxprs.run(plain, inputs))
 
     return stripped
+
+
+@dataclasses.dataclass(frozen=True)
+class _Strip:
+    """What is stripped: equations of these primitives, but for those of the rules that are kept."""
+
+    names: frozenset[str]
+    kept: frozenset[Any]
+
+    def __contains__(self, eqn: Any) -> bool:
+        return eqn.primitive.name in self.names and not self.keeps(eqn)
+
+    def keeps(self, eqn: Any) -> bool:
+        if not self.kept:
+            return False
+        return (eqn.params["call"].op if eqn.primitive is op_p else custom_rule_source(eqn)) in self.kept
+
+
+def _rule_of(function: Any) -> Any:
+    """What tells the equations of a function's rule from others: the Op itself, or where the function is written."""
+    if hasattr(function, "definition"):
+        return function
+    if not isinstance(function, jax.custom_vjp | jax.custom_jvp):
+        raise InputError(
+            f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what jax.custom_vjp or "
+            "jax.custom_jvp returned"
+        )
+    return function_source(function.fun)
 
 
 def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
@@ -66,18 +101,18 @@ def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
     return flat(*leaves)
 
 
-def _has_rules(jaxpr: Any, strip: frozenset[str]) -> bool:
+def _has_rules(jaxpr: Any, strip: _Strip) -> bool:
     return any(
-        eqn.primitive.name in strip or any(_has_rules(sub, strip) for sub in jaxprs.subjaxprs(eqn))
+        eqn in strip or (not strip.keeps(eqn) and any(_has_rules(sub, strip) for sub in jaxprs.subjaxprs(eqn)))
         for eqn in jaxprs.parts(jaxpr)[0].eqns
     )
 
 
-def _strip(jaxpr: Any, values: Sequence[Any], strip: frozenset[str]) -> list[Any]:
+def _strip(jaxpr: Any, values: Sequence[Any], strip: _Strip) -> list[Any]:
     return jaxprs.run(jaxpr, values, functools.partial(_visit, strip=strip))
 
 
-def _visit(eqn: Any, values: list[Any], strip: frozenset[str]) -> Sequence[Any]:
+def _visit(eqn: Any, values: list[Any], strip: _Strip) -> Sequence[Any]:
     name, params = eqn.primitive.name, eqn.params
     if eqn.primitive is linear_p or (eqn.primitive is op_p and params["residuals"]):
         call = params["linear"].call if eqn.primitive is linear_p else params["call"]
@@ -86,9 +121,11 @@ def _visit(eqn: Any, values: list[Any], strip: frozenset[str]) -> Sequence[Any]:
             f"({jaxprs.source_line(eqn)}), because the function itself differentiates; "
             "strip the inner function instead: jax.grad(dlfn.autodiff(inner))"
         )
+    if strip.keeps(eqn):
+        return jaxprs.bind(eqn, values)
     if eqn.primitive is op_p:
         return _checked_definition(eqn, values)
-    if name not in strip and not any(_has_rules(sub, strip) for sub in jaxprs.subjaxprs(eqn)):
+    if eqn not in strip and not any(_has_rules(sub, strip) for sub in jaxprs.subjaxprs(eqn)):
         return jaxprs.bind(eqn, values)
     if name in ("custom_vjp_call", "custom_jvp_call"):
         return _strip(params["call_jaxpr"], values, strip)
@@ -131,7 +168,7 @@ def _describe(avals: Sequence[tuple[Any, Any]]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in avals)
 
 
-def _strip_loop(eqn: Any, values: list[Any], strip: frozenset[str]) -> Sequence[Any]:
+def _strip_loop(eqn: Any, values: list[Any], strip: _Strip) -> Sequence[Any]:
     params = eqn.params
     if eqn.primitive.name == "scan":
         n_consts, n_carry = jaxprs.scan_counts(eqn)
