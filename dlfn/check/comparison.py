@@ -196,8 +196,8 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
             args, kwargs = tree.unflatten([new.get(i, leaf) for i, leaf in enumerate(values)])
             return function(*args, **kwargs)
 
-        bound = [functools.partial(of_arrays, function) for function in (f, setting.reference or f)]
-        return probed(result, *bound, [cast.get(i, values[i]) for i in arrays], labels, setting)
+        ours, theirs = (functools.partial(of_arrays, function) for function in (f, setting.reference or f))
+        return probed(result, ours, theirs, [cast.get(i, values[i]) for i in arrays], labels, setting)
     if result or found.hand is None:
         return result
     more = advice(result, found.value, found.loss, dict(zip(names, point)))

@@ -51,14 +51,14 @@ def vary(values: Sequence[Any], seed: int = 0) -> Iterator[Probe]:
     given = list(values)
     floats = [i for i, x in enumerate(given) if _is(x, jnp.floating) and np.size(x)]
     alone = [(i,) for i in floats] if 1 < len(floats) <= _ALONE else []
-    for name, change in _FLOATS.items():
-        for at in [*alone, tuple(floats)]:
-            yield from _changed(name, given, {i: change(np.asarray(given[i])) for i in at})
     if len(floats) <= _ALONE:
         for i in floats:
             for j in floats:
                 if i < j and np.shape(given[i]) == np.shape(given[j]) and given[i].dtype == given[j].dtype:
                     yield from _changed("two arguments alike", given, {j: np.asarray(given[i])})
+    for name, change in _FLOATS.items():
+        for at in [*alone, tuple(floats)]:
+            yield from _changed(name, given, {i: change(np.asarray(given[i])) for i in at})
     yield from _integers(given, seed)
 
 
@@ -121,6 +121,7 @@ _FLOATS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "large": functools.partial(_scaled, 30.0),
     "very large": functools.partial(_scaled, 1000.0),
     "a large mean": lambda x: (x + np.asarray(1e4 * _size(x), x.dtype)).astype(x.dtype),
+    "small": lambda x: _scaled(float(jnp.finfo(x.dtype).eps) ** 0.5 / _size(x), x),
     "below the last digit of 1": lambda x: _scaled(float(jnp.finfo(x.dtype).eps) * 4 / _size(x), x),
     "subnormal": lambda x: _scaled(float(jnp.finfo(x.dtype).tiny) / 4 / _size(x), x),
 }
@@ -197,9 +198,10 @@ def subsets(inputs: int, outputs: int) -> Iterator[tuple[str, list[int], list[in
 def reshaped(f: Callable[..., Any], values: Sequence[Any]) -> Iterator[Probe]:
     """Values of other shapes that a function takes as well.
 
-    These are one more axis, in front and at the end, and for each of up to three lengths of axes: an odd one of several
-    times the length, which is no multiple of a block; 1; and 0. All axes of one length change together, those of
-    integers too, and where an array has several, also the last one alone. A shape is tried where ``f`` can be traced with it, and its outputs change as the values do.
+    These are one more axis, in front and at the end; for each of four lengths of axes an odd one of twice the length
+    and more, which is no multiple of a block; for two of them 1, and for one 0. All axes of one length change together,
+    those of integers too, and where an array has several, also the last one alone. A shape is tried where ``f`` can be
+    traced with it, and its outputs change as the values do.
 
     Args:
         f: a function of ``*values``.
@@ -207,7 +209,7 @@ def reshaped(f: Callable[..., Any], values: Sequence[Any]) -> Iterator[Probe]:
 
     >>> import numpy as np
     >>> [probe.values[0].shape for probe in reshaped(lambda x: x[..., ::-1], [np.ones((4, 2))])]
-    [(2, 4, 2), (4, 2, 2), (9, 2), (4, 5), (1, 2), (4, 1), (0, 2), (4, 0)]
+    [(2, 4, 2), (4, 2, 2), (9, 2), (4, 5), (1, 2), (4, 1), (0, 2)]
     """
     given = list(values)
     arrays = {i: np.shape(x) for i, x in enumerate(given) if _is(x, jnp.number) or _is(x, jnp.bool_)}
@@ -232,16 +234,18 @@ def reshaped(f: Callable[..., Any], values: Sequence[Any]) -> Iterator[Probe]:
     sums = {int(np.sum(x)) for x in given if _is(x, jnp.integer) and np.ndim(x) == 1}
     indexed = any(_is(x, jnp.integer) for x in given)
     lengths = [n for n in dict.fromkeys(n for shape in floats.values() for n in shape) if n > 1 and n not in sums]
+    longer, shorter = [(n, 2 * n + 1) for n in lengths[:4]], [(n, 1) for n in lengths[:2]]
     # An index into an axis that shrinks would be out of bounds.
-    for to in (lambda n: 2 * n + 1, lambda n: 1, lambda n: 0)[: 1 if indexed else 3]:
-        for n in lengths[:3]:
-            for last in (False, True):
-                new = {i: _resized(np.asarray(given[i]), n, to(n), last=last) for i, s in arrays.items() if n in s}
-                twice = any(shape.count(n) > 1 for shape in arrays.values())
-                after = _outputs(f, [new.get(i, x) for i, x in enumerate(given)])
-                if after is not None and list(map(len, after)) == list(map(len, before)) and (twice or not last):
-                    name = f"size {to(n)} for {n}{' at the end' * last}"
-                    yield Probe(name, [new.get(i, x) for i, x in enumerate(given)], tuple(new))
+    changes = longer if indexed else [*longer, *shorter, *[(n, 0) for n in lengths[:1]]]
+    for n, m in changes:
+        for last in (False, True):
+            if last and all(shape.count(n) < 2 for shape in arrays.values()):
+                continue
+            new = {i: _resized(np.asarray(given[i]), n, m, last=last) for i, shape in arrays.items() if n in shape}
+            after = _outputs(f, [new.get(i, x) for i, x in enumerate(given)])
+            if after is not None and list(map(len, after)) == list(map(len, before)):
+                name = f"size {m} for {n}{' at the end' * last}"
+                yield Probe(name, [new.get(i, x) for i, x in enumerate(given)], tuple(new))
 
 
 def _outputs(f: Callable[..., Any], values: list[Any]) -> list[tuple[int, ...]] | None:
@@ -292,8 +296,8 @@ def is_convention(
     slopes along :math:`u`, in six random directions. An even split among ties and all to the first of them do so; all
     to each of them does not. Where there is no kink the two slopes are one, and the numbers have to be that.
 
-    Slopes are taken at steps as large as 1e-5 of each array's largest entry, and as 1e-5, and extrapolated to 0; where a
-    step leaves the domain, or crosses another kink, it is left out, and if all do, the answer is no.
+    Slopes are taken at steps of 1e-4 of each array's largest entry, and of 1e-4, and extrapolated to 0. Steps that
+    leave the domain or cross another kink are left out, and if all do, the answer is no.
 
     Args:
         loss: a function of the list of arrays; one number. Kinks whose signs differ in a sum hide each other, so that a
@@ -306,8 +310,8 @@ def is_convention(
     >>> import numpy as np
     >>> ties = [np.array([1.0, 1.0, 0.0])]
     >>> largest = lambda point: np.max(point[0])
-    >>> is_convention(largest, ties, [np.array([1.0, 0.0, 0.0])]), is_convention(largest, ties, [np.array([1.0, 1.0, 0])])
-    (True, False)
+    >>> [is_convention(largest, ties, [np.array(g)]) for g in ([1.0, 0.0, 0.0], [1.0, 1.0, 0.0])]
+    [True, False]
     """
     rng = np.random.default_rng([seed, 3])
     point = [np.asarray(x, np.float64) for x in point]
@@ -325,18 +329,23 @@ def is_convention(
     return judged
 
 
+_STEP, _FLOAT64 = 1e-4, np.finfo(np.float64)
+
+
 def _slopes(loss: Callable[[list[Any]], Any], point: Any, u: Any, here: float) -> tuple[float, float, float]:
     """The smaller and the larger one-sided slope along u, and a bound on their errors, which may not be finite."""
 
     def at(step: float) -> float:
         return float(loss([np.where(np.isfinite(x), x + step * v, x) for x, v in zip(point, u, strict=True)]))
 
-    h, found, error = 1e-5, [], 0.0
+    found, error = [], 0.0
     with np.errstate(all="ignore"):
-        for side in (-h, h):
-            far, near = at(side), at(side / 2)
-            coarse, fine = (far - here) / side, 2 * (near - here) / side
-            rounding = 16 * np.finfo(float).eps * max(abs(far), abs(near), abs(here)) / h
-            error = max(error, abs(coarse - fine) + 1e-6 * abs(fine) + rounding)
-            found.append(2 * fine - coarse)
+        for h in (-_STEP, _STEP):
+            ends = [at(h), at(h / 2), at(h / 4)]
+            coarse, middle, fine = (2**i * (end - here) / h for i, end in enumerate(ends))
+            # The errors of one-sided slopes are of first order in the step: two of them leave one of second order.
+            far, near = 2 * middle - coarse, 2 * fine - middle
+            rounding = (64 * _FLOAT64.eps * max(map(abs, [*ends, here])) + _FLOAT64.tiny) / _STEP
+            found.append((4 * near - far) / 3)
+            error = max(error, abs(near - far) + 1e-7 * abs(near) + rounding)
     return min(found), max(found), error if np.isfinite([*found, error]).all() else np.inf

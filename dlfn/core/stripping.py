@@ -83,8 +83,8 @@ def _rule_of(function: Any) -> Any:
         return function
     if not isinstance(function, jax.custom_vjp | jax.custom_jvp):
         raise InputError(
-            f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what jax.custom_vjp or "
-            "jax.custom_jvp returned"
+            f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what "
+            "jax.custom_vjp or jax.custom_jvp returned"
         )
     return function_source(function.fun)
 
