@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from dlfn.check.advice import advice
 from dlfn.check.measures import relative_error
 from dlfn.check.opinions import Setting, derivatives, gather, reason, unlike_itself
 from dlfn.check.precision import leaves_float64
+from dlfn.check.probing import probed
 from dlfn.check.result import Comparison
 from dlfn.check.rows import rows, value_bound
 from dlfn.core import InputError
@@ -33,6 +34,9 @@ def compare(
     reference: Callable[..., Any] | None = None,
     seconds: float | None = None,
     order: int = 1,
+    probe: bool = False,
+    at_kinks: str = "any",
+    intended: Sequence[Callable[..., Any]] = (),
 ) -> Callable[..., Comparison]:
     r"""Compares the gradients of any JAX function, hand-derived or not, in every floating-point argument.
 
@@ -60,6 +64,15 @@ def compare(
         seconds: after so many, what was not begun is left out, and a note says what.
         order: 2 compares the derivative of the gradient's product with a random vector too, which JAX takes by
             differentiating the rules.
+        probe: whether to try other inputs too, where these agree: some hundred at which rules have been wrong that are
+            right at ordinary ones, such as ties, zeros, an empty group, a row of -inf, decays near 1, one more axis, an
+            odd size, cotangents of several kinds. They are made of the arguments, in float64, and those count at which
+            the definition's gradient is finite. The first at which the hand rule differs fails the comparison.
+        at_kinks: what a probe at a kink accepts of a rule: "any" convention (any number between the slopes on both
+            sides, such as an even split among ties, or all to the first), or that of the "definition" alone.
+        intended: functions whose rules are meant not to be the slope of their values, such as straight-through
+            estimators: each an Op, or made by ``jax.custom_vjp`` or ``jax.custom_jvp``. They are not judged, and
+            finite differences, which would judge them, are left out.
 
     Returns:
         A function of the arguments of ``f`` that returns a :class:`Comparison`, which is true if all agree.
@@ -115,6 +128,8 @@ def compare(
         raise InputError(f"compare: seconds is {seconds!r}, and must be a positive number, or None")
     if order not in (1, 2):
         raise InputError(f"compare: order is {order!r}, and must be 1, or 2 for the rules' own derivatives too")
+    if at_kinks not in ("any", "definition"):
+        raise InputError(f"compare: at_kinks is {at_kinks!r}, and must be 'any' or 'definition'")
     try:
         floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
@@ -122,7 +137,9 @@ def compare(
     if not floating:
         raise InputError(f"compare: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
 
-    setting = Setting(dtype, tolerance, coordinates, seed, custom_jvp, reference, seconds, order)
+    setting = Setting(
+        dtype, tolerance, coordinates, seed, custom_jvp, reference, seconds, order, probe, at_kinks, tuple(intended)
+    )
 
     def run(setting: Setting, args: Any, kwargs: Any) -> Comparison:
         wide = jnp.dtype(setting.dtype or jnp.result_type(float)).itemsize == 8
@@ -187,6 +204,18 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
     result = _judged(ours, truth, names, point, setting)
     if setting.order == 2:
         result = _joined(result, _judged(*derivatives(ours, truth, point, setting), names, point, setting))
+    if result and setting.probe:
+        arrays = [i for i, leaf in enumerate(values) if i in moving or _is_array(leaf)]
+        labels = [_leaf_name(f, leaves[i][0], len(args)) for i in arrays]
+        cast = dict(zip(moving, point, strict=True))
+
+        def of_arrays(function: Callable[..., Any], given: Any) -> Any:
+            new = dict(zip(arrays, given, strict=True))
+            args, kwargs = tree.unflatten([new.get(i, leaf) for i, leaf in enumerate(values)])
+            return function(*args, **kwargs)
+
+        of_ours, of_theirs = (functools.partial(of_arrays, function) for function in (f, setting.reference or f))
+        result = probed(result, of_ours, of_theirs, [cast.get(i, values[i]) for i in arrays], labels, setting)
     return result
 
 
@@ -246,6 +275,10 @@ def _is_float(leaf: Any) -> bool:
     if isinstance(leaf, float):
         return True
     return isinstance(leaf, jax.Array | np.ndarray | np.generic) and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
 def _leaf_name(f: Any, path: Any, n_args: int) -> str:

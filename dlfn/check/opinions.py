@@ -6,7 +6,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,9 @@ class Setting:
     reference: Callable[..., Any] | None
     seconds: float | None
     order: int
+    probe: bool = False
+    at_kinks: str = "any"
+    intended: Sequence[Callable[..., Any]] = ()
     rounded: bool = False  # whether anything is computed in a dtype that is narrower than float64
 
 
@@ -176,7 +179,8 @@ def gather(
 
     walked = in_time("backprop", lambda: shown(jax.jit(backprop(loss))(point)))
     differences = None
-    if not setting.rounded and setting.coordinates:
+    # The values of a function do not tell what a rule is intended to be that is not their slope.
+    if not setting.rounded and setting.coordinates and not setting.intended:
         search = Search(setting.coordinates, setting.seed, setting.tolerance, deadline)
         other = hand if defined is not None else None
         tried = in_time(NUMERIC, lambda: search.slopes(lambda point: loss(point) / unit, point, expected, other))
@@ -196,7 +200,7 @@ def derivatives(
     """The gradient of a projection of ``f`` by its hand rules, and by its definitions or those of ``truth``: functions
     of a point, to be compared as others are."""
     drawn = cotangents(_output_types(f, point), setting.seed)
-    plain = autodiff(projected(truth or f, drawn), custom_jvp=setting.custom_jvp)
+    plain = autodiff(projected(truth or f, drawn), custom_jvp=setting.custom_jvp, keep=setting.intended)
     return jax.grad(projected(f, drawn)), jax.grad(plain)
 
 
@@ -234,7 +238,7 @@ def _by_definition(f: Callable[..., Any], drawn: Any, point: Any, setting: Setti
             return scatter(lambda point: pulled_back(f, point, drawn), point, setting.seed)
         return jax.jit(jax.value_and_grad(projected(f, drawn)))(point)
 
-    stripped = autodiff(f, custom_jvp=setting.custom_jvp)
+    stripped = autodiff(f, custom_jvp=setting.custom_jvp, keep=setting.intended)
     if not as_it_is:
         return gradient(stripped)
     by_definition = opinion("", lambda: gradient(stripped))

@@ -10,7 +10,7 @@ from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, LINEARITY, NUMERIC
 from dlfn.check.table import format_table, shortened, width, wrapped
 from dlfn.core import GradientError
 
-__all__ = ["Comparison", "Row"]
+__all__ = ["Comparison", "Failure", "Row"]
 
 # How many leaves a table shows at most. Of those that agree, the few that are nearest to their bounds say enough.
 _FAILING, _PASSING = 20, 8
@@ -46,6 +46,19 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
+class Failure:
+    """A probe at which the hand rule is not the definition's gradient: its name, the argument, and the coordinate where
+    the two differ most."""
+
+    probe: str
+    path: str
+    worst: str
+
+    def __str__(self) -> str:
+        return f"wrong at a probe, {self.probe}: {self.path} {self.worst}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """What :func:`compare` found. ``ok``, which is also its truth, says whether all gradients agree; printing it gives
     the table."""
@@ -57,10 +70,11 @@ class Comparison:
     dtype: str
     notes: tuple[str, ...] = ()
     reference: str = "autodiff"  # whose gradient the others are compared with
+    failure: Failure | None = None  # the first probe that failed, where the arguments themselves did not
 
     @property
     def ok(self) -> bool:
-        return all(row.ok for row in self.rows) and self.value_ok
+        return all(row.ok for row in self.rows) and self.value_ok and self.failure is None
 
     def __bool__(self) -> bool:
         return self.ok

@@ -1,6 +1,8 @@
 """The same function with every hand-derived rule replaced by its definition."""
 
+import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +16,9 @@ from dlfn.core.primitives import linear_p, op_p, strong
 __all__ = ["autodiff", "definition", "strip_equation"]
 
 
-def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[..., Any]:
+def autodiff(
+    f: Callable[..., Any], *, custom_jvp: bool = False, keep: Sequence[Callable[..., Any]] = ()
+) -> Callable[..., Any]:
     r"""Strips hand-derived rules: ``jax.grad(dlfn.autodiff(f))`` is pure autodiff, of the textbook formulas.
 
     Every :class:`dlfn.Op` in ``f`` becomes its definition, every ``jax.custom_vjp`` function its plain body, and every
@@ -26,13 +30,15 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
             arguments that are not arrays or positional floats stay as they are.
         custom_jvp: strip ``jax.custom_jvp`` rules too. Off by default, for that changes conventions of ``jax.nn``
             (relu′(0) becomes 1/2). A ``custom_jvp`` function with a stripped rule inside it is stripped in any case.
+        keep: functions whose own rules stay, such as straight-through estimators: each an Op, or made by
+            ``jax.custom_vjp`` or ``jax.custom_jvp``.
 
     Returns:
         A function of the same arguments with the same value. It can be transformed like any other.
 
     Raises:
         InputError: if a hand rule has been applied already while tracing, because ``f`` itself differentiates. Strip
-            the inner function then: ``jax.grad(dlfn.autodiff(inner))``.
+            the inner function then: ``jax.grad(dlfn.autodiff(inner))``. And if one of ``keep`` has no rule of its own.
 
     >>> import jax, jax.numpy as jnp, dlfn
     >>> @jax.custom_vjp
@@ -42,13 +48,13 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
     >>> print(jax.grad(double)(1.0), jax.grad(dlfn.autodiff(double))(1.0))
     3.0 2.0
     """
-    wanted = functools.partial(_stripped, custom_jvp=custom_jvp)
+    wanted = _Rules(custom_jvp, frozenset(map(_rule_of, keep)))
 
     @functools.wraps(f)
     def stripped(*args: Any, **kwargs: Any) -> Any:
         jaxpr, inputs, _, out_tree = jaxprs.trace(f, args, kwargs)
         plain = jax.make_jaxpr(lambda *values: _strip(jaxpr, values, wanted))(*inputs)
-        assert not occurs(wanted, plain), "a rule survived stripping"
+        assert wanted.kept or not occurs(wanted, plain), "a rule survived stripping"
         return out_tree.unflatten(jaxprs.run(plain, inputs))
 
     return stripped
@@ -68,25 +74,57 @@ def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
 
 def strip_equation(eqn: Any, *values: Any) -> Sequence[Any]:
     """The definition of one equation with a rule, in which the rules of others are stripped as by :func:`autodiff`."""
-    return _plain(eqn, list(values), functools.partial(_stripped, custom_jvp=False))
+    return _plain(eqn, list(values), _Rules())
 
 
-def _stripped(eqn: Any, *, custom_jvp: bool) -> bool:
-    return eqn.primitive.name in _STRIPPED or (custom_jvp and eqn.primitive.name == "custom_jvp_call")
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+    """The condition that an equation has a rule, to be stripped or kept. Of those that are kept: an Op, or where the
+    function is defined."""
+
+    custom_jvp: bool = False
+    kept: frozenset[Any] = frozenset()
+
+    def __call__(self, eqn: Any) -> bool:
+        name = eqn.primitive.name
+        return name in _STRIPPED or (self.custom_jvp and name == "custom_jvp_call") or self.keeps(eqn)
+
+    def keeps(self, eqn: Any) -> bool:
+        if not self.kept:
+            return False
+        if eqn.primitive is op_p:
+            return eqn.params["call"].op in self.kept
+        return eqn.primitive.name in _OF_JAX and _jax.rule_sources(eqn)[1] in self.kept
 
 
+_OF_JAX = frozenset({"custom_vjp_call", "custom_jvp_call", _jax.HIJAX})
 # Outside of rules JAX takes no gradients of custom_vmap functions, which rules may have hidden.
 _STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX})
 
 
-def _strip(jaxpr: Any, values: Sequence[Any], wanted: Callable[[Any], bool]) -> list[Any]:
+def _rule_of(function: Any) -> Any:
+    """What tells the equations of a function's rule from others."""
+    if hasattr(function, "definition"):
+        return function
+    code = getattr(inspect.unwrap(getattr(function, "fun", function)), "__code__", None)
+    if code is None or not isinstance(function, jax.custom_vjp | jax.custom_jvp):
+        raise InputError(
+            f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what jax.custom_vjp "
+            "or jax.custom_jvp made of a Python function"
+        )
+    return _jax.code_place(code)
+
+
+def _strip(jaxpr: Any, values: Sequence[Any], wanted: _Rules) -> list[Any]:
     def visit(place: Place, values: list[Any]) -> tuple[Sequence[Any], None]:
         return _plain(place.eqn, values, wanted), None
 
     return Visitor(wanted, visit).run(jaxpr, values)[0]
 
 
-def _plain(eqn: Any, values: list[Any], wanted: Callable[[Any], bool]) -> Sequence[Any]:
+def _plain(eqn: Any, values: list[Any], wanted: _Rules) -> Sequence[Any]:
+    if wanted.keeps(eqn):
+        return jaxprs.bind(eqn, values)
     params = eqn.params
     if eqn.primitive is linear_p or (eqn.primitive is op_p and params["residuals"]):
         call = params["linear"].call if eqn.primitive is linear_p else params["call"]
