@@ -79,7 +79,7 @@ CASES = {
     "select_and_scatter_add": [(lambda g: jax.vjp(pool, IMAGE)[1](g)[0], IMAGE[:, 1:5])],
     "reduce": [
         (lambda x: lax.reduce(x, np.inf, lambda a, b: jnp.where(a < b, a, b), (0, 2)), IMAGE[0]),
-        (reduced, X, Y),
+        (reduced, X, Y), (lambda x: lax.reduce(x[:, :0], 1.0, lambda a, b: a * b + a + b, (1,)) * x[:, 0], X),
     ],
     "ragged_dot_general": [(ragged, IMAGE, KERNEL), (ragged_batch, IMAGE, IMAGE)],
     "approx_top_k": [(lambda x: lax.approx_max_k(x, 2)[0], X), (lambda x: lax.approx_min_k(x, 1, 0)[0], X)],

@@ -45,18 +45,17 @@ def _custom_linear_solve(eqn: Any, values: list[Any], needs: list[bool], walk: W
     return outs, back
 
 
-# Reductions by any function: as the program that reduces the parts pair by pair, which has rules
+# Reductions by any function: as the program that reduces neighbours, and again, which has rules
 
 
 @structural("reduce")
 def _reduce(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    n, dimensions = len(values) // 2, eqn.params["dimensions"]
+    dimensions = eqn.params["dimensions"]
 
     def program(*arrays: Any) -> list[Any]:
-        flat = [_at_front(x, dimensions) for x in arrays]
-        return _reduced(eqn.params["jaxpr"], [[x[i] for x in flat] for i in range(flat[0].shape[0])])
+        return _reduced(eqn.params["jaxpr"], [_at_front(x, dimensions) for x in arrays])
 
-    return _by_program(program, eqn, values[:n], needs, walk)
+    return _by_program(program, eqn, values, needs, walk)
 
 
 def _at_front(x: Any, dimensions: Sequence[int]) -> Any:
@@ -67,33 +66,38 @@ def _at_front(x: Any, dimensions: Sequence[int]) -> Any:
 
 @structural("reduce_window")
 def _reduce_window(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
-    n, params = len(values) // 2, dict(eqn.params)
+    params, neutral = dict(eqn.params), values[len(values) // 2 :]
     reducer, consts = params.pop("jaxpr"), params.pop("consts")
     windows = Windows(values[0].shape, **params)
 
     def program(*arrays: Any) -> list[Any]:
-        padded = [windows.pad(x, start) for x, start in zip(arrays, values[n:], strict=True)]
-        return _reduced(reducer, [[windows.read(x, start) for x in padded] for start in windows.starts], consts)
+        padded = [windows.pad(x, value) for x, value in zip(arrays, neutral, strict=True)]
+        parts = [jnp.stack([windows.read(x, start) for start in windows.starts]) for x in padded]
+        return _reduced(reducer, parts, consts)
 
-    return _by_program(program, eqn, values[:n], needs, walk)
+    return _by_program(program, eqn, values, needs, walk)
 
 
-def _by_program(program: Callable[..., Any], eqn: Any, arrays: list[Any], needs: list[bool], walk: Walk) -> Result:
-    n = len(arrays)
+def _by_program(program: Callable[..., Any], eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
+    n = len(values) // 2
+    arrays = values[:n]
     walk.reserve(*jaxprs.subjaxprs(eqn))  # names inside have no cotangents
     if any(needs[n:]):
         raise InputError(
             f"backprop: {eqn.primitive.name!r} has no rule for the value that it starts with "
             f"({walk.source_line(eqn)}), which must be neutral; give it a constant"
         )
+    if not arrays[0].size:
+        return jaxprs.bind(eqn, values), lambda bars: [None] * len(values)
     outs, back = walk.inner().pullback(jax.make_jaxpr(program)(*arrays), arrays, needs[:n])
     return outs, lambda bars: [*back(bars), *[None] * n]
 
 
-def _reduced(reducer: Any, parts: list[list[Any]], consts: Sequence[Any] | None = None) -> list[Any]:
-    """Parts are lists of arrays of one shape, of whose single numbers ``reducer`` takes two lists."""
+def _reduced(reducer: Any, arrays: list[Any], consts: Sequence[Any] | None = None) -> list[Any]:
+    """Reduces the first axis of all arrays at once, by a jaxpr of numbers: one of each array, then another of each."""
     together = jnp.vectorize(lambda *numbers: tuple(jaxprs.run(reducer, numbers, consts=consts)))
-    while len(parts) > 1:
-        pairs = zip(parts[::2], parts[1::2], strict=False)
-        parts = [together(*left, *right) for left, right in pairs] + parts[len(parts) // 2 * 2 :]
-    return list(parts[0])
+    while (size := arrays[0].shape[0]) > 1:
+        even = size // 2 * 2
+        merged = together(*(x[:even:2] for x in arrays), *(x[1:even:2] for x in arrays))
+        arrays = [jnp.concatenate([m, x[even:]]) for m, x in zip(merged, arrays, strict=True)]
+    return [x[0] for x in arrays]

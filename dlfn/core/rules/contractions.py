@@ -101,7 +101,9 @@ def spread(size, stride):
 
 
 @rule("ragged_dot_general")
-def _ragged_dot_general(g, y, a, b, sizes, *, ragged_dot_dimension_numbers, **params):
+def _ragged_dot_general(
+    g, y, a, b, sizes, *, ragged_dot_dimension_numbers, precision, preferred_element_type, group_offset=None, **_
+):
     r"""Consecutive rows of A, in groups of the given sizes, times a matrix of their own: where row i is of group p,
     :math:`\bar a_i = g_i B_p^T` and :math:`\bar B_p = \sum_{i \in p} a_i^T g_i`."""
     numbers = ragged_dot_dimension_numbers
@@ -109,7 +111,7 @@ def _ragged_dot_general(g, y, a, b, sizes, *, ragged_dot_dimension_numbers, **pa
     ragged, groups = numbers.lhs_ragged_dimensions[0], list(numbers.rhs_group_dimensions)
     free_a = [d for d in range(a.ndim) if d not in (*contract_a, *batch_a)]
     free_b = [d for d in range(b.ndim) if d not in (*contract_b, *batch_b, *groups)]
-    if ragged not in free_a or params.pop("group_offset", None) is not None:
+    if ragged not in free_a or group_offset is not None:
         reason = NoRule("where the ragged axis is contracted or a batch, or the groups have an offset")
         return reason, reason, None
     n_batch, n_rows = len(batch_a), len(free_a)
@@ -118,7 +120,10 @@ def _ragged_dot_general(g, y, a, b, sizes, *, ragged_dot_dimension_numbers, **pa
 
     def cotangent(x, left, right, dims, ragged, groups, layout):
         numbers = lax.RaggedDotDimensionNumbers(dims, [ragged], groups)
-        dx = lax.ragged_dot_general(left, right, sizes, numbers, **params)
+        out_sharding = _sharding(x, layout)
+        dx = lax.ragged_dot_general(
+            left, right, sizes, numbers, precision, preferred_element_type, out_sharding=out_sharding
+        )
         return lax.transpose(dx, [layout.index(d) for d in range(x.ndim)]).astype(x.dtype)
 
     layout_a = [*batch_a, *free_a, *(contract_a[list(contract_b).index(d)] for d in sorted(contract_b))]

@@ -20,6 +20,7 @@ from jax.lax import linalg
 from dlfn.core.rules.table import NoRule, is_complex, rule
 
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+_solve = linalg.triangular_solve
 
 
 def _dot(*factors):
@@ -62,10 +63,6 @@ def _matrix_rule(name):
 
 def _conjugate(cotangents):
     return jax.tree.map(lambda a: jnp.conj(a) if not isinstance(a, str) and is_complex(a) else a, cotangents)
-
-
-def _solve(a, b, **options):
-    return linalg.triangular_solve(a, b, **options)
 
 
 # Triangular and tridiagonal systems: where op(A) X = B, B̄ = op(A)⁻ᴴ X̄, and the cotangent of op(A) is −B̄ Xᴴ
