@@ -17,7 +17,7 @@ from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, finite_
 from dlfn.check.opinions import reason
 from dlfn.check.reproducer import reproducer
 from dlfn.check.rules import has_rule, moving, rule_of
-from dlfn.check.screening import Errors, Screen
+from dlfn.check.screening import Errors, Screen, worst_of
 from dlfn.core import InputError, jaxprs
 from dlfn.core.entering import Found, Visitor
 
@@ -134,7 +134,7 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
         note = f"its definition cannot be differentiated: {reason(error)}"
         at = _last(ran)
         return _compared(dataclasses.replace(call, notes=(note,)), found, at, seed), at
-    worst, at, excess = _worst(errors, ran, _tolerance(found))
+    worst, at, excess = worst_of(found, errors)
     error = float(worst.gap[at] / (worst.scale[at] or 1.0))
     call = dataclasses.replace(call, error=error if np.isfinite(error) else None)
     if excess <= 1:
@@ -154,31 +154,8 @@ def _last(ran: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(ran)[-1])
 
 
-def _tolerance(found: Found) -> tuple[float, float]:
-    """The relative tolerance, and the spacing of the dtype at 1."""
-    eps = max((float(jnp.finfo(x.dtype).eps) for x in found.value if _is_float(x)), default=1e-16)
-    return (1e-10 if eps < 1e-15 else eps**0.5), eps
-
-
 def _is_float(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.floating)
-
-
-def _worst(errors: Sequence[Errors], ran: np.ndarray, tolerance: tuple[float, float]) -> tuple[Errors, Any, float]:
-    """The error that is largest, in units of what is tolerated: of the largest entry of what it is in, or the rounding
-    of the largest of its kind, where a gradient is zero but for rounding."""
-    relative, eps = tolerance
-
-    def excess(error: Errors) -> np.ndarray:
-        largest = np.max([other.scale for other in errors if other.what[0] == error.what[0]], axis=0)
-        bound = np.maximum(relative * error.scale, 32 * eps * largest)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(ran & (error.gap > 0), error.gap / bound, 0.0)
-
-    worst = max(errors, key=lambda error: np.max(excess(error)))
-    found = excess(worst)
-    at = np.unravel_index(np.argmax(found), found.shape)
-    return worst, at, float(found[at])
 
 
 def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[jax.Array]]:
@@ -245,7 +222,7 @@ def _reproducer(call: Call, found: Found, at: Any, screen: Screen) -> str:
     def fails(function: Callable[..., Any], args: Any, settings: Any) -> bool:
         jaxpr, inputs, _, _ = jaxprs.trace(functools.partial(function, **settings), args, {})
         (one, *_) = _arriving(jaxpr, [jnp.asarray(x) for x in inputs])
-        return _worst(screen(one), np.asarray(one.reached), _tolerance(one))[2] > 1
+        return worst_of(one, screen(one))[2] > 1
 
     return reproducer(call.rule, found.place.eqn, [jnp.asarray(np.asarray(x)[at]) for x in found.value], fails)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dlfn.check.rules import rule_of
 from dlfn.check.screening import Errors
-from dlfn.core import _jax
+from dlfn.core import jaxprs
 from dlfn.core.entering import Found, Place, step_of
 from dlfn.core.primitives import is_float, op_p
 
@@ -24,10 +24,10 @@ def operands(eqn: Any) -> list[str]:
         call = eqn.params["call"]
         paths = jax.tree_util.tree_flatten_with_path(call.tree.unflatten(range(n)))[0]
         return [call.op.argument_name(path) for path, _ in paths]
-    if names := _jax.operand_names(eqn):
+    if names := jaxprs.operand_names(eqn):
         return names
     first = eqn.params.get("num_consts", 0)
-    called = _jax.custom_vjp_call(eqn) if eqn.primitive.name == "custom_vjp_call" else None
+    called = jaxprs.custom_vjp_call(eqn) if eqn.primitive.name == "custom_vjp_call" else None
     tree, static = called or (jax.tree.structure((0,) * (n - first)), ())
     rule = rule_of(eqn)
     parameters = _parameters(rule.defined, rule.name) if rule is not None and not static else []

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.check.rules import Rule
-from dlfn.core import Op, _jax
+from dlfn.core import Op, jaxprs
 from dlfn.core.primitives import op_p
 
 __all__ = ["reproducer"]
@@ -51,10 +51,10 @@ def _arguments(eqn: Any, values: Sequence[Any]) -> tuple[list[Any], dict[str, An
     if eqn.primitive is op_p:
         call = eqn.params["call"]
         return list(call.tree.unflatten(values)), dict(call.static), ()
-    if eqn.primitive.name == _jax.HIJAX:
+    if eqn.primitive.name == jaxprs.HIJAX:
         return None
     given = values[eqn.params["num_consts"] :]
-    called = _jax.custom_vjp_call(eqn) if eqn.primitive.name == "custom_vjp_call" else None
+    called = jaxprs.custom_vjp_call(eqn) if eqn.primitive.name == "custom_vjp_call" else None
     if called is None:
         return list(given), {}, ()
     tree, static = called
@@ -68,7 +68,7 @@ def _named(rule: Rule) -> Iterator[tuple[str, str, Any]]:
         name = module.__name__ if module.__name__ != "__main__" else Path(path).stem
         for attribute, value in list(vars(module).items()):
             for suffix, function in _inside(value):
-                if _jax.code_place(getattr(_primal(function), "__code__", None)) == rule.defined:
+                if jaxprs.code_place(getattr(_primal(function), "__code__", None)) == rule.defined:
                     yield name, attribute + suffix, function
 
 

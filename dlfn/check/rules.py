@@ -8,12 +8,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dlfn.core import _jax
+from dlfn.core import jaxprs
 from dlfn.core.primitives import op_p
 
 __all__ = ["Rule", "has_rule", "moving", "rule_of"]
 
-_KINDS = {"custom_vjp_call": "custom_vjp", "custom_jvp_call": "custom_jvp", op_p.name: "Op", _jax.HIJAX: "hijax"}
+_KINDS = {"custom_vjp_call": "custom_vjp", "custom_jvp_call": "custom_jvp", op_p.name: "Op", jaxprs.HIJAX: "hijax"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Rule:
     @property
     def of_jax(self) -> bool:
         """Whether it is one of JAX's own."""
-        return all(map(_jax.of_jax, filter(None, (self.defined, self.derived))))
+        return all(map(jaxprs.of_jax, filter(None, (self.defined, self.derived))))
 
     @property
     def defined_at(self) -> str:
@@ -49,11 +49,11 @@ def rule_of(eqn: Any) -> Rule | None:
     if kind is None or eqn.params.get("residuals"):
         return None
     if kind != "Op":
-        name, defined, derived = _jax.rule_sources(eqn)
+        name, defined, derived = jaxprs.rule_sources(eqn)
         return Rule(name, kind, defined, derived)
     op = eqn.params["call"].op
     codes = (getattr(function, "__code__", None) for function in (op.definition, op.backward_function))
-    return Rule(op.name, kind, *map(_jax.code_place, codes))
+    return Rule(op.name, kind, *map(jaxprs.code_place, codes))
 
 
 def has_rule(eqn: Any) -> bool:

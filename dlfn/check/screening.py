@@ -15,11 +15,12 @@ from jax.sharding import PartitionSpec
 
 from dlfn.check.measures import MIXTURE, cotangents
 from dlfn.check.rules import moving
-from dlfn.core import _jax, jaxprs
+from dlfn.core import jaxprs
 from dlfn.core.entering import Found
+from dlfn.core.primitives import is_float
 from dlfn.core.stripping import strip_equation
 
-__all__ = ["Errors", "Screen"]
+__all__ = ["Errors", "Screen", "worst_of"]
 
 
 @functools.partial(
@@ -47,6 +48,26 @@ _QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 Check = Callable[[Any, Any], list["Errors"]]
 
 
+def worst_of(found: Found, errors: Sequence[Errors]) -> tuple[Errors, Any, float]:
+    """The error that is largest in units of what is tolerated, at which step, and how many such units it is. Tolerated
+    are 1e-10 of the largest entry of what it is in (in narrower dtypes the root of their spacing), and the rounding of
+    the largest of its kind, where a gradient is zero but for rounding."""
+    ran = np.asarray(found.reached)
+    eps = max((float(jnp.finfo(x.dtype).eps) for x in found.value if is_float(x.dtype)), default=1e-16)
+    relative = 1e-10 if eps < 1e-15 else eps**0.5
+
+    def excess(error: Errors) -> np.ndarray:
+        largest = np.max([other.scale for other in errors if other.what[0] == error.what[0]], axis=0)
+        bound = np.maximum(relative * error.scale, 32 * eps * largest)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(ran & (error.gap > 0), error.gap / bound, 0.0)
+
+    worst = max(errors, key=lambda error: np.max(excess(error)))
+    sizes = excess(worst)
+    at = np.unravel_index(np.argmax(sizes), sizes.shape)
+    return worst, at, float(sizes[at])
+
+
 class Screen:
     """Checks calls; those whose programs are the same, as the calls of a layer that is used eight times, are compiled
     once."""
@@ -58,7 +79,7 @@ class Screen:
     def __call__(self, found: Found) -> list[Errors]:
         """The errors of a call, each an array over the loops around it."""
         eqn = found.place.eqn
-        outs = [var.aval for var in eqn.outvars if jnp.issubdtype(var.aval.dtype, jnp.floating)]
+        outs = [var.aval for var in eqn.outvars if is_float(var.aval.dtype)]
         # Arguments, not constants, with which XLA would compute while it compiles.
         drawn = [cotangents(outs, (self.seed, k)) for k in range(2)]
         traced = jax.jit(_over_loops(found, functools.partial(_errors, eqn))).trace(found.value, drawn)
@@ -99,7 +120,7 @@ def _over_devices(eqn: Any, specs: Any, check: Check) -> Check:
     axes = tuple(eqn.params["newly_manual_axes"])
 
     def body(values: Any, drawn: Any) -> Any:
-        return jax.tree.map(lambda x: _jax.varying_over(axes, x)[None], check([x[0] for x in values], drawn))
+        return jax.tree.map(lambda x: jaxprs.varying_over(axes, x)[None], check([x[0] for x in values], drawn))
 
     return jax.shard_map(
         body,
@@ -121,7 +142,7 @@ def _errors(eqn: Any, values: Sequence[Any], drawn: Any) -> list[Errors]:
             full = list(values)
             for i, x in zip(wrt, xs, strict=True):
                 full[i] = x
-            ys = [y for y in apply(eqn, *full) if jnp.issubdtype(y.dtype, jnp.floating)]
+            ys = [y for y in apply(eqn, *full) if is_float(y.dtype)]
             return ys if which is None else [ys[i] for i in which]
 
         return of
@@ -155,7 +176,7 @@ def _bind(eqn: Any, *values: Any) -> list[Any]:
 
 def _subsets(eqn: Any, at: Sequence[int], n_outputs: int) -> Iterator[tuple[list[int], list[int], str]]:
     """Operands to differentiate in and outputs to use, for rules that are told which of them matter."""
-    if not _jax.sees_zeros(eqn):
+    if not jaxprs.sees_zeros(eqn):
         return
     outputs = list(range(n_outputs))
     if len(at) > 1:
@@ -166,7 +187,7 @@ def _subsets(eqn: Any, at: Sequence[int], n_outputs: int) -> Iterator[tuple[list
 
 def _alike(ys: Sequence[Any], drawn: Sequence[Any]) -> list[Any]:
     """Cotangents that vary over the mesh as the outputs do."""
-    return [_jax.varying_over(_jax.varying_axes(y), c) for y, c in zip(ys, drawn, strict=True)]
+    return [jaxprs.varying_over(jaxprs.varying_axes(y), c) for y, c in zip(ys, drawn, strict=True)]
 
 
 def _error(what: tuple[str, str, int], got: Any, expected: Any) -> Errors:

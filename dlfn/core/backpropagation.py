@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import control as control  # registers itself
+from dlfn.core import functionals as functionals  # registers itself
 from dlfn.core import jaxprs
+from dlfn.core import sparse as sparse  # registers itself
 from dlfn.core.errors import InputError
 from dlfn.core.walk import Record, Walk
 
@@ -175,7 +177,7 @@ def _vjp(f: Any, primals: Any, has_aux: bool, deltas: Record | None, custom_rule
                     f"{jnp.shape(leaf)}, but the value has {out.shape}"
                 )
         given = [
-            jnp.asarray(leaf, out.dtype) if jnp.issubdtype(out.dtype, jnp.floating) else None
+            jnp.asarray(leaf, out.dtype) if jnp.issubdtype(out.dtype, jnp.inexact) else None
             for leaf, out in zip(leaves, outs, strict=False)
         ]
         flat = back([*given, *[None] * (len(outs) - n_value)])

@@ -10,17 +10,17 @@ from jax import lax
 
 from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
-from dlfn.core.primitives import is_float, strong
+from dlfn.core.primitives import is_inexact, strong
 from dlfn.core.walk import Result, Walk, structural, zeros
 
 __all__: list[str] = []  # imported to register its functions
 
 
-@structural("jit", "pjit", "closed_call")
+@structural("jit", "pjit", "closed_call", "composite", "xla_metadata_call")
 def _call(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
     outside, walk.line = walk.line, walk.source_line(eqn)
     try:
-        return walk.pullback(eqn.params["jaxpr"], values, needs)
+        return walk.pullback(next(jaxprs.subjaxprs(eqn)), values, needs)
     finally:
         walk.line = outside
 
@@ -51,16 +51,16 @@ def _custom_jvp(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> R
     moving = [i for i, needed in enumerate(needs) if needed]
 
     def tangents(*given: Any) -> Any:
-        dots = [jnp.zeros_like(v) if is_float(v.dtype) else _float0(v) for v in map(jnp.asarray, values)]
+        dots = [jnp.zeros_like(v) if is_inexact(v.dtype) else _float0(v) for v in map(jnp.asarray, values)]
         for i, dot in zip(moving, given, strict=True):
             dots[i] = dot
         moved = _jax.custom_jvp_rule(eqn)(*values, *dots)[len(outs) :]
-        return [dot for dot, out in zip(moved, outs, strict=True) if is_float(out.dtype)]
+        return [dot for dot, out in zip(moved, outs, strict=True) if is_inexact(out.dtype)]
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         at = [jnp.zeros_like(values[i]) for i in moving]
         _, linear_back = walk.inner().pullback(jax.make_jaxpr(tangents)(*at), at, [True] * len(at))
-        given = [bar for bar, out in zip(bars, outs, strict=True) if is_float(out.dtype)]
+        given = [bar for bar, out in zip(bars, outs, strict=True) if is_inexact(out.dtype)]
         cotangents: list[Any] = [None] * len(values)
         for i, bar in zip(moving, linear_back(given), strict=True):
             cotangents[i] = bar
@@ -115,7 +115,7 @@ def _scan(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Result:
 
     def back(bars: Sequence[Any]) -> Sequence[Any]:
         carry_bars = zeros([bars[i] for i in carry_at], [final[i] for i in carry_at])
-        y_bars = [bar if is_float(y.dtype) else None for bar, y in zip(bars[n_carry:], ys, strict=True)]
+        y_bars = [bar if is_inexact(y.dtype) else None for bar, y in zip(bars[n_carry:], ys, strict=True)]
 
         def back_step(state: Any, inputs: Any) -> Any:
             carry_bars, const_bars = state
@@ -152,12 +152,12 @@ def _active_in_loop(body: Any, needs: list[bool], n_consts: int, n_carry: int) -
     """Which operands of a loop's body depend on what is differentiated: a carry does as soon as anything that it is
     computed from does, in any step."""
     variables = jaxprs.parts(body)[0].invars
-    active = [needed and is_float(v.aval.dtype) for needed, v in zip(needs, variables, strict=True)]
+    active = [needed and is_inexact(v.aval.dtype) for needed, v in zip(needs, variables, strict=True)]
     sources = jaxprs.dependencies(body)[:n_carry]
     while True:
         grown = list(active)
         for i, source in enumerate(sources):
-            if is_float(variables[n_consts + i].aval.dtype) and any(active[j] for j in source):
+            if is_inexact(variables[n_consts + i].aval.dtype) and any(active[j] for j in source):
                 grown[n_consts + i] = True
         if grown == active:
             return active

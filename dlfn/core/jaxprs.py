@@ -8,20 +8,43 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dlfn.core import _jax
-from dlfn.core._jax import concrete, parts, scan_counts, source_line
+from dlfn.core._jax import (
+    HIJAX,
+    code_place,
+    concrete,
+    custom_vjp_call,
+    of_jax,
+    operand_names,
+    parts,
+    rule_sources,
+    scan_counts,
+    sees_zeros,
+    source_line,
+    varying_axes,
+    varying_over,
+)
 
 __all__ = [
+    "HIJAX",
     "bind",
+    "code_place",
     "concrete",
+    "custom_vjp_call",
     "dependencies",
+    "of_jax",
+    "operand_names",
     "own_custom_jvp",
     "parts",
+    "rule_sources",
     "run",
     "scan_counts",
+    "sees_zeros",
     "source_line",
     "subjaxprs",
     "trace",
-]
+    "varying_axes",
+    "varying_over",
+]  # fmt: skip
 
 Visit = Callable[[Any, list[Any]], Sequence[Any]]
 

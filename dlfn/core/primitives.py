@@ -28,8 +28,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, get_abstract_me
 from dlfn.core import _jax, jaxprs
 
 __all__ = [
-    "Call", "Level", "Linear", "bind", "evaluate", "is_float", "linear_p", "mapped", "one_mesh", "op_flat", "op_p",
-    "strong", "transpose",
+    "Call", "Level", "Linear", "bind", "evaluate", "is_float", "is_inexact", "linear_p", "mapped", "one_mesh",
+    "op_flat", "op_p", "strong", "transpose",
 ]  # fmt: skip
 
 
@@ -76,6 +76,11 @@ class Linear(NamedTuple):
 
 def is_float(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating)
+
+
+def is_inexact(dtype: Any) -> bool:
+    """Whether there are derivatives with respect to numbers of this kind: real or complex ones."""
+    return jnp.issubdtype(dtype, jnp.inexact)
 
 
 def strong(x: Any) -> jax.Array:

@@ -16,13 +16,14 @@ from dlfn.core.primitives import (
     Linear,
     evaluate_compiled,
     is_float,
+    is_inexact,
     linear_p,
     op_flat,
     op_p,
     strong,
     transpose_compiled,
 )
-from dlfn.core.rules import RULES
+from dlfn.core.rules import RULES, NoRule
 
 __all__ = ["Back", "Record", "Result", "Walk", "structural", "zeros"]
 
@@ -96,14 +97,14 @@ class Walk:
         for slot, name in zip(slots, order, strict=True):
             self.note(slot, record.get(name))
 
-    def _refuse_what_is_not_real(self, eqn: Any) -> None:
-        """Raises where an equation makes complex numbers of a real input: backprop would lose the cotangent in them."""
+    def _refuse_what_is_no_number(self, eqn: Any) -> None:
+        """Raises where an equation makes of numbers what is neither a number nor discrete: backprop would lose the
+        cotangent in it."""
         for var in () if eqn.primitive.name in STRUCTURAL else eqn.outvars:
-            if not (is_float(var.aval.dtype) or _is_discrete(var)):
+            if not (is_inexact(var.aval.dtype) or _is_discrete(var)):
                 raise InputError(
-                    f"backprop: {eqn.primitive.name!r} makes a {var.aval.dtype} of a real input "
-                    f"({self.source_line(eqn)}), and backprop is real only; compute real and imaginary parts apart, "
-                    "or use jax.grad"
+                    f"backprop: {eqn.primitive.name!r} makes a {var.aval.dtype} of a number "
+                    f"({self.source_line(eqn)}), which has no cotangent; use jax.grad"
                 )
 
     def refuse_hidden_state(self, jaxpr: Any) -> None:
@@ -126,7 +127,9 @@ class Walk:
         if references.mentioned(jaxpr):
             return self._without_references(jaxpr, inputs, [*[False] * len(consts), *active])
         env = dict(zip([*open_jaxpr.constvars, *open_jaxpr.invars], [*consts, *inputs], strict=True))
-        moving = {var for var, here in zip(open_jaxpr.invars, active, strict=True) if here and is_float(var.aval.dtype)}
+        moving = {
+            var for var, here in zip(open_jaxpr.invars, active, strict=True) if here and is_inexact(var.aval.dtype)
+        }
         steps: list[tuple[Any, list[bool], Back]] = []
 
         def read(atom: Any) -> Any:
@@ -138,10 +141,10 @@ class Walk:
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
             with _jax.context(eqn):
                 if any(needs) and not _is_flat(eqn):
-                    self._refuse_what_is_not_real(eqn)
+                    self._refuse_what_is_no_number(eqn)
                     outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
                     steps.append((eqn, needs, eqn_back))
-                    moving.update(var for var in eqn.outvars if is_float(var.aval.dtype))
+                    moving.update(var for var in eqn.outvars if is_inexact(var.aval.dtype))
                 else:
                     outs = jaxprs.bind(eqn, values)
                     for name in _names_of(eqn, self.use_custom_rules):
@@ -226,7 +229,11 @@ def _by_rule(eqn: Any, values: list[Any], needs: list[bool], walk: Walk) -> Resu
         if slot is not None:
             walk.note(slot, bars[0])
         result = rule(bars if several else bars[0], outs if several else outs[0], *values, **eqn.params)
-        return result if isinstance(result, tuple | list) else (result,)
+        result = result if isinstance(result, tuple | list) else (result,)
+        for needed, bar in zip(needs, result, strict=True):
+            if needed and isinstance(bar, NoRule):
+                raise InputError(f"backprop: {name!r} has no rule {bar} ({line})")
+        return result
 
     return outs, back
 

@@ -4,35 +4,109 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 import dlfn
 from dlfn.core.rules import RULES
 from helpers import cotangent
-from rule_cases import CASES, IMAGE, KERNEL, X, Y, conv
+from rule_cases import BEYOND_JAX, CASES
+from rule_cases_real import IMAGE, KERNEL, X, Y, conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), or not
-# every jax has a rule for them (tests/core/test_primitives.py).
+# No case of their own: what they do shows in others, they concern meshes (tests/sweeps/test_transformations.py), random
+# numbers (tests/core/test_rule_oracles.py), or not every jax has a rule for them (tests/core/test_primitives.py).
 COVERED_ELSEWHERE = {
     "add_any", "copy_p", "name", "expand_dims", "scatter_add", "scatter-sub", "scatter_sub", "sharding_constraint",
-    "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter",
+    "reshard", "layout_constraint", "pvary", "psum_invariant", "nextafter", "xla_metadata_value",
+    "with_memory_space_constraint", "random_gamma",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "index"), [(name, i) for name, cases in CASES.items() for i in range(len(cases))])
-def test_rule_agrees_with_jax(name, index, x64):
-    f, *args = CASES[name][index]
+# What rounds has steps.
+NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision"}
 
+
+def every_case(table):
+    return pytest.mark.parametrize(("name", "index"), [(n, i) for n, cases in table.items() for i in range(len(cases))])
+
+
+def scalar(f):
     def loss(*args):
         y = f(*args)
         return jnp.sum(y * cotangent(y))
 
-    argnums = tuple(range(len(args)))
-    ours, theirs = jax.jit(lambda *args: [way(loss, argnums)(*args) for way in (dlfn.backprop, jax.grad)])(*args)
+    return loss
+
+
+def slope(loss, args, step=1e-5):
+    """Along a direction, by central differences of fourth order; and the direction."""
+    directions = [np.cos(1.0 + np.arange(np.size(x))).reshape(np.shape(x)) for x in args]
+    at = lambda t: loss(*(x + t * step * d for x, d in zip(args, directions, strict=True)))  # noqa: E731
+    values = lax.map(at, jnp.array([-2.0, -1.0, 1.0, 2.0]))
+    return values @ jnp.array([1.0, -8.0, 8.0, -1.0]) / (12 * step), directions
+
+
+def agrees_with_differences(gradients, difference, directions):
+    along = sum(np.vdot(g, d) for g, d in zip(gradients, directions, strict=True))
+    size = sum(np.linalg.norm(g) * np.linalg.norm(d) for g, d in zip(gradients, directions, strict=True))
+    np.testing.assert_allclose(along, difference, rtol=1e-7, atol=1e-8 * max(1, size))
+
+
+@every_case(CASES)
+def test_rule_agrees_with_jax(name, index, x64):
+    f, *args = CASES[name][index]
+    loss, argnums = scalar(f), tuple(range(len(args)))
+    ours, theirs, (difference, directions) = jax.jit(
+        lambda *args: [*(way(loss, argnums)(*args) for way in (dlfn.backprop, jax.grad)), slope(loss, args)]
+    )(*args)
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * max(1, np.abs(b).max()))
+    if name not in NOT_BY_DIFFERENCES:
+        agrees_with_differences(ours, difference, directions)
+
+
+@every_case(BEYOND_JAX)
+def test_rule_that_jax_does_not_have(name, index, x64):
+    f, *args = BEYOND_JAX[name][index]
+    loss, argnums = scalar(f), tuple(range(len(args)))
+    ours, (difference, directions) = jax.jit(lambda *args: (dlfn.backprop(loss, argnums)(*args), slope(loss, args)))(
+        *args
+    )
+    agrees_with_differences(ours, difference, directions)
+
+
+def ragged_contraction(a, b):
+    numbers = lax.RaggedDotDimensionNumbers((([0], [0]), ([], [])), [0], [])
+    return lax.ragged_dot_general(a, b, jnp.array([1, 2]), numbers)
+
+
+PARTLY = {
+    "'polygamma' has no rule for its order": (lambda m: lax.polygamma(m, m), X),
+    "'eig' has no rule for the eigenvectors": (lambda a: jnp.linalg.eig(a)[1].real, X[:, :3]),
+    "'svd' has no rule for singular vectors unless": (lambda a: jnp.linalg.svd(a)[2], X),
+    "'scatter' has no rule with a function": (lambda x: x.at[1].apply(jnp.sin), X),
+    "'ragged_dot_general' has no rule where": (ragged_contraction, X, Y),
+    "'reduce' has no rule for the value that it starts with": (
+        lambda x: lax.reduce(x, x[0, 0], lambda a, b: a + b * b, (0,)), X,
+    ),
+    "custom_linear_solve cannot be run backwards without": (
+        lambda x: lax.custom_linear_solve(lambda y: 2 * y, x, lambda _, b: b / 2), X,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", PARTLY)
+def test_what_a_rule_does_not_know_is_an_error(message, refused):
+    f, *args = PARTLY[message]
+    refused(lambda: dlfn.backprop(scalar(f), tuple(range(len(args))))(*args), [message, ".py:"])
+
+
+def test_calls_that_only_name_a_function():
+    f = lambda x: jnp.sum(set_xla_metadata(lax.composite(jnp.sin, "sine")(x), color="red"))  # noqa: E731
+    np.testing.assert_allclose(dlfn.backprop(f)(X), np.cos(X), rtol=1e-6)
 
 
 @pytest.mark.parametrize("preferred", [None, jnp.float32])
@@ -64,4 +138,4 @@ def test_sharding_is_part_of_the_type_of_a_cotangent():
 
 def test_every_rule_has_a_case():
     differentiable = {name for name, rule in RULES.items() if rule is not None}
-    assert differentiable - set(CASES) - COVERED_ELSEWHERE == set()
+    assert differentiable - set(CASES) - set(BEYOND_JAX) - COVERED_ELSEWHERE == set()

@@ -14,7 +14,7 @@ from dlfn.registry.entry import as_argument
 from dlfn.train import step as train
 from every_layer import ANYWHERE, BY_KIND, ENDS, SHAPES
 from helpers import ENTRIES, TYPICAL, first_case_of, marks_of, over_cases
-from rule_cases import CASES as RULES
+from rule_cases import BEYOND_JAX, CASES
 
 quick = pytest.mark.usefixtures("quick_compilation")
 
@@ -175,10 +175,10 @@ def test_layers_promote_nothing(name, no_promotion):
     jax.eval_shape(step, params, state, x, key)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", sorted({*CASES, *BEYOND_JAX}))
 def test_rules_promote_nothing(name, x64):
     """The function is traced as it likes, its rules are not."""
-    for f, *args in RULES[name]:
+    for f, *args in (*CASES.get(name, ()), *BEYOND_JAX.get(name, ())):
 
         def gradient(dy, *args, f=f):
             _, back = dlfn.backprop_vjp(f, *args)

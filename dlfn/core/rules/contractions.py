@@ -1,4 +1,4 @@
-r"""Products, convolutions and windows.
+r"""Products and convolutions.
 
 A convolution is a sum over window positions of products, so each cotangent is again a convolution: of the output's
 cotangent with the flipped kernel for the input, of the input with the output's cotangent for the kernel. Strides of one
@@ -6,14 +6,12 @@ become dilations of the other. Output position t reads ``t · stride + k · rhs_
 input, from which all paddings below follow.
 """
 
-from itertools import product
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from dlfn.core.rules.table import rule
+from dlfn.core.rules.table import NoRule, rule
 
 
 @rule("dot_general")
@@ -77,9 +75,9 @@ def _grouped_conv_cotangents(
     """For x (N, G·I, space), k (G·O, I, window) and g (N, G·O, positions)."""
     n, inputs = x.shape[0], x.shape[1] // groups
     outputs, window = k.shape[0] // groups, k.shape[2:]
-    spread_x = [_spread(*sizes) for sizes in zip(x.shape[2:], lhs_dilation, strict=True)]
-    spread_k = [_spread(*sizes) for sizes in zip(window, rhs_dilation, strict=True)]
-    spread_g = [_spread(*sizes) for sizes in zip(g.shape[2:], window_strides, strict=True)]
+    spread_x = [spread(*sizes) for sizes in zip(x.shape[2:], lhs_dilation, strict=True)]
+    spread_k = [spread(*sizes) for sizes in zip(window, rhs_dilation, strict=True)]
+    spread_g = [spread(*sizes) for sizes in zip(g.shape[2:], window_strides, strict=True)]
     low = [pad for pad, _ in padding]
     options = dict(precision=precision, preferred_element_type=preferred_element_type, feature_group_count=groups)
 
@@ -97,42 +95,35 @@ def _grouped_conv_cotangents(
     return dx, dk.swapaxes(0, 1)
 
 
-def _spread(size, stride):
+def spread(size, stride):
+    """How far ``size`` entries reach, one for each ``stride``."""
     return (size - 1) * stride + 1 if size else 0
 
 
-@rule("reduce_window_sum")
-def _window_sum(g, y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
-    """Every input collects the outputs whose windows it was in: the window slides over the spread-out cotangent."""
-    pads = []
-    for n, m, k, stride, (low, _), base, dilation in zip(
-        x.shape, g.shape, window_dimensions, window_strides, padding, base_dilation, window_dilation, strict=True
-    ):
-        pads.append((_spread(k, dilation) - 1 - low, _spread(n, base) + low - _spread(m, stride)))
-    zero = jnp.zeros((), g.dtype)
-    return lax.reduce_window(
-        g, zero, lax.add, window_dimensions, base_dilation, pads,
-        base_dilation=window_strides, window_dilation=window_dilation,
-    )  # fmt: skip
+@rule("ragged_dot_general")
+def _ragged_dot_general(g, y, a, b, sizes, *, ragged_dot_dimension_numbers, **params):
+    r"""Consecutive rows of A, in groups of the given sizes, times a matrix of their own: where row i is of group p,
+    :math:`\bar a_i = g_i B_p^T` and :math:`\bar B_p = \sum_{i \in p} a_i^T g_i`."""
+    numbers = ragged_dot_dimension_numbers
+    (contract_a, contract_b), (batch_a, batch_b) = numbers.dot_dimension_numbers
+    ragged, groups = numbers.lhs_ragged_dimensions[0], list(numbers.rhs_group_dimensions)
+    free_a = [d for d in range(a.ndim) if d not in (*contract_a, *batch_a)]
+    free_b = [d for d in range(b.ndim) if d not in (*contract_b, *batch_b, *groups)]
+    if ragged not in free_a or params.pop("group_offset", None) is not None:
+        reason = NoRule("where the ragged axis is contracted or a batch, or the groups have an offset")
+        return reason, reason, None
+    n_batch, n_rows = len(batch_a), len(free_a)
+    batch_g, rows = list(range(n_batch)), list(range(n_batch, n_batch + n_rows))
+    columns = list(range(n_batch + n_rows, g.ndim))
 
+    def cotangent(x, left, right, dims, ragged, groups, layout):
+        numbers = lax.RaggedDotDimensionNumbers(dims, [ragged], groups)
+        dx = lax.ragged_dot_general(left, right, sizes, numbers, **params)
+        return lax.transpose(dx, [layout.index(d) for d in range(x.ndim)]).astype(x.dtype)
 
-@rule("reduce_window_max", "reduce_window_min")
-def _window_extremum(g, y, x, *, window_dimensions, window_strides, padding, base_dilation, window_dilation):
-    """The first entry of each window that equals its extremum takes the cotangent."""
-    spread = [(low, high, base - 1) for (low, high), base in zip(padding, base_dilation, strict=True)]
-    padded = lax.pad(x, jnp.zeros((), x.dtype), spread)
-    inside = lax.pad(jnp.ones(x.shape, bool), False, spread)
-    spans = [_spread(m, stride) for m, stride in zip(g.shape, window_strides, strict=True)]
-    total, taken = jnp.zeros_like(padded), jnp.zeros(g.shape, bool)
-    for offsets in product(*map(range, window_dimensions)):
-        start = [o * d for o, d in zip(offsets, window_dilation, strict=True)]
-        stop = [a + span for a, span in zip(start, spans, strict=True)]
-        here = (start, stop, window_strides)
-        chosen = (lax.slice(padded, *here) == y) & lax.slice(inside, *here) & ~taken
-        taken |= chosen
-        config = [
-            (a, n - b, stride - 1) for a, b, n, stride in zip(start, stop, padded.shape, window_strides, strict=True)
-        ]
-        total += lax.pad(jnp.where(chosen, g, 0), jnp.zeros((), g.dtype), config)
-    uncut = lax.pad(total, jnp.zeros((), g.dtype), [(-low, -high, 0) for low, high, _ in spread])
-    return lax.slice(uncut, [0] * x.ndim, uncut.shape, base_dilation)
+    layout_a = [*batch_a, *free_a, *(contract_a[list(contract_b).index(d)] for d in sorted(contract_b))]
+    layout_b = [*groups, *batch_b, *(contract_b[list(contract_a).index(d)] for d in sorted(contract_a)), *free_b]
+    row = n_batch + free_a.index(ragged)
+    da = cotangent(a, g, b, ((columns, free_b), (batch_g, batch_b)), row, groups, layout_a)
+    db = cotangent(b, a, g, ((free_a, rows), (batch_a, batch_g)), ragged, [], layout_b)
+    return da, db, None

@@ -9,9 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.special import digamma, polygamma
 
-from dlfn.core.rules.table import elementwise, rule, summed_like, zero_derivative
+from dlfn.core.rules.table import elementwise, is_complex, rule, summed_like, zero_derivative
 
 # Arithmetic: sum, product, quotient and power rules
 elementwise("neg", lambda g, y, x: -g)
@@ -27,7 +26,6 @@ elementwise("rsqrt", lambda g, y, x: g * -0.5 * y / x)
 elementwise("cbrt", lambda g, y, x: g * y / (3 * x))
 elementwise("one_minus_square", lambda g, y, x: g * -2 * x)
 elementwise("nextafter", lambda g, y, a, b: g, lambda g, y, a, b: None)  # a and one spacing towards b
-elementwise("abs", lambda g, y, x: jnp.where(x < 0, -g, g))  # at 0 it is 1, as in JAX
 
 
 @rule("integer_pow")
@@ -42,7 +40,7 @@ def _pow_base(g, y, a, b):
 
 
 def _pow_exponent(g, y, a, b):
-    if not jnp.issubdtype(b.dtype, jnp.floating):
+    if not jnp.issubdtype(b.dtype, jnp.inexact):
         return None
     return g * jnp.where(a == 0, 0, jnp.log(jnp.where(a == 0, 1, a))) * y
 
@@ -90,15 +88,8 @@ elementwise("sinh", lambda g, y, x: g * jnp.cosh(x))
 elementwise("cosh", lambda g, y, x: g * jnp.sinh(x))
 elementwise("tanh", lambda g, y, x: g * _sech(x) * _sech(x))  # 1 − y² is 0 from |x| = 9 on
 elementwise("asinh", lambda g, y, x: g * lax.rsqrt(x * x + 1))
-elementwise("acosh", lambda g, y, x: g * lax.rsqrt((x - 1) * (x + 1)))
+elementwise("acosh", lambda g, y, x: g * lax.rsqrt(x - 1) * lax.rsqrt(x + 1))  # of the product: −1 times, for Re x < 0
 elementwise("atanh", lambda g, y, x: g / ((1 - x) * (1 + x)))
-
-# Special functions
-elementwise("erf", lambda g, y, x: g * (2 / math.sqrt(math.pi)) * jnp.exp(-x * x))
-elementwise("erfc", lambda g, y, x: -g * (2 / math.sqrt(math.pi)) * jnp.exp(-x * x))
-elementwise("erf_inv", lambda g, y, x: g * (math.sqrt(math.pi) / 2) * jnp.exp(y * y))
-elementwise("lgamma", lambda g, y, x: g * digamma(x))
-elementwise("digamma", lambda g, y, x: g * polygamma(1, x))
 
 
 # Choices. At a tie maximum and minimum give each side half, as JAX does.
@@ -127,11 +118,13 @@ elementwise("copy", lambda g, y, x: g)
 elementwise("copy_p", lambda g, y, x: g)
 rule("device_put")(lambda gs, ys, *xs, **_: tuple(gs))
 elementwise("name", lambda g, y, x: g)
-elementwise("convert_element_type", lambda g, y, x: g.astype(x.dtype))
+elementwise("xla_metadata_value", lambda g, y, x: g)
+elementwise("with_memory_space_constraint", lambda g, y, x: g)
+elementwise("convert_element_type", lambda g, y, x: (g if is_complex(x) else g.real).astype(x.dtype))
 rule("reduce_precision")(lambda g, y, x, **params: lax.reduce_precision(g, **params))
 rule("optimization_barrier")(lambda g, y, *xs: tuple(g))
 
-zero_derivative("stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "bitcast_convert_type")
+zero_derivative("stop_gradient", "floor", "ceil", "round", "is_finite", "bitcast_convert_type")
 
 # Meshes: a cotangent has the sharding of its value. Where a value is copied to many devices their cotangents are
 # summed, and where values are summed the cotangent is copied to all.
@@ -141,4 +134,6 @@ rule("sharding_constraint", "reshard", "layout_constraint")(
 rule("pvary")(lambda g, y, x, *, axes, **_: lax.psum(g, axes))
 rule("psum_invariant")(lambda g, y, x, *, axes, **_: lax.pcast(g, axes, to="varying"))
 
-zero_derivative("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "argmax", "argmin")
+zero_derivative("eq", "ne", "lt", "le", "gt", "ge", "eq_to", "lt_to", "le_to", "argmax", "argmin")
+zero_derivative("and", "or", "xor", "not", "mulhi", "shift_left", "shift_right_arithmetic", "shift_right_logical")
+zero_derivative("random_bits", "random_fold_in", "random_seed", "random_split", "random_unwrap", "random_wrap")

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from dlfn.core.rules.table import rule
+from dlfn.core.rules.table import NoRule, rule
 
 
 @rule("squeeze", "expand_dims")
@@ -132,9 +132,36 @@ def _scatter_sub(g, y, x, indices, update, *, dimension_numbers, mode, **_):
     return g, None, -_gathered(g, indices, update, dimension_numbers, mode)
 
 
+@rule("scatter-mul")
+def _scatter_mul(g, y, x, indices, update, *, dimension_numbers, mode, **_):
+    """An update's factor is the product of all others at its place. To divide it out of the product, zeros are counted,
+    and left out: with another zero beside it the factor is zero."""
+    options = dict(dimension_numbers=dimension_numbers, mode=mode)
+    zero = update == 0
+    product = lax.scatter_mul(x, indices, jnp.where(zero, 1, update), **options)
+    count = zero.astype(jnp.int32)
+    zeros = lax.scatter_add(jnp.zeros(x.shape, jnp.int32), indices, count, **options)
+    alone = _gathered(zeros, indices, update, **options) == count
+    others = _gathered(g * product, indices, update, **options) / jnp.where(zero, 1, update)
+    return lax.scatter_mul(g, indices, update, **options), None, jnp.where(alone, others, 0)
+
+
+@rule("scatter-min", "scatter-max")
+def _scatter_extremum(g, y, x, indices, update, *, dimension_numbers, mode, **_):
+    """What was there before and all updates that equal the extremum share the cotangent equally."""
+    options = dict(dimension_numbers=dimension_numbers, mode=mode)
+    won = (update == _gathered(y, indices, update, **options)).astype(g.dtype)
+    kept = (x == y).astype(g.dtype)
+    share = g / (kept + lax.scatter_add(jnp.zeros_like(g), indices, won, **options))
+    return kept * share, None, won * _gathered(share, indices, update, **options)
+
+
 @rule("scatter")
-def _scatter(g, y, x, indices, update, *, dimension_numbers, mode, **_):
+def _scatter(g, y, x, indices, update, *, dimension_numbers, mode, update_jaxpr=None, **_):
     """Overwritten entries lose their cotangent to the update that won: number the updates, see whose number stayed."""
+    if update_jaxpr is not None:
+        reason = NoRule("with a function; instead of x.at[i].apply(f) write x.at[i].set(f(x[i]))")
+        return reason, None, reason
     number = lax.iota(jnp.int32, update.size).reshape(update.shape) + 1
     winner = lax.scatter(jnp.zeros(x.shape, jnp.int32), indices, number, dimension_numbers, mode=mode)
     won = _gathered(winner, indices, update, dimension_numbers, mode) == number
@@ -155,3 +182,8 @@ def _sort(gs, ys, *xs, dimension, is_stable, num_keys):
 def _top_k(gs, ys, x, *, axis, **_):
     g, _ = gs
     return jnp.put_along_axis(jnp.zeros_like(x), ys[1], g, axis=axis, inplace=False)
+
+
+@rule("approx_top_k")
+def _approx_top_k(gs, ys, x, *, reduction_dimension, **_):
+    return _top_k(gs, ys, x, axis=reduction_dimension)

@@ -6,11 +6,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["RULES", "elementwise", "register_rule", "rule", "summed_like", "zero_derivative"]
+__all__ = ["RULES", "NoRule", "elementwise", "is_complex", "register_rule", "rule", "summed_like", "zero_derivative"]
 
 Rule = Callable[..., Any]
 
 RULES: dict[str, Rule | None] = {}
+
+
+class NoRule(str):
+    """What a rule returns in place of a cotangent that it does not know: the reason, which is an error where that input
+    is differentiated."""
+
+
+def is_complex(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.complexfloating)
 
 
 def register_rule(primitive: Any, function: Rule | None) -> None:
@@ -57,9 +66,9 @@ def elementwise(name: str, *partials: Callable[..., Any]) -> None:
     register_rule(name, cotangents)
 
 
-def summed_like(dx: jax.Array | None, x: jax.Array) -> jax.Array | None:
+def summed_like(dx: Any, x: jax.Array) -> Any:
     """The cotangent of an input that was broadcast, scalar or along axes of length 1: summed over what was repeated."""
-    if dx is None or dx.shape == jnp.shape(x):
+    if dx is None or isinstance(dx, NoRule) or dx.shape == jnp.shape(x):
         return dx
     if jnp.ndim(x) == 0:
         return jnp.sum(dx)
