@@ -52,8 +52,7 @@ def rule_of(eqn: Any) -> Rule | None:
         name, defined, derived = jaxprs.rule_sources(eqn)
         return Rule(name, kind, defined, derived)
     op = eqn.params["call"].op
-    codes = (getattr(function, "__code__", None) for function in (op.definition, op.backward_function))
-    return Rule(op.name, kind, *map(jaxprs.code_place, codes))
+    return Rule(op.name, kind, *op.places)
 
 
 def has_rule(eqn: Any) -> bool:

@@ -149,8 +149,13 @@ class _Rule(Op):
             absent = [np.zeros(var.aval.shape, jax.dtypes.float0) for var in eqn.outvars]
             return tuple(rule_backward(residuals, [a if d is None else d for a, d in zip(absent, dy, strict=True)]))
 
-        name = _jax.rule_sources(eqn)[0]
+        name, *self._places = _jax.rule_sources(eqn)
         super().__init__(autodiff(self.value), _with_ops(forward), _with_ops(backward), name=name)
+
+    @property
+    def places(self) -> tuple[str, str]:
+        """Where the function and its ``bwd`` are written."""
+        return self._places[0], self._places[1]
 
     def value(self, *values: Any) -> list[Any]:
         """The function's body, as in JAX: where nothing is differentiated no residuals are made."""

@@ -131,9 +131,14 @@ class Op(Generic[P, R]):
         return self._backward(residuals, dy, **{**self._static_defaults, **static})
 
     @property
-    def backward_function(self) -> Callable[..., Any] | None:
-        """``backward`` as it was written, to say where."""
-        return None if self._backward is None else inspect.unwrap(self._backward)
+    def places(self) -> tuple[str, str]:
+        """Where definition and backward are written, ``/path/file.py:12``; empty where that is unknown."""
+        backward = None if self._backward is None else inspect.unwrap(self._backward)
+        return self._place(self.definition), self._place(backward)
+
+    @staticmethod
+    def _place(function: Any) -> str:
+        return _jax.code_place(getattr(function, "__code__", None))
 
     def bind_arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Splits a call into positional arguments, defaults filled in, and the full static configuration."""

@@ -188,11 +188,13 @@ def test_transformations(name):
 
 
 def test_the_rule_is_what_is_differentiated_and_the_body_what_it_is_compared_with():
-    wrong = with_rule(jnp.sin, lambda x: (jnp.sin(x), x), lambda x, dy: (1.001 * dy * jnp.cos(x),))
+    wrong = with_rule(lambda x: jnp.sin(x), lambda x: (jnp.sin(x), x), lambda x, dy: (1.001 * dy * jnp.cos(x),))
     f = dlfn.from_vjp(wrong)
     for slope in (jax.jacfwd(f), jax.grad(f), dlfn.backprop(f)):
         np.testing.assert_allclose(slope(0.3), 1.001 * np.cos(0.3), rtol=1e-12)
-    assert not dlfn.compare(f, coordinates=0)(0.3)
+    (call,) = dlfn.audit(f)(0.3).failures
+    assert "test_from_vjp.py:" in call.rule.defined_at
+    assert "test_from_vjp.py:" in call.rule.derived_at
 
 
 def test_without_a_derivative_the_body_runs_and_no_residuals_are_made():

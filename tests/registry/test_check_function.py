@@ -49,9 +49,11 @@ def test_a_wrong_function_is_exit_1_with_its_table_and_json(folder, capsys):
     printed = capsys.readouterr().out
     assert printed.split("\n")[2].endswith("FAIL")
     assert "NOT ALL GRADIENTS AGREE" in printed
+    assert "FAIL  cube: gradient in x [2]" in printed  # and the audit says whose rule it is
     found = json.loads((folder / "found.json").read_text())
     assert found["ok"] is False
     assert 0.9e-3 < found["rows"][0]["hand"] < 1.1e-3
+    assert found["audit"]["calls"][0]["rule"]["name"] == "cube"
 
 
 def test_a_right_function_is_exit_0_and_a_dict_has_arguments_by_name(folder, capsys):
