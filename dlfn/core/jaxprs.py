@@ -8,9 +8,41 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dlfn.core import _jax
-from dlfn.core._jax import parts, scan_counts, source_line
+from dlfn.core._jax import (
+    HIJAX,
+    code_place,
+    custom_vjp_call,
+    of_jax,
+    operand_names,
+    parts,
+    rule_sources,
+    scan_counts,
+    sees_zeros,
+    source_line,
+    varying_axes,
+    varying_over,
+)
 
-__all__ = ["bind", "dependencies", "own_custom_jvp", "parts", "run", "scan_counts", "source_line", "subjaxprs", "trace"]
+__all__ = [
+    "HIJAX",
+    "bind",
+    "code_place",
+    "custom_vjp_call",
+    "dependencies",
+    "of_jax",
+    "operand_names",
+    "own_custom_jvp",
+    "parts",
+    "rule_sources",
+    "run",
+    "scan_counts",
+    "sees_zeros",
+    "source_line",
+    "subjaxprs",
+    "trace",
+    "varying_axes",
+    "varying_over",
+]  # fmt: skip
 
 Visit = Callable[[Any, list[Any]], Sequence[Any]]
 
@@ -86,8 +118,8 @@ def own_custom_jvp(jaxpr: Any) -> Iterator[str]:
     """The names of the ``jax.custom_jvp`` functions in a jaxpr that are not JAX's own."""
     for eqn in parts(jaxpr)[0].eqns:
         if eqn.primitive.name == "custom_jvp_call":
-            name, of_jax = _jax.custom_jvp_source(eqn)
-            if not of_jax:
+            name, *places = _jax.rule_sources(eqn)
+            if not all(map(_jax.of_jax, places)):
                 yield name
         for sub in subjaxprs(eqn):
             yield from own_custom_jvp(sub)

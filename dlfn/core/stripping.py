@@ -11,7 +11,7 @@ from dlfn.core.entering import Place, Visitor, occurs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import linear_p, op_p, strong
 
-__all__ = ["autodiff", "definition"]
+__all__ = ["autodiff", "definition", "strip_equation"]
 
 
 def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[..., Any]:
@@ -42,12 +42,7 @@ def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[...
     >>> print(jax.grad(double)(1.0), jax.grad(dlfn.autodiff(double))(1.0))
     3.0 2.0
     """
-    # Outside of rules JAX takes no gradients of custom_vmap functions, which rules may have hidden.
-    names = {op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX}
-    names |= {"custom_jvp_call"} if custom_jvp else set()
-
-    def wanted(eqn: Any) -> bool:
-        return eqn.primitive.name in names
+    wanted = functools.partial(_stripped, custom_jvp=custom_jvp)
 
     @functools.wraps(f)
     def stripped(*args: Any, **kwargs: Any) -> Any:
@@ -71,6 +66,19 @@ def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
     return flat(*leaves)
 
 
+def strip_equation(eqn: Any, *values: Any) -> Sequence[Any]:
+    """The definition of one equation with a rule, in which the rules of others are stripped as by :func:`autodiff`."""
+    return _plain(eqn, list(values), functools.partial(_stripped, custom_jvp=False))
+
+
+def _stripped(eqn: Any, *, custom_jvp: bool) -> bool:
+    return eqn.primitive.name in _STRIPPED or (custom_jvp and eqn.primitive.name == "custom_jvp_call")
+
+
+# Outside of rules, which may have hidden them, JAX takes no gradients of custom_vmap functions.
+_STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX})
+
+
 def _strip(jaxpr: Any, values: Sequence[Any], wanted: Callable[[Any], bool]) -> list[Any]:
     def visit(place: Place, values: list[Any]) -> tuple[Sequence[Any], None]:
         return _plain(place.eqn, values, wanted), None
@@ -79,7 +87,6 @@ def _strip(jaxpr: Any, values: Sequence[Any], wanted: Callable[[Any], bool]) -> 
 
 
 def _plain(eqn: Any, values: list[Any], wanted: Callable[[Any], bool]) -> Sequence[Any]:
-    """The definition of one equation with a rule, which may contain others."""
     params = eqn.params
     if eqn.primitive is linear_p or (eqn.primitive is op_p and params["residuals"]):
         call = params["linear"].call if eqn.primitive is linear_p else params["call"]

@@ -98,9 +98,10 @@ optx.root_find(cubic, optx.Bisection(1e-12, 1e-12), 0.5, o, options=dict(lower=0
 optx.fixed_point(cosine, optx.FixedPointIteration(1e-13, 1e-13), e, a).value
 optx.least_squares(cubic, optx.{LevenbergMarquardt,GaussNewton,Dogleg}(1e-12, 1e-12), jnp.ones(2), two).value
 optx.minimise(bowl, optx.BFGS(1e-11, 1e-11), jnp.ones(2), two).value
-optx.minimise(bowl, optx.NonlinearCG(1e-11, 1e-11), jnp.ones(2), two).value
+optx.minimise(bowl, optx.NonlinearCG(1e-11, 1e-11), jnp.ones(2), two).value  # convention: stops at a tolerance
 [jaxopt]
-jaxopt.{GradientDescent,LBFGS,BFGS,NonlinearCG}(bowl, maxiter=500, tol=1e-13).run(jnp.zeros(2), two).params
+jaxopt.GradientDescent(bowl, maxiter=500, tol=1e-13).run(jnp.zeros(2), two).params  # convention: stops at a tolerance
+jaxopt.{LBFGS,BFGS,NonlinearCG}(bowl, maxiter=500, tol=1e-13).run(jnp.zeros(2), two).params
 jaxopt.Bisection(lambda y, a: y**3 - a, 0.0, 3.0, tol=1e-13, check_bracket=False).run(None, o).params
 jaxopt.FixedPointIteration(cosine, maxiter=200, tol=1e-14).run(e, a).params
 jaxopt.AndersonAcceleration(cosine, maxiter=50, tol=1e-13).run(e, a).params
