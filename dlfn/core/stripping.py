@@ -98,7 +98,7 @@ class _Rules:
 
 
 _OF_JAX = frozenset({"custom_vjp_call", "custom_jvp_call", _jax.HIJAX})
-# Outside of rules JAX takes no gradients of custom_vmap functions, which rules may have hidden.
+# Outside of rules, which may have hidden them, JAX takes no gradients of custom_vmap functions.
 _STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX})
 
 

@@ -175,7 +175,7 @@ lax.conv_transpose(image[None, :, :, None], A[:, :, None, None], (2, 2), "SAME")
 lax.top_k(v, 3)[0]
 lax.sort_key_val(v, w)[1]
 lax.linalg.tridiagonal_solve(v, v + 5, w, x[:, :1].repeat(2, 0)[:5])
-lax.reduce_precision(v, 8, 7)
+lax.reduce_precision(v, 8, 7)  # convention: cotangents are rounded too
 lax.switch(1, [jnp.sin, jnp.cos], v)
 [jax.random]
 jax.random.gamma(key, p)  # convention: samples jump; the derivative is the quantile function's

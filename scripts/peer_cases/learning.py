@@ -28,18 +28,18 @@ def haiku(layer, h):
 CASES = """
 [rlax]
 rlax.td_learning(a, e, 0.9, o)  # convention: the targets are meant to be constant
-rlax.q_learning(v, 2, e, 0.9, w)
-rlax.double_q_learning(v, 2, e, 0.9, w, v)
-rlax.sarsa(v, 2, e, 0.9, w, 1)
+rlax.q_learning(v, 2, e, 0.9, w)  # convention: the targets are meant to be constant
+rlax.double_q_learning(v, 2, e, 0.9, w, v)  # convention: the targets are meant to be constant
+rlax.sarsa(v, 2, e, 0.9, w, 1)  # convention: the targets are meant to be constant
 rlax.lambda_returns(b, discounts, c, 0.8)
 rlax.{discounted_returns}(b, discounts, c)
-rlax.vtrace(b, c, A[0], discounts, jnp.exp(0.1 * c))
+rlax.vtrace(b, c, A[0], discounts, jnp.exp(0.1 * c))  # convention: the targets are meant to be constant
 rlax.truncated_generalized_advantage_estimation(b, discounts, 0.9, v)
-rlax.policy_gradient_loss(x, actions, c, discounts)
+rlax.policy_gradient_loss(x, actions, c, discounts)  # convention: the targets are meant to be constant
 rlax.entropy_loss(x, discounts)
-rlax.clipped_surrogate_pg_loss(jnp.exp(0.3 * b), c, 0.2)
+rlax.clipped_surrogate_pg_loss(jnp.exp(0.3 * b), c, 0.2)  # convention: the targets are meant to be constant
 rlax.quantile_regression_loss(v, u, w)
-rlax.categorical_td_learning(atoms, v, e, 0.9, atoms, w)
+rlax.categorical_td_learning(atoms, v, e, 0.9, atoms, w)  # convention: the targets are meant to be constant
 rlax.categorical_l2_project(p, jax.nn.softmax(v), atoms)
 rlax.{huber_loss,l2_loss}(v)
 rlax.log_loss(u, n)

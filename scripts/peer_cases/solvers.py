@@ -52,6 +52,15 @@ def cosine(y, a):
     return jnp.cos(a * y)
 
 
+def bisected(a):
+    return jaxopt.Bisection(lambda y, a: y**3 - a, 0.0, 3.0, tol=1e-13, check_bracket=False).run(None, a).params
+
+
+def constrained(S, b):
+    problem = dict(params_obj=(S, b), params_eq=(jnp.ones((1, 4)), jnp.ones(1)))
+    return jaxopt.EqualityConstrainedQP().run(**problem).params.primal
+
+
 CASES = """
 [diffrax]
 ode(d, a)
@@ -98,10 +107,11 @@ optx.root_find(cubic, optx.Bisection(1e-12, 1e-12), 0.5, o, options=dict(lower=0
 optx.fixed_point(cosine, optx.FixedPointIteration(1e-13, 1e-13), e, a).value
 optx.least_squares(cubic, optx.{LevenbergMarquardt,GaussNewton,Dogleg}(1e-12, 1e-12), jnp.ones(2), two).value
 optx.minimise(bowl, optx.BFGS(1e-11, 1e-11), jnp.ones(2), two).value
-optx.minimise(bowl, optx.NonlinearCG(1e-11, 1e-11), jnp.ones(2), two).value
+optx.minimise(bowl, optx.NonlinearCG(1e-11, 1e-11), jnp.ones(2), two).value  # convention: stops at a tolerance
 [jaxopt]
-jaxopt.{GradientDescent,LBFGS,BFGS,NonlinearCG}(bowl, maxiter=500, tol=1e-13).run(jnp.zeros(2), two).params
-jaxopt.Bisection(lambda y, a: y**3 - a, 0.0, 3.0, tol=1e-13, check_bracket=False).run(None, o).params
+jaxopt.GradientDescent(bowl, maxiter=500, tol=1e-13).run(jnp.zeros(2), two).params  # convention: stops at a tolerance
+jaxopt.{LBFGS,BFGS,NonlinearCG}(bowl, maxiter=500, tol=1e-13).run(jnp.zeros(2), two).params
+bisected(o)  # convention: comparisons alone have slope 0
 jaxopt.FixedPointIteration(cosine, maxiter=200, tol=1e-14).run(e, a).params
 jaxopt.AndersonAcceleration(cosine, maxiter=50, tol=1e-13).run(e, a).params
 jaxopt.projection.projection_{simplex,l1_ball,l2_ball,non_negative}(v)
@@ -109,7 +119,8 @@ jaxopt.prox.{prox_lasso,prox_ridge}(v, 0.3)
 jaxopt.prox.prox_elastic_net(v, (0.3, 0.2))
 jaxopt.loss.multiclass_{sparsemax,logistic}_loss(1, v)
 jaxopt.loss.{huber_loss,binary_logistic_loss}(1, a)
-jaxopt.EqualityConstrainedQP().run(params_obj=(S, b), params_eq=(jnp.ones((1, 4)), jnp.ones(1))).params.primal
+constrained(S, b)  # convention: the matrix is meant to be symmetric
 jaxopt.isotonic.isotonic_l2_pav(v)
-jaxopt.linear_solve.solve_{cg,lu,cholesky,normal_cg}(lambda h: S @ h, b)
+jaxopt.linear_solve.solve_{cg,cholesky}(lambda h: S @ h, b)  # convention: the matrix is meant to be symmetric
+jaxopt.linear_solve.solve_{lu,normal_cg}(lambda h: S @ h, b)
 """
