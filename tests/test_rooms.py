@@ -62,6 +62,7 @@ CORNERS = ("get_bind_params", "call_wrapped", "out_trees", "jvp_jaxpr_fun", "sou
 PUBLIC = {
     "dlfn": """
     InputError Op autodiff backprop backprop_value_and_grad backprop_vjp compare nn ops register_rule
+    why
     """,
     "dlfn.ops": """
     adaptive_avg_pool adaptive_max_pool alibi_bias alibi_slopes atan2 attention avg_pool batch_norm

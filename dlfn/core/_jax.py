@@ -21,7 +21,9 @@ __all__ = [
     "custom_jvp_rule",
     "custom_jvp_source",
     "custom_vjp_rules",
+    "function_name",
     "name_stack",
+    "own_lines",
     "partitioned",
     "parts",
     "scan_counts",
@@ -60,6 +62,23 @@ def written_at(eqn: Any) -> Any:
     info = eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
     return source_info_util.user_context(info.traceback, name_stack=stack)
+
+
+class _NoTraceback:
+    """Stands for the traceback of a source line, and is false: JAX then takes that of the Python stack."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def as_python_traceback(self) -> None:
+        return None
+
+
+def own_lines() -> Any:
+    """A context manager: equations traced within get the line of the code that runs, where JAX would give them that of
+    the equation which it evaluates, as it does with those of rules."""
+    nowhere: Any = _NoTraceback()
+    return source_info_util.user_context(nowhere)
 
 
 def parts(jaxpr: Any) -> tuple[Any, list[Any]]:
@@ -157,6 +176,11 @@ def custom_jvp_source(eqn: Any) -> tuple[str, bool]:
     folder = os.path.dirname(jax.__file__) + os.sep  # the source is "name at file:line"
     traced = (function, eqn.params["jvp_jaxpr_fun"])
     return function.debug_info.func_name, all(folder in str(part.debug_info.func_src_info) for part in traced)
+
+
+def function_name(jaxpr: Any) -> str:
+    """The name of the Python function that a jaxpr was traced from."""
+    return parts(jaxpr)[0].debug_info.func_name
 
 
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:

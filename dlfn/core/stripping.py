@@ -9,10 +9,9 @@ import jax
 from dlfn.core import jaxprs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import linear_p, op_p, strong
+from dlfn.core.rebuilding import CALLS, REBUILT, rebuild
 
 __all__ = ["autodiff", "definition"]
-
-_LOOPS = ("scan", "while", "cond")
 
 
 def autodiff(f: Callable[..., Any], *, custom_jvp: bool = False) -> Callable[..., Any]:
@@ -92,27 +91,10 @@ def _visit(eqn: Any, values: list[Any], strip: frozenset[str]) -> Sequence[Any]:
         return jaxprs.bind(eqn, values)
     if name in ("custom_vjp_call", "custom_jvp_call"):
         return _strip(params["call_jaxpr"], values, strip)
-    if name in ("jit", "pjit", "closed_call", "core_call"):
+    if name in CALLS:
         return _strip(params["jaxpr"], values, strip)
-    if name in _LOOPS:
-        return _strip_loop(eqn, values, strip)
-    if name in ("remat2", "checkpoint"):
-        body = jax.checkpoint(
-            lambda *values: _strip(params["jaxpr"], values, strip),
-            prevent_cse=params["prevent_cse"],
-            policy=params["policy"],
-        )
-        return body(*values)
-    if name == "shard_map":
-        body = jax.shard_map(
-            lambda *values: tuple(_strip(params["jaxpr"], values, strip)),
-            mesh=params["mesh"],
-            in_specs=tuple(params["in_specs"]),
-            out_specs=tuple(params["out_specs"]),
-            axis_names=params["newly_manual_axes"],
-            check_vma=params["check_vma"],
-        )
-        return body(*values)
+    if name in REBUILT:
+        return rebuild(eqn, values, functools.partial(_strip, strip=strip))
     raise InputError(f"autodiff: cannot strip the rules inside {name!r} ({jaxprs.source_line(eqn)})")
 
 
@@ -129,28 +111,3 @@ def _checked_definition(eqn: Any, values: list[Any]) -> list[Any]:
 
 def _describe(avals: Sequence[tuple[Any, Any]]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in avals)
-
-
-def _strip_loop(eqn: Any, values: list[Any], strip: frozenset[str]) -> Sequence[Any]:
-    params = eqn.params
-    if eqn.primitive.name == "scan":
-        n_consts, n_carry = jaxprs.scan_counts(eqn)
-        consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-
-        def step(carry: Any, x: Any) -> Any:
-            outs = _strip(params["jaxpr"], [*consts, *carry, *x], strip)
-            return outs[:n_carry], outs[n_carry:]
-
-        loop = {key: params[key] for key in ("length", "reverse", "unroll")}
-        carry, ys = jax.lax.scan(step, carry, xs, **loop)
-        return [*carry, *ys]
-    if eqn.primitive.name == "cond":
-        branches = [functools.partial(lambda branch, *ops: _strip(branch, ops, strip), b) for b in params["branches"]]
-        return jax.lax.switch(values[0], branches, *values[1:])
-    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
-    cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-    return jax.lax.while_loop(
-        lambda carry: _strip(params["cond_jaxpr"], [*cond_consts, *carry], strip)[0],
-        lambda carry: _strip(params["body_jaxpr"], [*body_consts, *carry], strip),
-        carry,
-    )
