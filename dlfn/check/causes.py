@@ -15,6 +15,7 @@ _FACTORISATIONS = {
     "cholesky": "cholesky of a matrix that is not positive definite",
     "triangular_solve": "a triangular matrix with a 0 on its diagonal",
 }
+_GUARD = "a where behind it guards the value and not the gradient: give {} a safe operand, by a second where before it"
 _POLES = {"div": (0,), "log": (0,), "rsqrt": (0,), "integer_pow": (0,), "log1p": (-1,), "atanh": (-1, 1)}
 
 
@@ -37,12 +38,9 @@ def _nan(origin: Origin) -> str:
         said = f"{said} is not a real number"
     if inside:
         said = f"{said} in the backward pass of {inside}"
-        infinite_before = any(cause.kind in ("nan", "inf") and not cause.derivative_of for cause in origin.causes)
-        if not infinite_before and any(x == 0 and bar for x, bar in zip(operands, origin.cotangents, strict=True)):
-            said = (
-                f"{said}: the cotangent is 0 there, as behind a where that guards the value and not the gradient; give "
-                f"{inside} a safe operand too, by a second where inside"
-            )
+        zero_cotangent = any(x == 0 and bar for x, bar in zip(operands, origin.cotangents, strict=True))
+        if zero_cotangent and (name == "div" or any(cause.derivative_of == inside for cause in origin.causes)):
+            said = f"{said}; {_GUARD.format(inside)}"
     elif name in ("sub", "add") and all("-inf" in str(x) for x in operands):
         said = f"{said}, as in a row that is masked throughout; take the maximum of such a row as 0"
     return said

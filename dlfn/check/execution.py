@@ -1,6 +1,5 @@
 """Running a plan: every step's result beside its twin in float64, and loops step by step."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,8 +67,7 @@ class Execution:
         if self.twins:
             with jax.enable_x64(True):
                 given = {s: v.narrow if v.wide is None else v.wide for s, v in operands.items()}
-                with contextlib.suppress(NotImplementedError):
-                    wide = jax.device_get(programs.wide(given, narrow))
+                wide = jax.device_get(programs.wide(given, narrow))
         for step in segment:
             outs = []
             for slot in step.outs:

@@ -101,7 +101,8 @@ class _Planner:
         env.update((var, self.constant(value)) for var, value in zip(jaxpr.constvars, consts, strict=True))
 
         def read(atom: Any) -> int:
-            return self.constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else env[atom]
+            aval = atom.aval
+            return self.constant(np.asarray(atom.val, aval.dtype)) if isinstance(atom, Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
             operands = tuple(map(read, eqn.invars))
@@ -121,8 +122,8 @@ class _Planner:
 
 
 def _takes_bits(jaxpr: Any) -> bool:
-    casts: Any = [eqn for eqn in jaxprs.parts(jaxpr)[0].eqns if eqn.primitive.name == "bitcast_convert_type"]
-    return any(is_inexact(var.aval.dtype) for eqn in casts for var in eqn.invars)
+    eqns: Any = jaxprs.parts(jaxpr)[0].eqns
+    return any(eqn.primitive.name == "bitcast_convert_type" and is_inexact(eqn.invars[0].aval.dtype) for eqn in eqns)
 
 
 def is_inexact(dtype: Any) -> bool:
@@ -174,7 +175,7 @@ def _bind_wide(step: Step, values: list[Any]) -> tuple[list[Any], bool]:
     and False."""
     if step.eqn.primitive.name == "reduce_precision":
         return values[:1], True
-    if step.bits is None:
+    if step.bits is None and not any(jaxprs.subjaxprs(step.eqn)):
         try:
             return jaxprs.bind(widened(step.eqn), values), True
         except Exception:  # whatever a primitive says of operands in float64
