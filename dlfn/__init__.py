@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dlfn.check.comparison import compare
-from dlfn.check.why import why
+from dlfn.check.diagnosis import why
 from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__

@@ -1,9 +1,9 @@
 """Checking gradients of any function: by hand rules, backprop, autodiff and finite differences; where a nan is born."""
 
 from dlfn.check.comparison import compare
+from dlfn.check.diagnosis import why
 from dlfn.check.findings import Finding, Why
 from dlfn.check.recurrence import jacobian_norms
 from dlfn.check.result import Comparison
-from dlfn.check.why import why
 
 __all__ = ["Comparison", "Finding", "Why", "compare", "jacobian_norms", "why"]

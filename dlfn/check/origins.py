@@ -155,7 +155,7 @@ class _Judged:
             here = x.ravel()[at[:1]] if self.elementwise else x
             if value.bad and _not_finite(here).any():
                 causes.append(value.bad)
-            if value.zero and value.zero.kind == "zero" and (here == 0).any():
+            if value.zero and value.zero.kind == "zero" and self.elementwise and here == 0:
                 causes.append(value.zero)
         self.out.bad = self.origin(kind, at, causes=tuple(causes))
 

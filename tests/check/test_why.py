@@ -310,7 +310,7 @@ PLACES = {
     "scan in jit": (
         jax.jit(lambda x: lax.scan(lambda c, d: (c + 1 / d, d), 0.0, x)[0]),
         X,
-        ("<lambda>", "scan step 0"),
+        ("scan step 0",),
     ),
     "while": (
         lambda x: lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] / (c[0] - 1)), (0, x + 1))[1],

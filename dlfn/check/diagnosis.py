@@ -58,8 +58,8 @@ def why(
 
     >>> import jax.numpy as jnp, dlfn
     >>> found = dlfn.why(lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0)))(jnp.array([0.0, 1.0]))
-    >>> found.findings[0].cause[:45]
-    '0 × inf in the backward pass of sqrt: the cot'
+    >>> found.findings[0].kind, found.findings[0].cause[:36]
+    ('nan', '0 × inf in the backward pass of sqrt')
     """
     if lossy is not None and not (isinstance(lossy, int | float) and 0 < lossy < 1):
         raise InputError(f"why: lossy is {lossy!r}, and must be a number between 0 and 1, or None")
