@@ -34,6 +34,8 @@ def _nan(origin: Origin) -> str:
         said = _FACTORISATIONS[name]
     elif name in _SUMS:
         said = f"0 × inf or inf − inf among the terms: {said}"
+    elif _opaque(origin):
+        said = f"a nan comes of {said}"
     elif name not in _SYMBOLS:
         said = f"{said} is not a real number"
     if inside:
@@ -51,8 +53,16 @@ def _inf(origin: Origin) -> str:
     if operands[-1] in _POLES.get(name, ()) or (name == "pow" and operands[0] == 0):
         of = origin.derivative_of
         return f"the derivative of {of} is infinite there: {said}" if of else f"{said} is infinite"
+    if _opaque(origin):
+        return f"an infinity comes of {said}"
     largest = float(jnp.finfo(origin.dtype).max)
     return f"overflow: {said} exceeds {largest:.3g}, the largest {origin.dtype}"
+
+
+def _opaque(origin: Origin) -> bool:
+    """Whether an equation is a whole program, such as a factorisation, a kernel or the shards of ``shard_map``."""
+    name = origin.primitive
+    return name not in (*_SUMS, *_SYMBOLS) and any(isinstance(x, str) for x in origin.operands)
 
 
 def _zero(origin: Origin) -> str:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.check.origins import Value, judge
-from dlfn.check.plan import Plan, Programs, Step, compiled, make_plan, wide_type
+from dlfn.check.plan import Plan, Programs, Step, compiled, is_inexact, make_plan, wide_type
 from dlfn.core import jaxprs
 
 __all__ = ["Execution"]
@@ -63,17 +63,23 @@ class Execution:
         made = {slot for step in segment for slot in step.outs}
         operands = {slot: env[slot] for step in segment for slot in step.ins if slot not in made}
         narrow = programs.narrow({slot: value.narrow for slot, value in operands.items()})
-        wide: dict[int, Any] = {}
-        if self.twins:
-            with jax.enable_x64(True):
-                given = {s: v.narrow if v.wide is None else v.wide for s, v in operands.items()}
-                wide = jax.device_get(programs.wide(given, narrow))
+        wide = self._wide(programs, operands, narrow) if self.twins else {}
         for step in segment:
             outs = []
             for slot in step.outs:
                 env[slot] = Value(narrow[slot], wide.get(slot), rounded=slot in programs.rounded)
                 outs.append(env[slot])
             judge(step, [env[slot] for slot in step.ins], outs, (*path, *step.path))
+
+    def _wide(self, programs: Programs, operands: dict[int, Value], narrow: dict[int, Any]) -> dict[int, Any]:
+        given = {slot: x.narrow if x.wide is None else x.wide for slot, x in operands.items()}
+        try:
+            with jax.enable_x64(True):
+                return jax.device_get(programs.wide(given, narrow))
+        except Exception:  # whatever XLA says of a primitive in float64
+            programs.rounded.update(narrow)
+            floats = {slot: y for slot, y in narrow.items() if is_inexact(y.dtype)}
+            return {slot: np.asarray(y).astype(wide_type(y.dtype)) for slot, y in floats.items()}
 
     def _loop(self, step: Step, env: dict[int, Value], path: tuple[str, ...]) -> None:
         values, path = [env[slot] for slot in step.ins], (*path, *step.path)

@@ -124,6 +124,6 @@ def chain(origin: Origin) -> Iterator[Origin]:
     that 0 times it makes."""
     yield origin
     for cause in origin.causes:
-        of = origin.derivative_of
-        if not (of and cause.lines == origin.lines and cause.derivative_of == of):
+        same = origin.derivative_of and (cause.derivative_of, cause.lines) == (origin.derivative_of, origin.lines)
+        if not (same and origin.primitive == "mul"):
             yield from chain(cause)
