@@ -21,8 +21,8 @@ __all__ = ["Origin", "Value", "born_outside", "judge"]
 _ELEMENTWISE = frozenset((
     "abs", "acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "clamp",
     "convert_element_type", "copy", "cos", "cosh", "digamma", "div", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1",
-    "integer_pow", "lgamma", "log", "log1p", "logistic", "max", "min", "mul", "neg", "pow", "rem", "rsqrt", "select_n",
-    "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh",
+    "integer_pow", "lgamma", "log", "log1p", "logistic", "max", "min", "mul", "neg", "one_minus_square", "pow", "rem",
+    "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh",
 ))  # fmt: skip
 # A zero of theirs, of operands that are neither 0 nor infinite, is rounded.
 _NEVER_ZERO = frozenset((
@@ -144,7 +144,8 @@ class _Judged:
         inherited = self.spread(test)
         fresh = found & ~inherited
         if not fresh.any():
-            sources = [value.bad for value, x in zip(self.operands, self.numbers) if value.bad and test(x).any()]
+            here = found if self.elementwise else ...
+            sources = [v.bad for v, x in zip(self.operands, self.numbers) if v.bad and test(x)[here].any()]
             self.out.bad = min(sources, key=lambda origin: origin.number, default=None)
             if self.out.bad or kind == "inf":
                 return
