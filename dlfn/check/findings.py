@@ -103,7 +103,7 @@ def finding(origin: Origin, reaches: Iterable[str]) -> Finding:
     shown = origin.at[:_SHOWN] if origin.shape else ()
     return Finding(
         kind=origin.kind,
-        phase="backward" if origin.backward or origin.derivative_of else "forward",
+        phase=origin.phase,
         line=origin.lines[0] if origin.lines else "",
         called_from=origin.lines[1:],
         path=origin.path,

@@ -28,6 +28,7 @@ _ELEMENTWISE = frozenset((
 _NEVER_ZERO = frozenset((
     "convert_element_type", "div", "erfc", "exp", "exp2", "integer_pow", "logistic", "mul", "pow", "square",
 ))  # fmt: skip
+_RULES = ("backward rule of ", "backward of ", "rule of ")  # how dlfn.core.tracked names what derivatives run
 _SUMS = frozenset(("add", "add_any", "sub", "reduce_sum"))
 
 
@@ -68,6 +69,11 @@ class Origin:
         """The primitive whose derivative the equation belongs to; empty where it belongs to the function itself."""
         of = self.step.derivative_of if self.step else ""
         return of if self.backward or self.primitive != of else ""
+
+    @property
+    def phase(self) -> str:
+        in_rule = any(name.startswith(_RULES) for name in self.path)
+        return "backward" if self.backward or self.derivative_of or in_rule else "forward"
 
     @property
     def lines(self) -> tuple[str, ...]:

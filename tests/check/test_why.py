@@ -344,6 +344,12 @@ def test_names_the_place(place):
     assert first.cause.endswith("/ 0 is infinite")
 
 
+def test_in_a_rule_the_call_is_named_too():
+    first = dlfn.why(rule_of_custom_vjp, lossy=None)(X + 1).findings[0]
+    assert (first.phase, first.path) == ("backward", ("backward rule of custom_log",))
+    assert [line.split("(")[-1] for line in first.called_from] == ["rule_of_custom_vjp)"]
+
+
 def test_a_step_of_the_backward_pass_is_named_by_the_forward_one():
     def f(x):
         return lax.scan(lambda c, v: (c + jnp.where(v > 0, jnp.sqrt(v), 0.0), None), 0.0, x)[0]
