@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dlfn.check import audit, compare
+from dlfn.check import audit, compare, why
 from dlfn.core import (
     GradientError,
     InputError,
@@ -46,6 +46,7 @@ __all__ = [
     "nn",
     "ops",
     "register_rule",
+    "why",
 ]
 
 # The rooms that are loaded when they are first asked for: the command line and ``compare`` need no op.

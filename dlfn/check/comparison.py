@@ -20,7 +20,7 @@ from dlfn.check.result import Comparison
 from dlfn.check.rows import rows, value_bound
 from dlfn.core import InputError
 
-__all__ = ["compare"]
+__all__ = ["compare", "leaf_name"]
 
 
 def compare(
@@ -187,7 +187,7 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
     ]
     if not moving:
         raise InputError("compare: no argument is a floating-point array, so there is no gradient to compare")
-    names = [_leaf_name(f, leaves[i][0], len(args)) for i in moving]
+    names = [leaf_name(f, leaves[i][0], len(args)) for i in moving]
     point = [jnp.asarray(values[i], setting.dtype) for i in moving]
 
     def of_floats(function: Callable[..., Any], point: Any) -> Any:
@@ -206,7 +206,7 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
         result = _joined(result, _judged(*derivatives(ours, truth, point, setting), names, point, setting))
     if result and setting.probe:
         arrays = [i for i, leaf in enumerate(values) if i in moving or _is_array(leaf)]
-        labels = [_leaf_name(f, leaves[i][0], len(args)) for i in arrays]
+        labels = [leaf_name(f, leaves[i][0], len(args)) for i in arrays]
         cast = dict(zip(moving, point, strict=True))
 
         def of_arrays(function: Callable[..., Any], given: Any) -> Any:
@@ -281,7 +281,7 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def _leaf_name(f: Any, path: Any, n_args: int) -> str:
+def leaf_name(f: Any, path: Any, n_args: int) -> str:
     """The name of a leaf in the table, such as ``params['w']``; its argument is numbered where it has no name."""
     inside, *rest = path[1:]
     name = str(getattr(inside, "key", getattr(inside, "idx", "")))

@@ -29,9 +29,11 @@ __all__ = [
     "custom_vjp_call",
     "custom_vjp_rules",
     "expand",
+    "function_name",
     "name_stack",
     "of_jax",
     "operand_names",
+    "own_lines",
     "partitioned",
     "parts",
     "rule_sources",
@@ -93,6 +95,23 @@ def written_at(eqn: Any) -> Any:
     info = eqn.source_info
     stack = source_info_util.current_name_stack() + info.name_stack
     return source_info_util.user_context(info.traceback, name_stack=stack)
+
+
+class _NoTraceback:
+    """Stands for the traceback of a source line, and is false: JAX then takes that of the Python stack."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def as_python_traceback(self) -> None:
+        return None
+
+
+def own_lines() -> Any:
+    """A context manager: equations traced within get the line of the code that runs, where JAX would give them that of
+    the equation which it evaluates, as it does with those of rules."""
+    nowhere: Any = _NoTraceback()
+    return source_info_util.user_context(nowhere)
 
 
 def parts(jaxpr: Any) -> tuple[Any, list[Any]]:
@@ -286,6 +305,11 @@ def custom_jvp_moving(eqn: Any, needs: Sequence[bool]) -> Sequence[bool]:
         return [True] * len(eqn.outvars)
     still = [not needed for needed in needs[eqn.params["num_consts"] :]]
     return [not zero for zero in eqn.params["jvp_jaxpr_fun"].call_wrapped(*still)[2]]
+
+
+def function_name(jaxpr: Any) -> str:
+    """The name of the Python function that a jaxpr was traced from."""
+    return parts(jaxpr)[0].debug_info.func_name
 
 
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
 
-__all__ = ["ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "step_of"]
+__all__ = ["BUILT_ANEW", "ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "step_of"]
 
 _Around = tuple[tuple[Any, int], ...]
 
@@ -275,6 +275,7 @@ _ENTER: dict[str, Any] = {
     "while": _while,
     "shard_map": _shard_map,
 }
+BUILT_ANEW = frozenset(_ENTER)  # those around whose bodies more is built than a call
 ENTERED = frozenset((*_CALLS, *_ENTER))  # the primitives whose bodies are visited
 
 

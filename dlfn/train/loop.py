@@ -1,6 +1,7 @@
 """A training run, from a configuration to trained parameters."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -10,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn import nn
-from dlfn.check import compare
+from dlfn import autodiff, nn
+from dlfn.check import compare, why
 from dlfn.train.config import Config
 from dlfn.train.data import Dataset, batch_indices, digits
 from dlfn.train.optimizer import make_optimizer
@@ -42,8 +43,8 @@ def train(config: Config) -> Trained:
 
     Raises:
         InputError: on bad input, and when another run is at work in the folder, before a file is written.
-        TrainingError: when the loss or a gradient is not finite, and when the trained model's gradients by hand, by
-            backprop and by autodiff disagree.
+        TrainingError: when the loss or a gradient is not finite, with the report of :func:`dlfn.why` on that step, and
+            when the trained model's gradients by hand, by backprop and by autodiff disagree.
     """
     with contextlib.closing(RunFolder(config)) as folder:
         return _train(config, folder)
@@ -61,7 +62,8 @@ def _train(config: Config, folder: RunFolder) -> Trained:
     params, state = model.init(init_key, example)
     carry = Carry(params, state, optimizer.init(params))
     started = time.perf_counter()
-    run_chunk = _compile(config, make_dispatch(model, optimizer, config.gradient), carry, data, step_key)
+    dispatch = make_dispatch(model, optimizer, config.gradient)
+    run_chunk = _compile(config, dispatch, carry, data, step_key)
     run_test = make_evaluate(model).lower(params, state, data.test_x, data.test_y).compile()
     seconds = time.perf_counter() - started
     print(f"compiled in {seconds:.2f} s; gradient = {config.gradient}, run.folder = {folder.path}")
@@ -75,11 +77,13 @@ def _train(config: Config, folder: RunFolder) -> Trained:
             shown.report(step, metrics)
 
         for start, stop in _chunks(config):
+            before = jax.tree.map(jnp.copy, carry)  # whose own buffers are donated
             started = time.perf_counter()
             carry, metrics = jax.block_until_ready(run_chunk(carry, start, stop))
             seconds += time.perf_counter() - started
             metrics = jax.device_get(metrics)
-            _check_finite(start, metrics, carry.params)
+            explain = functools.partial(_explain, config, model, dispatch, before, data, step_key, start)
+            _check_finite(start, metrics, carry.params, explain)
             shown.advance(stop)
             for step, loss, accuracy in zip(range(start + 1, stop + 1), metrics.loss, metrics.accuracy, strict=True):
                 window.append((loss, accuracy))
@@ -133,18 +137,21 @@ def _compile(
     """``run(carry, start, stop)``, compiled for every length of chunk that there will be."""
     x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
 
-    def indices(start: int, stop: int) -> np.ndarray:
-        steps = range(start, stop)
-        return np.stack([batch_indices(config.seed, step, len(x), config.train.batch_size) for step in steps])
-
     def arguments(carry: Carry, start: int, stop: int) -> tuple[Any, ...]:
-        return carry, x, y, key, np.int32(start), indices(start, stop)
+        return carry, x, y, key, np.int32(start), _indices(config, len(x), start, stop)
 
     compiled = {length: dispatch.lower(*arguments(carry, 0, length)).compile() for length in _chunk_lengths(config)}
     return lambda carry, start, stop: compiled[stop - start](*arguments(carry, start, stop))
 
 
-def _check_finite(start: int, metrics: Metrics, params: Any) -> None:
+def _indices(config: Config, examples: int, start: int, stop: int) -> np.ndarray:
+    """The examples of each step's batch."""
+    steps = range(start, stop)
+    return np.stack([batch_indices(config.seed, step, examples, config.train.batch_size) for step in steps])
+
+
+def _check_finite(start: int, metrics: Metrics, params: Any, explain: Callable[[int], str] = lambda step: "") -> None:
+    """Raises at the first step whose loss or gradient is not finite, with what ``explain`` says of that step."""
     bad = ~(np.isfinite(metrics.loss) & np.all(metrics.finite, axis=1))
     if not bad.any():
         return
@@ -154,8 +161,24 @@ def _check_finite(start: int, metrics: Metrics, params: Any) -> None:
     where = f"the first leaf whose gradient is not finite is {leaves[0]!r}" if leaves else "all gradients are finite"
     raise TrainingError(
         f"step {start + index + 1}: the loss is {metrics.loss[index]:.4g}, and {where}; "
-        "try a lower optimizer.learning_rate"
+        f"try a lower optimizer.learning_rate{explain(start + index)}"
     )
+
+
+def _explain(
+    config: Config, model: nn.Layer, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array, start: int, step: int
+) -> str:
+    """Where the step went wrong, from the carry before step ``start``, in lines of their own."""
+    x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
+    if step > start:
+        carry, _ = dispatch(carry, x, y, key, np.int32(start), _indices(config, len(x), start, step))
+    rows = _indices(config, len(x), step, step + 1)[0]
+    loss = make_loss(model)
+
+    def loss_of(params: Any) -> jax.Array:
+        return loss(params, carry.state, x[rows], y[rows], jax.random.fold_in(key, step))[0]
+
+    return f"\n{why(autodiff(loss_of) if config.gradient == 'autodiff' else loss_of, lossy=None)(carry.params)}"
 
 
 def _compare_gradients(model: nn.Layer, carry: Carry, data: Dataset, key: jax.Array) -> None:

@@ -164,8 +164,9 @@ def test_schedules_warm_up_to_the_peak_and_fall_to_the_end():
 
 
 def test_a_loss_that_is_not_finite_names_step_and_leaf(configure, tmp_path):
-    with pytest.raises(TrainingError, match=r"step \d: the loss is (nan|inf)"):
+    with pytest.raises(TrainingError, match=r"step \d: the loss is (nan|inf)") as caught:
         train(configure("optimizer.name=sgd", "optimizer.learning_rate=1e38"))
+    assert "inf, forward at " in str(caught.value)
     assert not (tmp_path / "run" / "params.npz").exists()
 
     params = {"a": {"w": 0}, "b": [0, 0]}
