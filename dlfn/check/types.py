@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.core import _jax, jaxprs
+from dlfn.core import jaxprs
 
 __all__ = ["wrong_types"]
 
@@ -28,7 +28,7 @@ def wrong_types(f: Callable[..., Any], point: list[jax.Array]) -> Iterator[str]:
 
 def _of_rule(eqn: Any) -> Iterator[str]:
     avals = [atom.aval for atom in eqn.invars]
-    forward, backward = _jax.custom_vjp_rules(eqn)
+    forward, backward = jaxprs.custom_vjp_rules(eqn)
 
     def cotangents(*values: Any) -> list[Any]:
         outs, residuals = forward(values, [True] * len(values))
@@ -41,7 +41,7 @@ def _of_rule(eqn: Any) -> Iterator[str]:
     for i, (aval, bar) in enumerate(zip(avals, found, strict=True)):
         if bar is not None and jnp.issubdtype(aval.dtype, jnp.inexact) and bar.dtype != aval.dtype:
             yield (
-                f"the backward of {_jax.custom_vjp_source(eqn)} returns a {bar.dtype} cotangent for its argument {i}, "
+                f"the backward of {jaxprs.custom_vjp_source(eqn)} returns a {bar.dtype} cotangent for its argument {i}, "
                 f"which is {aval.dtype}: cast it; JAX does not, and goes on in {bar.dtype}"
             )
 

@@ -8,9 +8,21 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dlfn.core import _jax
-from dlfn.core._jax import parts, scan_counts, source_line
+from dlfn.core._jax import custom_vjp_rules, custom_vjp_source, parts, scan_counts, source_line
 
-__all__ = ["bind", "dependencies", "own_custom_jvp", "parts", "run", "scan_counts", "source_line", "subjaxprs", "trace"]
+__all__ = [
+    "bind",
+    "custom_vjp_rules",
+    "custom_vjp_source",
+    "dependencies",
+    "own_custom_jvp",
+    "parts",
+    "run",
+    "scan_counts",
+    "source_line",
+    "subjaxprs",
+    "trace",
+]
 
 Visit = Callable[[Any, list[Any]], Sequence[Any]]
 
