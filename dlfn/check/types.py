@@ -40,8 +40,9 @@ def _of_rule(eqn: Any) -> Iterator[str]:
         return
     for i, (aval, bar) in enumerate(zip(avals, found, strict=True)):
         if bar is not None and jnp.issubdtype(aval.dtype, jnp.inexact) and bar.dtype != aval.dtype:
+            rule = jaxprs.custom_vjp_source(eqn)
             yield (
-                f"the backward of {jaxprs.custom_vjp_source(eqn)} returns a {bar.dtype} cotangent for its argument {i}, "
+                f"the backward of {rule} returns a {bar.dtype} cotangent for its argument {i}, "
                 f"which is {aval.dtype}: cast it; JAX does not, and goes on in {bar.dtype}"
             )
 
