@@ -191,7 +191,7 @@ class _Noise:
 
     def operand(self, x: Any, atom: Any) -> Any:
         wide = _widened(x, atom.aval)
-        dtype = getattr(atom.aval, "dtype", None)
+        dtype: Any = getattr(atom.aval, "dtype", None)
         rounded = isinstance(atom, Literal) and jnp.issubdtype(dtype, jnp.floating) and not _is_exact(x)
         return self.perturbed(wide, dtype, (0.0, 0.0)) if rounded else wide
 
