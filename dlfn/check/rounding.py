@@ -63,8 +63,8 @@ class Scatter:
         As a whole it may be off by the factor :math:`1 \pm (4 M' + u (\tfrac14 + n^{-1/2}))`, where n is the number of
         entries that matter, :math:`(\sum g^2)^2 / \sum g^4`, for single roundings cancel in a sum of many: this finds a
         wrong factor that is far smaller than the errors of the entries. The root of the mean of their squares may be
-        that of the perturbed runs, if they are many: this finds sums that are made in a half type one term after the
-        other, whose errors grow with the number of terms.
+        that of the perturbed runs, if they are many, and half a unit: this finds sums that are made in a half type one
+        term after the other, whose errors grow with the number of terms.
         """
         g = np.ravel(self.exact[i])
         gap, size = np.ravel(np.asarray(got, np.float64)) - g, float(np.linalg.norm(g))
@@ -72,7 +72,10 @@ class Scatter:
         matter = float(np.sum(g**4)) ** 0.5
         tests = {"as a whole": (abs(float(np.dot(gap, g))), float(4 * self.slope[i] + self.unit * (0.25 + matter)))}
         if self.unit > unit("float32"):
-            tests["by root mean square"] = (float(np.linalg.norm(gap)), float((1 + 5 * self._few(i)) * length))
+            tests["by root mean square"] = (
+                float(np.linalg.norm(gap)),
+                float((1 + 5 * self._few(i)) * length + self.unit / 2),
+            )
         return tests
 
     def scaled(self, factor: float) -> "Scatter":
