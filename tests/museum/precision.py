@@ -108,7 +108,7 @@ EXHIBITS = (
         summed(embedding_right),
         summed(embedding_wrong),
         embedding_wrong,
-        (jnp.asarray(normal(2, 1), jnp.bfloat16), np.zeros(4096, np.int32)),
+        (normal(2, 1).astype(jnp.bfloat16), np.zeros(4096, np.int32)),
         "table",
         options={"dtype": None},
     ),
