@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 
 # A checkout does without installing it.
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,17 @@ import dlfn
 from museum import EXHIBITS
 from museum.exhibit import ORDINARY
 
-PAGE = ROOT / "docs" / "museum.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "museum.md"
 INTRODUCTION = """\
 # A museum of wrong gradients
 
 Each of these shipped, in a kernel that many use. They are re-created in a few lines of plain JAX in
-[tests/museum](../tests/museum), each in a wrong version and a right one, with arguments such as the project's own tests
-had. The table says what finds the wrong version there: `dlfn.compare(f, probe=True)`, at the arguments as they are or at
-the probe that is named; `jax.test_util.check_grads` in reverse mode, first order, with its own tolerances; and
-`torch.autograd.gradcheck`, of a `torch.autograd.Function` that calls the same two passes, in float64 with its own
-tolerances. That these two miss an exhibit says that the arguments were ordinary: at the probe's values they may find it,
-too. `compare` passes every right version, with all probes.
+[tests/museum](../tests/museum), each in a wrong version and a right one, with arguments such as a project's own tests
+have. The table says what finds the wrong version there: `dlfn.compare(f, probe=True)`, at the arguments as they are or
+at the probe that is named; `jax.test_util.check_grads`, in reverse mode, of first order, with its own tolerances; and
+`torch.autograd.gradcheck`, of a `torch.autograd.Function` that calls the same two passes, in float64, with its own
+tolerances. Where these two pass, the arguments were ordinary: at those of the probe they may find it, too. `compare`
+passes every right version, with all probes.
 
 `python scripts/museum.py` writes this page.
 

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dlfn.check.kinks import is_convention
 from dlfn.check.measures import norm, worst_coordinate
 from dlfn.check.opinions import Setting, reason
-from dlfn.check.probes import Probe, cotangent_kinds, is_convention, reshaped, subsets, vary
+from dlfn.check.probes import Probe, cotangent_kinds, is_a, subsets, vary
 from dlfn.check.result import Comparison, Failure
+from dlfn.check.shapes import reshaped
 from dlfn.core import autodiff, jaxprs
 
 __all__ = ["first_failure", "probed"]
@@ -33,9 +35,13 @@ def probed(
     if result.dtype != "float64":
         note = "probes: left out, for they need float64"
     else:
-        definition = autodiff(reference, custom_jvp=setting.custom_jvp, keep=setting.intended)
+        definition: Function = autodiff(reference, custom_jvp=setting.custom_jvp, keep=setting.intended)
         kinks = setting.at_kinks == "any"
         try:
+            try:
+                jax.eval_shape(f, list(values))
+            except jax.errors.ConcretizationTypeError:  # it needs the numbers that its integers are
+                f, definition, values, names = _of_floats(f, definition, values, names)
             failure, counted = first_failure(f, definition, values, names, kinks=kinks, seed=setting.seed)
         except Exception as error:
             failure, note = None, f"probes: not available: {reason(error)}"
@@ -43,6 +49,20 @@ def probed(
             note = str(failure or f"probes: {counted} tried, all agree")
         result = dataclasses.replace(result, failure=failure)
     return dataclasses.replace(result, notes=(*result.notes, note))
+
+
+def _of_floats(f: Function, definition: Function, values: Sequence[Any], names: Sequence[str]) -> Any:
+    """The same of the floating-point arrays alone; the others are constants."""
+    at = [i for i, x in enumerate(values) if is_a(x, jnp.floating)]
+
+    def bound(function: Function) -> Function:
+        def of_floats(floats: list[Any]) -> Any:
+            new = dict(zip(at, floats, strict=True))
+            return function([new.get(i, x) for i, x in enumerate(values)])
+
+        return of_floats
+
+    return bound(f), bound(definition), [values[i] for i in at], [names[i] for i in at]
 
 
 def first_failure(
@@ -61,11 +81,11 @@ def first_failure(
     check = _Check(f, definition, kinks)
     counted = 0
     for name, probe, cotangents, program in _probes(check, list(values), names, seed):
-        failure = check(probe.values, cotangents, program)
+        failure: Any = check(probe.values, cotangents, program)
         counted += failure is not _DOES_NOT_COUNT
         if isinstance(failure, tuple):
-            at, worst = failure
-            return Failure(name, names[at], worst), counted
+            at: int = failure[0]
+            return Failure(name, names[at], failure[1]), counted
     return None, counted
 
 
@@ -85,7 +105,7 @@ def _probes(
         yield name, as_given, cotangents, program
     for probe in vary(values, seed):
         yield _named(probe, names), probe, ordinary, program
-    floats = [i for i, x in enumerate(values) if _is_float(x)]
+    floats = [i for i, x in enumerate(values) if is_a(x, jnp.floating)]
     if _knows_symbolic_zeros(jax.make_jaxpr(check.f)(values)):
         used = [j for j, c in enumerate(ordinary) if c is not None]
         for name, wrt, outs in subsets(len(floats), len(used)):
@@ -99,10 +119,6 @@ def _probes(
 
 def _named(probe: Probe, names: Sequence[str]) -> str:
     return f"{probe.name} in {', '.join(names[i] for i in probe.changed)}"
-
-
-def _is_float(x: Any) -> bool:
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def _knows_symbolic_zeros(jaxpr: Any) -> bool:
@@ -195,7 +211,7 @@ class _Check:
 def _pullback(f: Function, values: list[Any], cotangents: Any, wrt: tuple[int, ...] | None) -> tuple[list[Any], Any]:
     """For each array its gradient, None if it is not differentiated in; and the sum of the sizes of the outputs times
     cotangents, without those that are infinite."""
-    at = [i for i, x in enumerate(values) if _is_float(x) and (wrt is None or i in wrt)]
+    at = [i for i, x in enumerate(values) if is_a(x, jnp.floating) and (wrt is None or i in wrt)]
 
     def used(*floats: Any) -> list[Any]:
         new = dict(zip(at, floats, strict=True))

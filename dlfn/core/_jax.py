@@ -14,6 +14,7 @@ from jax.extend import source_info_util
 from jax.interpreters import ad
 
 __all__ = [
+    "HIJAX",
     "bound_parameters",
     "context",
     "cudnn_attention_backward",
@@ -22,6 +23,7 @@ __all__ = [
     "custom_jvp_source",
     "custom_rule_source",
     "custom_vjp_rules",
+    "expand",
     "function_source",
     "name_stack",
     "partitioned",
@@ -31,12 +33,18 @@ __all__ = [
     "takes_cudnn_attention",
     "varying_axes",
     "written_at",
+    "zeros",
 ]
 
 
 def varying_axes(x: Any) -> frozenset[Any]:
     """The mesh axes over which an array varies under ``shard_map``."""
     return jax.typeof(x).mat.varying
+
+
+def zeros(kind: Any) -> jax.Array:
+    """Zeros of a type, which vary over a mesh as it says."""
+    return ad.zeros_like_aval(kind)
 
 
 # Equations
@@ -146,6 +154,14 @@ def _of(scale: float, causal: bool) -> dict[str, Any]:
 
 
 # Custom rules
+
+HIJAX = "call_hi_primitive"  # the primitive of all equations that jax.experimental.hijax's primitives make
+
+
+def expand(eqn: Any, *values: Any) -> list[Any]:
+    """What a primitive of ``jax.experimental.hijax`` says that it computes, on an equation's flat values."""
+    primitive = eqn.params["_prim"]
+    return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, values)))
 
 
 def custom_jvp_rule(eqn: Any) -> Callable[..., Sequence[Any]]:

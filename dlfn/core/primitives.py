@@ -25,7 +25,7 @@ from jax.extend.core import Primitive, unmapped_aval
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, get_abstract_mesh, reshard, use_abstract_mesh
 
-from dlfn.core import jaxprs
+from dlfn.core import _jax, jaxprs
 
 __all__ = [
     "Call", "Level", "Linear", "bind", "evaluate", "is_float", "linear_p", "mapped", "one_mesh", "op_flat", "op_p",
@@ -312,7 +312,7 @@ def _apply(*operands: jax.Array, linear: Linear, out_avals: tuple[Any, ...]) -> 
     """The transpose of ``backward``, applied to the tangents."""
     rest, tangents = _operands(linear, operands)
     with one_mesh([*map(jax.typeof, operands), *out_avals]) as placed:
-        zeros = [ad.zeros_like_aval(aval) for aval in out_avals]
+        zeros = list(map(_jax.zeros, out_avals))
         cotangents, pullback = jax.vjp(lambda dy: transpose(linear, rest, dy), zeros)
         pairs = zip(cotangents, placed(tangents), strict=True)
         return pullback([None if c is None else t for c, t in pairs])[0]

@@ -1,20 +1,17 @@
 """The same function with every hand-derived rule replaced by its definition."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
-from dlfn.core import jaxprs
-from dlfn.core._jax import custom_rule_source, function_source
+from dlfn.core import _jax, jaxprs
+from dlfn.core.entering import Place, Visitor, occurs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import linear_p, op_p, strong
 
 __all__ = ["autodiff", "definition"]
-
-_LOOPS = ("scan", "while", "cond")
 
 
 def autodiff(
@@ -22,8 +19,9 @@ def autodiff(
 ) -> Callable[..., Any]:
     r"""Strips hand-derived rules: ``jax.grad(dlfn.autodiff(f))`` is pure autodiff, of the textbook formulas.
 
-    Every :class:`dlfn.Op` in ``f`` becomes its definition and every ``jax.custom_vjp`` function its plain body, inside
-    ``jit``, ``scan``, ``cond``, ``while_loop``, ``checkpoint`` and ``shard_map`` too. ``f`` need not know of dlfn.
+    Every :class:`dlfn.Op` in ``f`` becomes its definition, every ``jax.custom_vjp`` function its plain body, and every
+    primitive of ``jax.experimental.hijax`` what its ``expand`` says, inside ``jit``, ``scan``, ``cond``,
+    ``while_loop``, ``checkpoint`` and ``shard_map`` too. ``f`` need not know of dlfn.
 
     Args:
         f: a function of pytrees of arrays. It is traced, so its Python control flow must not depend on array values;
@@ -48,33 +46,24 @@ def autodiff(
     >>> print(jax.grad(double)(1.0), jax.grad(dlfn.autodiff(double))(1.0))
     3.0 2.0
     """
-    names = {"dlfn_op", "dlfn_linear", "custom_vjp_call"} | ({"custom_jvp_call"} if custom_jvp else set())
-    strip = _Strip(frozenset(names), frozenset(map(_rule_of, keep)))
+    names = {op_p.name, linear_p.name, "custom_vjp_call", _jax.HIJAX, *(["custom_jvp_call"] if custom_jvp else [])}
+
+    kept = frozenset(map(_rule_of, keep))
+
+    def stays(eqn: Any) -> bool:
+        return bool(kept) and (eqn.params["call"].op if eqn.primitive is op_p else _jax.custom_rule_source(eqn)) in kept
+
+    def wanted(eqn: Any) -> bool:
+        return eqn.primitive.name in names and not stays(eqn)
 
     @functools.wraps(f)
     def stripped(*args: Any, **kwargs: Any) -> Any:
         jaxpr, inputs, _, out_tree = jaxprs.trace(f, args, kwargs)
-        plain = jax.make_jaxpr(lambda *values: _strip(jaxpr, values, strip))(*inputs)
-        assert not _has_rules(plain, strip), "a rule survived stripping"
+        plain = jax.make_jaxpr(lambda *values: _strip(jaxpr, values, wanted, stays))(*inputs)
+        assert kept or not occurs(wanted, plain), "a rule survived stripping"  # one may be inside a rule that is kept
         return out_tree.unflatten(jaxprs.run(plain, inputs))
 
     return stripped
-
-
-@dataclasses.dataclass(frozen=True)
-class _Strip:
-    """What is stripped: equations of these primitives, but for those of the rules that are kept."""
-
-    names: frozenset[str]
-    kept: frozenset[Any]
-
-    def __contains__(self, eqn: Any) -> bool:
-        return eqn.primitive.name in self.names and not self.keeps(eqn)
-
-    def keeps(self, eqn: Any) -> bool:
-        if not self.kept:
-            return False
-        return (eqn.params["call"].op if eqn.primitive is op_p else custom_rule_source(eqn)) in self.kept
 
 
 def _rule_of(function: Any) -> Any:
@@ -86,7 +75,7 @@ def _rule_of(function: Any) -> Any:
             f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what "
             "jax.custom_vjp or jax.custom_jvp returned"
         )
-    return function_source(function.fun)
+    return _jax.function_source(function.fun)
 
 
 def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
@@ -101,19 +90,20 @@ def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
     return flat(*leaves)
 
 
-def _has_rules(jaxpr: Any, strip: _Strip) -> bool:
-    return any(
-        eqn in strip or (not strip.keeps(eqn) and any(_has_rules(sub, strip) for sub in jaxprs.subjaxprs(eqn)))
-        for eqn in jaxprs.parts(jaxpr)[0].eqns
-    )
+_Condition = Callable[[Any], bool]
 
 
-def _strip(jaxpr: Any, values: Sequence[Any], strip: _Strip) -> list[Any]:
-    return jaxprs.run(jaxpr, values, functools.partial(_visit, strip=strip))
+def _strip(jaxpr: Any, values: Sequence[Any], wanted: _Condition, stays: _Condition) -> list[Any]:
+    def visit(place: Place, values: list[Any]) -> tuple[Sequence[Any], None]:
+        eqn = place.eqn
+        return jaxprs.bind(eqn, values) if stays(eqn) else _plain(eqn, values, wanted, stays), None
+
+    return Visitor(lambda eqn: wanted(eqn) or stays(eqn), visit).run(jaxpr, values)[0]
 
 
-def _visit(eqn: Any, values: list[Any], strip: _Strip) -> Sequence[Any]:
-    name, params = eqn.primitive.name, eqn.params
+def _plain(eqn: Any, values: list[Any], wanted: _Condition, stays: _Condition) -> Sequence[Any]:
+    """The definition of one equation with a rule, which may contain others."""
+    params = eqn.params
     if eqn.primitive is linear_p or (eqn.primitive is op_p and params["residuals"]):
         call = params["linear"].call if eqn.primitive is linear_p else params["call"]
         raise InputError(
@@ -121,36 +111,11 @@ def _visit(eqn: Any, values: list[Any], strip: _Strip) -> Sequence[Any]:
             f"({jaxprs.source_line(eqn)}), because the function itself differentiates; "
             "strip the inner function instead: jax.grad(dlfn.autodiff(inner))"
         )
-    if strip.keeps(eqn):
-        return jaxprs.bind(eqn, values)
     if eqn.primitive is op_p:
         return _checked_definition(eqn, values)
-    if eqn not in strip and not any(_has_rules(sub, strip) for sub in jaxprs.subjaxprs(eqn)):
-        return jaxprs.bind(eqn, values)
-    if name in ("custom_vjp_call", "custom_jvp_call"):
-        return _strip(params["call_jaxpr"], values, strip)
-    if name in ("jit", "pjit", "closed_call", "core_call"):
-        return _strip(params["jaxpr"], values, strip)
-    if name in _LOOPS:
-        return _strip_loop(eqn, values, strip)
-    if name in ("remat2", "checkpoint"):
-        body = jax.checkpoint(
-            lambda *values: _strip(params["jaxpr"], values, strip),
-            prevent_cse=params["prevent_cse"],
-            policy=params["policy"],
-        )
-        return body(*values)
-    if name == "shard_map":
-        body = jax.shard_map(
-            lambda *values: tuple(_strip(params["jaxpr"], values, strip)),
-            mesh=params["mesh"],
-            in_specs=tuple(params["in_specs"]),
-            out_specs=tuple(params["out_specs"]),
-            axis_names=params["newly_manual_axes"],
-            check_vma=params["check_vma"],
-        )
-        return body(*values)
-    raise InputError(f"autodiff: cannot strip the rules inside {name!r} ({jaxprs.source_line(eqn)})")
+    if eqn.primitive.name == _jax.HIJAX:
+        return _strip(jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values), values, wanted, stays)
+    return _strip(params["call_jaxpr"], values, wanted, stays)
 
 
 def _checked_definition(eqn: Any, values: list[Any]) -> list[Any]:
@@ -166,28 +131,3 @@ def _checked_definition(eqn: Any, values: list[Any]) -> list[Any]:
 
 def _describe(avals: Sequence[tuple[Any, Any]]) -> str:
     return ", ".join(f"{dtype}{list(shape)}" for shape, dtype in avals)
-
-
-def _strip_loop(eqn: Any, values: list[Any], strip: _Strip) -> Sequence[Any]:
-    params = eqn.params
-    if eqn.primitive.name == "scan":
-        n_consts, n_carry = jaxprs.scan_counts(eqn)
-        consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-
-        def step(carry: Any, x: Any) -> Any:
-            outs = _strip(params["jaxpr"], [*consts, *carry, *x], strip)
-            return outs[:n_carry], outs[n_carry:]
-
-        loop = {key: params[key] for key in ("length", "reverse", "unroll")}
-        carry, ys = jax.lax.scan(step, carry, xs, **loop)
-        return [*carry, *ys]
-    if eqn.primitive.name == "cond":
-        branches = [functools.partial(lambda branch, *ops: _strip(branch, ops, strip), b) for b in params["branches"]]
-        return jax.lax.switch(values[0], branches, *values[1:])
-    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
-    cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-    return jax.lax.while_loop(
-        lambda carry: _strip(params["cond_jaxpr"], [*cond_consts, *carry], strip)[0],
-        lambda carry: _strip(params["body_jaxpr"], [*body_consts, *carry], strip),
-        carry,
-    )

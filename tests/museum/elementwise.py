@@ -79,7 +79,7 @@ def copysign_right(residuals, dy):
 
 
 def copysign_wrong(residuals, dy):
-    x, y = residuals
+    _, y = residuals
     return dy * jnp.sign(y), jnp.zeros_like(y)
 
 

@@ -26,13 +26,13 @@ def token_losses_forward(hidden, weight, labels):
 
 
 def token_losses_right(residuals, dy):
-    hidden, weight, labels = residuals
+    hidden, weight, _ = residuals
     weighted = dy[:, None] * dlogits(*residuals)
     return weighted @ weight.T, hidden.T @ weighted, None
 
 
 def token_losses_wrong(residuals, dy):
-    hidden, weight, labels = residuals
+    hidden, weight, _ = residuals
     unweighted = dlogits(*residuals)
     return dy[0] * (unweighted @ weight.T), dy[0] * (hidden.T @ unweighted), None
 

@@ -112,7 +112,7 @@ EXHIBITS = (
     Exhibit(
         "FlagGems: layer norm of rank 3",
         "https://github.com/flagos-ai/FlagGems/issues/5392",
-        "The backward pass takes the first axis for the rows and all others for the features: right for matrices alone.",
+        "The backward pass takes the first axis for the rows, and all others for the features: right for a matrix.",
         layer_norm,
         ruled(layer_norm, layer_norm_forward, layer_norm_right),
         ruled(layer_norm, layer_norm_forward, layer_norm_wrong),

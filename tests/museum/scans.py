@@ -48,7 +48,7 @@ def selective_scan_backward(filled, residuals, dy):
     decay = jnp.exp(-jax.nn.softplus(a))
     following, before = shifted(decay, h)
     dlast = dlast * filled ** (-len(a) % BLOCK)
-    dx = states_of(following[::-1], dh.at[-1].add(dlast)[::-1])[::-1]
+    dx = states_of(following[::-1], (dh + jnp.zeros_like(h).at[-1].set(dlast))[::-1])[::-1]
     return -dx * before * decay * jax.nn.sigmoid(a), dx
 
 

@@ -33,7 +33,7 @@ def ragged_dot_right(residuals, dy):
 
 
 def ragged_dot_wrong(residuals, dy):
-    x, weights, sizes = residuals
+    x, _, sizes = residuals
     dx, dweights, _ = ragged_dot_right(residuals, dy)
     start = jnp.cumsum(sizes) - sizes
     junk = jnp.einsum("gi,go->gio", x[start - 1], dy[start - 1])

@@ -1,0 +1,274 @@
+"""Running a program again with something else done at some of its equations: inside ``jit``, loops, branches,
+``checkpoint`` and ``shard_map`` too, each of which is built anew around what is done in it.
+
+:func:`dlfn.autodiff` puts definitions in the place of rules this way; an audit keeps what arrives at every rule.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from dlfn.core import _jax, jaxprs
+from dlfn.core.errors import InputError
+
+__all__ = ["Found", "Place", "Visitor", "enter", "kept_steps", "occurs"]
+
+_Around = tuple[tuple[Any, int], ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Place:
+    """An equation and those around it, from outside to inside: a scan, the jit in it, … The same equation is found at
+    several places where JAX has traced a function once that is called from several.
+
+    Attributes:
+        eqn: the equation.
+        around: pairs of an equation and which of its bodies this is in: a number of a branch, 0 for a condition of a
+            ``while_loop`` and 1 for its body, and 0 where there is one body alone.
+    """
+
+    eqn: Any
+    around: _Around = ()
+
+    def _key(self) -> tuple[Any, ...]:
+        return id(self.eqn), *((id(eqn), body) for eqn, body in self.around)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    @property
+    def line(self) -> str:
+        """The user's line: that of the innermost equation that has one."""
+        outwards = (self.eqn, *(eqn for eqn, _ in reversed(self.around)))
+        return next(filter(None, map(jaxprs.source_line, outwards)), "")
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value", "reached"], meta_fields=["place"])
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a visitor found at a place: ``value``, a tree of arrays, and whether the equation ran, for it may be in a
+    branch that was not taken. Both have an axis in front for each loop and each ``shard_map`` around the place, from
+    outside to inside: the steps of a scan (all, or those of :func:`kept_steps`); the first and the last of a
+    ``while_loop``; the devices over which each array varies."""
+
+    place: Place
+    value: Any
+    reached: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Visitor:
+    """What is done where.
+
+    Attributes:
+        wanted: whether an equation is visited.
+        visit: ``visit(place, values) -> (outputs, found)``. Outputs of None leave the equation as it is, except that
+            the calls and loops are built anew in which there are equations to visit; what is found is a tree of arrays,
+            or None.
+        budget: how many bytes of what is found in a scan are kept at most; see :func:`kept_steps`.
+    """
+
+    wanted: Callable[[Any], bool]
+    visit: Callable[[Place, list[Any]], tuple[Sequence[Any] | None, Any]]
+    budget: float = math.inf
+
+    def run(self, jaxpr: Any, values: Sequence[Any], around: _Around = ()) -> tuple[list[Any], list[Found]]:
+        """Evaluates a jaxpr: its outputs, and what was found, in the order of the equations."""
+        found: list[Found] = []
+
+        def at(eqn: Any, values: list[Any]) -> Sequence[Any]:
+            outs = None
+            if self.wanted(eqn):
+                place = Place(eqn, around)
+                outs, seen = self.visit(place, values)
+                if seen is not None:
+                    found.append(Found(place, seen, jnp.bool_(True)))
+            if outs is not None:
+                return outs
+            if not any(occurs(self.wanted, sub) for sub in jaxprs.subjaxprs(eqn)):
+                return jaxprs.bind(eqn, values)
+            outs, more = enter(self, eqn, values, around)
+            found.extend(more)
+            return outs
+
+        return jaxprs.run(jaxpr, values, at), found
+
+
+def occurs(wanted: Callable[[Any], bool], jaxpr: Any) -> bool:
+    """Whether an equation is wanted anywhere in a jaxpr."""
+    return any(
+        wanted(eqn) or any(occurs(wanted, sub) for sub in jaxprs.subjaxprs(eqn)) for eqn in jaxprs.parts(jaxpr)[0].eqns
+    )
+
+
+def kept_steps(length: int, bytes_per_step: int, budget: float) -> np.ndarray:
+    """The steps of a scan of which what is found is kept: all within the budget, otherwise as many as are, evenly
+    spaced from the first to the last."""
+    if length * bytes_per_step <= budget:
+        return np.arange(length)
+    n = max(2, int(budget / bytes_per_step))
+    return np.unique(np.linspace(0, length - 1, n).round().astype(int))
+
+
+# In the place of one of these functions its body is run.
+_CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
+_CALLS = {**_CUSTOM, "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "jaxpr", "core_call": "jaxpr"}
+
+
+def enter(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> tuple[Sequence[Any], list[Found]]:
+    """Runs an equation with bodies, which are visited."""
+    name = eqn.primitive.name
+    if name in _CALLS:
+        return visitor.run(eqn.params[_CALLS[name]], values, (*around, (eqn, 0)))
+    if name not in _ENTER:
+        raise InputError(f"cannot enter {name!r} ({jaxprs.source_line(eqn)})")
+    return _ENTER[name](visitor, eqn, values, around)
+
+
+def _checkpoint(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    params = eqn.params
+    body = jax.checkpoint(
+        lambda *values: visitor.run(params["jaxpr"], values, (*around, (eqn, 0))),
+        prevent_cse=params["prevent_cse"],
+        policy=params["policy"],
+    )
+    return body(*values)
+
+
+def _scan(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    params = eqn.params
+    n_consts, n_carry = jaxprs.scan_counts(eqn)
+    consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+
+    def step(carry: Any, x: Any) -> Any:
+        outs, found = visitor.run(params["jaxpr"], [*consts, *carry, *x], (*around, (eqn, 0)))
+        return outs[:n_carry], (outs[n_carry:], found)
+
+    length, loop = params["length"], {key: params[key] for key in ("length", "reverse", "unroll")}
+    if math.isinf(visitor.budget):
+        carry, (ys, found) = lax.scan(step, carry, xs, **loop)
+        return [*carry, *ys], found
+    types = _types(lambda carry, xs: step(carry, [x[0] for x in xs])[1][1], carry, xs) if length else []
+    at = kept_steps(length, sum(t.size * t.dtype.itemsize for t in jax.tree.leaves(types)), visitor.budget)
+    if len(at) == length:
+        carry, (ys, found) = lax.scan(step, carry, xs, **loop)
+        return [*carry, *ys], found
+    slots = jnp.searchsorted(at, jnp.arange(length)), jnp.isin(jnp.arange(length), at)
+
+    def step_into(state: Any, inputs: Any) -> Any:
+        (carry, kept), (x, slot, keep) = state, inputs
+        carry, (ys, found) = step(carry, x)
+        kept = jax.tree.map(lambda old, new: old.at[slot].set(jnp.where(keep, new, old[slot])), kept, found)
+        return (carry, kept), ys
+
+    kept = jax.tree.map(lambda t: jnp.broadcast_to(_jax.zeros(t)[None], (len(at), *t.shape)), types)
+    (carry, found), ys = lax.scan(step_into, (carry, kept), (xs, *slots), **loop)
+    return [*carry, *ys], found
+
+
+def _cond(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    index, *operands = values
+    branches = eqn.params["branches"]
+
+    # What is found in the branches that are not taken is zeros, and marked as not reached.
+    def visited(i: int, *operands: Any) -> Any:
+        return visitor.run(branches[i], operands, (*around, (eqn, i)))
+
+    types = [_types(lambda *ops, i=i: visited(i, *ops)[1], *operands) for i in range(len(branches))]
+
+    def run(i: int, *operands: Any) -> Any:
+        outs, mine = visited(i, *operands)
+        found = [mine if j == i else jax.tree.map(_jax.zeros, other) for j, other in enumerate(types)]
+        return outs, found
+
+    outs, found = lax.switch(index, [functools.partial(run, i) for i in range(len(branches))], *operands)
+    # The index may vary over a mesh where what is found does not.
+    return outs, [
+        dataclasses.replace(entry, reached=entry.reached & (index == i)) for i, one in enumerate(found) for entry in one
+    ]
+
+
+def _while(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    params = eqn.params
+    n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
+    cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+
+    def go_on(carry: Any) -> Any:
+        return visitor.run(params["cond_jaxpr"], [*cond_consts, *carry], (*around, (eqn, 0)))[0][0]
+
+    def body(carry: Any) -> Any:
+        return visitor.run(params["body_jaxpr"], [*body_consts, *carry], (*around, (eqn, 1)))
+
+    types = _types(lambda *carry: body(carry)[1], *carry)
+    if not types:
+        return lax.while_loop(go_on, lambda carry: body(carry)[0], list(carry)), []
+
+    def step(state: Any) -> Any:
+        carry, first, _, begun = state
+        carry, last = body(carry)
+        first = jax.tree.map(lambda old, new: jnp.where(begun, old, new), first, last)
+        return carry, first, last, jnp.bool_(True)
+
+    nothing = jax.tree.map(_jax.zeros, types)
+    start = (list(carry), nothing, nothing, jnp.bool_(False))
+    carry, first, last, _ = lax.while_loop(lambda state: go_on(state[0]), step, start)
+    return carry, jax.tree.map(lambda *ends: jnp.stack(ends), first, last)
+
+
+def _shard_map(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    params = eqn.params
+    axes = tuple(params["newly_manual_axes"])
+    specs: list[Any] = []
+
+    def spec(x: Any) -> PartitionSpec:
+        over = tuple(axis for axis in axes if axis in _jax.varying_axes(x)) if params["check_vma"] else axes
+        return PartitionSpec(over) if over else PartitionSpec(None)
+
+    def body(*values: Any) -> Any:
+        outs, found = visitor.run(params["jaxpr"], values, (*around, (eqn, 0)))
+        specs[:] = [jax.tree.map(spec, found)]
+        return tuple(outs), jax.tree.map(lambda x: x[None], found)
+
+    def mapped(body: Any, out_specs: Any) -> Any:
+        return jax.shard_map(
+            body,
+            mesh=params["mesh"],
+            in_specs=tuple(params["in_specs"]),
+            out_specs=out_specs,
+            axis_names=params["newly_manual_axes"],
+            check_vma=params["check_vma"],
+        )
+
+    # How what is found varies has to be said before the body is traced, and is known after that.
+    outs = mapped(lambda *values: body(*values)[0], tuple(params["out_specs"]))(*values)
+    if not specs[0]:
+        return list(outs), []
+    outs, found = mapped(body, (tuple(params["out_specs"]), specs[0]))(*values)
+    return list(outs), found
+
+
+_ENTER: dict[str, Any] = {
+    "remat2": _checkpoint,
+    "checkpoint": _checkpoint,
+    "scan": _scan,
+    "cond": _cond,
+    "while": _while,
+    "shard_map": _shard_map,
+}
+
+
+def _types(f: Callable[..., Any], *args: Any) -> Any:
+    """The types of what a function returns, which say how arrays vary over a mesh."""
+    jaxpr, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+    return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.out_avals)
