@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dlfn.check.comparison import compare
+from dlfn.check import audit, compare
 from dlfn.core import InputError, Op, autodiff, backprop, backprop_value_and_grad, backprop_vjp, register_rule
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
 __all__ = [
     "InputError",
     "Op",
+    "audit",
     "autodiff",
     "backprop",
     "backprop_value_and_grad",

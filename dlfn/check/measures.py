@@ -11,6 +11,7 @@ import numpy as np
 __all__ = [
     "FINITE_DIFFERENCE_TOLERANCE",
     "LINEARITY",
+    "MIXTURE",
     "NUMERIC",
     "cotangents",
     "finite_differences",
@@ -57,7 +58,7 @@ def projected(f: Callable[..., Any], cotangents: Sequence[jax.Array | None]) -> 
 # The factors a and b of the mixture of two cotangents: one of each sign, and both exact in every dtype. The mixture is
 # made in a unit far from 1, so that a rule that clips its cotangent clips it; but not in float16, where gradients might
 # then overflow.
-_MIXTURE, _UNIT = (-0.75, 1.25), 1024.0
+MIXTURE, _UNIT = (-0.75, 1.25), 1024.0
 
 
 def hand_gradients(
@@ -76,7 +77,7 @@ def hand_gradients(
 
     pairs = [(u, v) for u, v in zip(first, second, strict=True) if u is not None and v is not None]
     unit = _UNIT if all(float(jnp.finfo(u.dtype).max) > 1e30 for u, _ in pairs) else 1.0
-    a, b = _MIXTURE
+    a, b = MIXTURE
     stacked = [jnp.stack([u, v, unit * (a * u + b * v)]) for u, v in pairs]
     ys, back = jax.vjp(outputs, point)
     if compiled:  # a loop over the three cotangents, so that the backward pass is compiled once

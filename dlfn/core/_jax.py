@@ -16,22 +16,26 @@ from jax.interpreters import ad
 __all__ = [
     "HIJAX",
     "bound_parameters",
+    "code_place",
     "context",
     "cudnn_attention_backward",
     "cudnn_attention_forward",
     "custom_jvp_rule",
-    "custom_jvp_source",
-    "custom_rule_source",
+    "custom_vjp_call",
     "custom_vjp_rules",
     "expand",
-    "function_source",
     "name_stack",
+    "of_jax",
+    "operand_names",
     "partitioned",
     "parts",
+    "rule_sources",
     "scan_counts",
+    "sees_zeros",
     "source_line",
     "takes_cudnn_attention",
     "varying_axes",
+    "varying_over",
     "written_at",
     "zeros",
 ]
@@ -40,6 +44,12 @@ __all__ = [
 def varying_axes(x: Any) -> frozenset[Any]:
     """The mesh axes over which an array varies under ``shard_map``."""
     return jax.typeof(x).mat.varying
+
+
+def varying_over(axes: Any, x: Any) -> Any:
+    """An array as one that varies over these mesh axes of the ``shard_map`` around it."""
+    missing = tuple(axis for axis in axes if axis not in varying_axes(x))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
 def zeros(kind: Any) -> jax.Array:
@@ -164,31 +174,80 @@ def expand(eqn: Any, *values: Any) -> list[Any]:
     return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, values)))
 
 
+def rule_sources(eqn: Any) -> tuple[str, str, str]:
+    """Of an equation with a rule of JAX's kinds: its function's name, and where that and its derivative are defined, as
+    ``/path/file.py:12``; empty where it is not known."""
+    params = eqn.params
+    if eqn.primitive.name == HIJAX:
+        return _hijax_sources(params["_prim"])
+    function = parts(params["call_jaxpr"])[0].debug_info
+    rule = params["bwd"] if eqn.primitive.name == "custom_vjp_call" else params["jvp_jaxpr_fun"]
+    return function.func_name, _place(function), _place(rule.debug_info)
+
+
+def _place(debug_info: Any) -> str:
+    return str(getattr(debug_info, "func_src_info", "") or "").rpartition(" at ")[2]  # of "name at file:line"
+
+
+def _hijax_sources(primitive: Any) -> tuple[str, str, str]:
+    if traced := getattr(primitive, "traced", None):  # a custom_vjp function in the newer way
+        code = getattr(primitive.bwd, "__code__", None)
+        return traced.fun_name, _place(parts(traced.jaxpr)[0].debug_info), code_place(code)
+    methods = (getattr(getattr(type(primitive), name, None), "__code__", None) for name in _BACKWARDS)
+    return (
+        type(primitive).__name__,
+        code_place(type(primitive).expand.__code__),
+        next((code_place(code) for code in methods if code and not of_jax(code_place(code))), ""),
+    )
+
+
+_BACKWARDS = ("vjp_bwd_retval", "vjp_bwd", "jvp", "lin")
+
+
+def code_place(code: Any) -> str:
+    """Where a code object is defined, ``/path/file.py:12``."""
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def operand_names(eqn: Any) -> list[str] | None:
+    """What the operands of a custom rule's equation are called, where JAX knows it."""
+    if "call_jaxpr" not in eqn.params:
+        return None
+    names = parts(eqn.params["call_jaxpr"])[0].debug_info.arg_names
+    if names is None or len(names) + eqn.params["num_consts"] != len(eqn.invars):
+        return None
+    return [*[f"constant {i}" for i in range(eqn.params["num_consts"])], *(name or "argument" for name in names)]
+
+
+def of_jax(place: str) -> bool:
+    """Whether a place is in JAX's own files."""
+    return place.startswith(os.path.dirname(jax.__file__) + os.sep)
+
+
+def custom_vjp_call(eqn: Any) -> tuple[Any, tuple[Any, ...]] | None:
+    """How a ``custom_vjp`` function was called: the tree of its differentiated arguments, and the values of the others.
+    None where JAX no longer knows, as under ``vmap``."""
+    tree, static = None, ()
+    for _, given in getattr(eqn.params["bwd"], "transforms", ()):
+        for value in given:
+            if isinstance(value, jax.tree_util.PyTreeDef):
+                tree = value
+            elif isinstance(value, tuple) and value and all(type(v).__name__ in _STATIC for v in value):
+                static = tuple(v.val for v in value)
+    return None if tree is None else (tree, static)
+
+
+_STATIC = ("Hashable", "Unhashable")
+
+
+def sees_zeros(eqn: Any) -> bool:
+    """Whether a rule is told which of its arguments and outputs matter, and may then do something else."""
+    return bool(eqn.params.get("symbolic_zeros")) or eqn.primitive.name == HIJAX
+
+
 def custom_jvp_rule(eqn: Any) -> Callable[..., Sequence[Any]]:
     """``rule(*values, *tangents) -> (*outputs, *tangents of the outputs)`` of a ``custom_jvp`` function's equation."""
     return bound_parameters(eqn)["subfuns"][1].call_wrapped
-
-
-def custom_jvp_source(eqn: Any) -> tuple[str, bool]:
-    """The name of the ``custom_jvp`` function of an equation, and whether it and its rule are JAX's own."""
-    function = eqn.params["call_jaxpr"].jaxpr
-    folder = os.path.dirname(jax.__file__) + os.sep  # the source is "name at file:line"
-    traced = (function, eqn.params["jvp_jaxpr_fun"])
-    return function.debug_info.func_name, all(folder in str(part.debug_info.func_src_info) for part in traced)
-
-
-def custom_rule_source(eqn: Any) -> str | None:
-    """Where the function of a ``custom_vjp`` or ``custom_jvp`` equation is written; None for other equations."""
-    if eqn.primitive.name not in ("custom_vjp_call", "custom_jvp_call"):
-        return None
-    return str(parts(eqn.params["call_jaxpr"])[0].debug_info.func_src_info)
-
-
-def function_source(function: Callable[..., Any]) -> str:
-    """The same of a function, as JAX describes it: ``name at file:line``."""
-    from jax._src import api_util  # which importing dlfn need not depend on
-
-    return str(api_util.fun_sourceinfo(function))
 
 
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
 
-__all__ = ["Found", "Place", "Visitor", "enter", "kept_steps", "occurs"]
+__all__ = ["Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "step_of"]
 
 _Around = tuple[tuple[Any, int], ...]
 
@@ -54,17 +54,19 @@ class Place:
         return next(filter(None, map(jaxprs.source_line, outwards)), "")
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["value", "reached"], meta_fields=["place"])
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["value", "reached"], meta_fields=["place", "specs"])
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a visitor found at a place: ``value``, a tree of arrays, and whether the equation ran, for it may be in a
     branch that was not taken. Both have an axis in front for each loop and each ``shard_map`` around the place, from
     outside to inside: the steps of a scan (all, or those of :func:`kept_steps`); the first and the last of a
-    ``while_loop``; the devices over which each array varies."""
+    ``while_loop``; the devices over which each array varies: ``specs`` has for each ``shard_map`` those of the leaves
+    of ``value``."""
 
     place: Place
     value: Any
     reached: Any
+    specs: tuple[tuple[PartitionSpec, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +119,13 @@ def kept_steps(length: int, bytes_per_step: int, budget: float) -> np.ndarray:
     spaced from the first to the last."""
     if length * bytes_per_step <= budget:
         return np.arange(length)
-    n = max(2, int(budget / bytes_per_step))
-    return np.unique(np.linspace(0, length - 1, n).round().astype(int))
+    n = min(length, max(2, int(budget / bytes_per_step)))
+    return np.array([step_of(i, n, length) for i in range(n)])
+
+
+def step_of(index: int, kept: int, length: int) -> int:
+    """The step of a scan of which the entry is that :func:`kept_steps` kept at an index."""
+    return int(np.linspace(0, length - 1, kept).round()[index])
 
 
 # In the place of one of these functions its body is run.
@@ -237,6 +244,8 @@ def _shard_map(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -
 
     def body(*values: Any) -> Any:
         outs, found = visitor.run(params["jaxpr"], values, (*around, (eqn, 0)))
+        over = [tuple(map(spec, jax.tree.leaves(one.value))) for one in found]
+        found = [dataclasses.replace(one, specs=(mine, *one.specs)) for one, mine in zip(found, over, strict=True)]
         specs[:] = [jax.tree.map(spec, found)]
         return tuple(outs), jax.tree.map(lambda x: x[None], found)
 

@@ -86,8 +86,8 @@ def own_custom_jvp(jaxpr: Any) -> Iterator[str]:
     """The names of the ``jax.custom_jvp`` functions in a jaxpr that are not JAX's own."""
     for eqn in parts(jaxpr)[0].eqns:
         if eqn.primitive.name == "custom_jvp_call":
-            name, of_jax = _jax.custom_jvp_source(eqn)
-            if not of_jax:
+            name, *places = _jax.rule_sources(eqn)
+            if not all(map(_jax.of_jax, places)):
                 yield name
         for sub in subjaxprs(eqn):
             yield from own_custom_jvp(sub)

@@ -126,6 +126,11 @@ class Op(Generic[P, R]):
             raise InputError(f"Op {self.name!r} has no backward: give one with @{self.name}.def_backward")
         return self._backward(residuals, dy, **{**self._static_defaults, **static})
 
+    @property
+    def backward_function(self) -> Callable[..., Any] | None:
+        """``backward`` as it was written, to say where."""
+        return None if self._backward is None else inspect.unwrap(self._backward)
+
     def bind_arguments(self, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Splits a call into positional arguments, defaults filled in, and the full static configuration."""
         try:
@@ -234,7 +239,12 @@ def _accepting(function: Callable[..., Any], names: Sequence[str]) -> Callable[.
     taken = {p.name for p in parameters} & set(names)
     if taken == set(names):
         return function
-    return lambda *args, **static: function(*args, **{k: v for k, v in static.items() if k in taken})
+
+    @functools.wraps(function)
+    def accepting(*args: Any, **static: Any) -> Any:
+        return function(*args, **{k: v for k, v in static.items() if k in taken})
+
+    return accepting
 
 
 def _brief(value: Any) -> str:

@@ -1,6 +1,8 @@
 """The same function with every hand-derived rule replaced by its definition."""
 
+import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from dlfn.core.entering import Place, Visitor, occurs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import linear_p, op_p, strong
 
-__all__ = ["autodiff", "definition"]
+__all__ = ["autodiff", "definition", "strip_equation"]
 
 
 def autodiff(
@@ -46,36 +48,16 @@ def autodiff(
     >>> print(jax.grad(double)(1.0), jax.grad(dlfn.autodiff(double))(1.0))
     3.0 2.0
     """
-    names = {op_p.name, linear_p.name, "custom_vjp_call", _jax.HIJAX, *(["custom_jvp_call"] if custom_jvp else [])}
-
-    kept = frozenset(map(_rule_of, keep))
-
-    def stays(eqn: Any) -> bool:
-        return bool(kept) and (eqn.params["call"].op if eqn.primitive is op_p else _jax.custom_rule_source(eqn)) in kept
-
-    def wanted(eqn: Any) -> bool:
-        return eqn.primitive.name in names and not stays(eqn)
+    wanted = _Rules(custom_jvp, frozenset(map(_rule_of, keep)))
 
     @functools.wraps(f)
     def stripped(*args: Any, **kwargs: Any) -> Any:
         jaxpr, inputs, _, out_tree = jaxprs.trace(f, args, kwargs)
-        plain = jax.make_jaxpr(lambda *values: _strip(jaxpr, values, wanted, stays))(*inputs)
-        assert kept or not occurs(wanted, plain), "a rule survived stripping"  # one may be inside a rule that is kept
+        plain = jax.make_jaxpr(lambda *values: _strip(jaxpr, values, wanted))(*inputs)
+        assert wanted.kept or not occurs(wanted, plain), "a rule survived stripping"
         return out_tree.unflatten(jaxprs.run(plain, inputs))
 
     return stripped
-
-
-def _rule_of(function: Any) -> Any:
-    """What tells the equations of a function's rule from others: the Op itself, or where the function is written."""
-    if hasattr(function, "definition"):
-        return function
-    if not isinstance(function, jax.custom_vjp | jax.custom_jvp):
-        raise InputError(
-            f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what "
-            "jax.custom_vjp or jax.custom_jvp returned"
-        )
-    return _jax.function_source(function.fun)
 
 
 def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
@@ -90,19 +72,57 @@ def definition(call: Any, *leaves: jax.Array) -> list[jax.Array]:
     return flat(*leaves)
 
 
-_Condition = Callable[[Any], bool]
+def strip_equation(eqn: Any, *values: Any) -> Sequence[Any]:
+    """The definition of one equation with a rule, in which the rules of others are stripped as by :func:`autodiff`."""
+    return _plain(eqn, list(values), _Rules())
 
 
-def _strip(jaxpr: Any, values: Sequence[Any], wanted: _Condition, stays: _Condition) -> list[Any]:
+@dataclasses.dataclass(frozen=True)
+class _Rules:
+    """The condition that an equation has a rule to be stripped, or to be kept: an Op, or where a function is defined."""
+
+    custom_jvp: bool = False
+    kept: frozenset[Any] = frozenset()
+
+    def __call__(self, eqn: Any) -> bool:
+        name = eqn.primitive.name
+        return name in _STRIPPED or (self.custom_jvp and name == "custom_jvp_call") or self.keeps(eqn)
+
+    def keeps(self, eqn: Any) -> bool:
+        if not self.kept:
+            return False
+        if eqn.primitive is op_p:
+            return eqn.params["call"].op in self.kept
+        return eqn.primitive.name in _OF_JAX and _jax.rule_sources(eqn)[1] in self.kept
+
+
+_OF_JAX = frozenset({"custom_vjp_call", "custom_jvp_call", _jax.HIJAX})
+_STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", _jax.HIJAX})
+
+
+def _rule_of(function: Any) -> Any:
+    """What tells the equations of a function's rule from others."""
+    if hasattr(function, "definition"):
+        return function
+    code = getattr(inspect.unwrap(getattr(function, "fun", function)), "__code__", None)
+    if code is None or not isinstance(function, jax.custom_vjp | jax.custom_jvp):
+        raise InputError(
+            f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what jax.custom_vjp "
+            "or jax.custom_jvp made of a Python function"
+        )
+    return _jax.code_place(code)
+
+
+def _strip(jaxpr: Any, values: Sequence[Any], wanted: _Rules) -> list[Any]:
     def visit(place: Place, values: list[Any]) -> tuple[Sequence[Any], None]:
-        eqn = place.eqn
-        return jaxprs.bind(eqn, values) if stays(eqn) else _plain(eqn, values, wanted, stays), None
+        return _plain(place.eqn, values, wanted), None
 
-    return Visitor(lambda eqn: wanted(eqn) or stays(eqn), visit).run(jaxpr, values)[0]
+    return Visitor(wanted, visit).run(jaxpr, values)[0]
 
 
-def _plain(eqn: Any, values: list[Any], wanted: _Condition, stays: _Condition) -> Sequence[Any]:
-    """The definition of one equation with a rule, which may contain others."""
+def _plain(eqn: Any, values: list[Any], wanted: _Rules) -> Sequence[Any]:
+    if wanted.keeps(eqn):
+        return jaxprs.bind(eqn, values)
     params = eqn.params
     if eqn.primitive is linear_p or (eqn.primitive is op_p and params["residuals"]):
         call = params["linear"].call if eqn.primitive is linear_p else params["call"]
@@ -114,8 +134,8 @@ def _plain(eqn: Any, values: list[Any], wanted: _Condition, stays: _Condition) -
     if eqn.primitive is op_p:
         return _checked_definition(eqn, values)
     if eqn.primitive.name == _jax.HIJAX:
-        return _strip(jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values), values, wanted, stays)
-    return _strip(params["call_jaxpr"], values, wanted, stays)
+        return _strip(jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values), values, wanted)
+    return _strip(params["call_jaxpr"], values, wanted)
 
 
 def _checked_definition(eqn: Any, values: list[Any]) -> list[Any]:

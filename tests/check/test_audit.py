@@ -1,0 +1,246 @@
+"""An audit names the wrong rule, where it is written and called, the step, the argument and the coordinate."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+import dlfn
+from dlfn import ops
+
+pytestmark = pytest.mark.usefixtures("older_emitters")
+
+X = jnp.linspace(-1.0, 1.5, 6).reshape(2, 3)
+
+
+def rule(f, forward, backward, **options):
+    f = jax.custom_vjp(f)
+    f.defvjp(forward, backward, **options)
+    return f
+
+
+def sine(x):
+    return jnp.sin(x)
+
+
+right = rule(sine, lambda x: (jnp.sin(x), x), lambda x, dy: (dy * jnp.cos(x),))
+wrong = rule(sine, lambda x: (jnp.sin(x), x), lambda x, dy: (1.001 * dy * jnp.cos(x),))
+late = rule(lambda x: x**2, lambda x: (x**2, x), lambda x, dy: (dy * jnp.where(jnp.max(x) > 3, 2.1, 2) * x,))
+
+
+@jax.custom_jvp
+def forward_wrong(x):
+    return jnp.sin(x)
+
+
+@forward_wrong.defjvp
+def forward_wrong_rule(primals, tangents):
+    return jnp.sin(primals[0]), 1.01 * jnp.cos(primals[0]) * tangents[0]
+
+
+@dlfn.Op
+def wrong_op(x, *, scale=1.0):
+    return scale * x * x
+
+
+wrong_op.def_forward(lambda x, *, scale: (scale * x * x, x))
+wrong_op.def_backward(lambda x, dy, *, scale: (2.02 * scale * x * dy,))
+
+
+def with_two(x, w):
+    return x * w
+
+
+# Told whether w is perturbed, it is wrong where it is not.
+told = rule(
+    with_two,
+    lambda x, w: (x.value * w.value, (x.value, w.value, w.perturbed)),
+    lambda r, dy: (dy * r[1] * (1.0 if r[2] else 2.0), dy * r[0]),
+    symbolic_zeros=True,
+)
+named = rule(
+    lambda n, p: p["a"] ** n,
+    lambda n, p: (p["a"] ** n, p),
+    lambda n, p, dy: ({"a": dy * n * p["a"] ** (n - 1) * 1.01},),
+)
+by_power = jax.custom_vjp(lambda n, p: p["a"] ** n, nondiff_argnums=(0,))
+by_power.defvjp(lambda n, p: (p["a"] ** n, p), lambda n, p, dy: ({"a": 1.01 * dy * n * p["a"] ** (n - 1)},))
+lost = rule(with_two, lambda x, w: (x * w, w), lambda w, dy: (dy * w, None))
+nested = rule(lambda x: 2 * wrong(x), lambda x: (2 * wrong(x), x), lambda x, dy: (2 * dy * jnp.cos(x),))
+positive = rule(sine, lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.abs(dy) * jnp.cos(x),))
+picked = rule(
+    lambda t, i: t[i], lambda t, i: (t[i], (t, i)), lambda r, dy: (jnp.zeros_like(r[0]).at[r[1]].set(dy), None)
+)
+misshapen = rule(lambda x, b: x * b, lambda x, b: (x * b, (x, b)), lambda r, dy: (dy * r[1], dy * r[0]))
+raises = rule(sine, lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.reshape(dy, (7,)),))
+value = rule(sine, lambda x: (1.001 * jnp.sin(x), x), lambda x, dy: (dy * jnp.cos(x),))
+
+
+def scanned(f, length=3):
+    return lambda x: lax.scan(lambda c, _: (f(c), None), x, length=length)[0]
+
+
+def loop(x):
+    return lax.while_loop(lambda c: c[1] < 3, lambda c: (wrong(c[0]), c[1] + 1), (x, 0))[0]
+
+
+# function, arguments, parts of what is said of the one failure
+CASES = {
+    "called": (wrong, [X], ["sine: gradient in x [", "1.0e-03", "test_audit.py"]),
+    "jit, scan, vmap": (jax.jit(scanned(jax.vmap(wrong))), [X], ["scan step ", " of 3"]),
+    "late": (scanned(lambda x: late(x) / 2 + 1, 6), [jnp.full(3, 1.6)], [" of 6", "5.0e-02"]),
+    "cond": (lambda x: lax.cond(x[1, 2] > 0, wrong, right, x), [X], ["branch 1 of cond"]),
+    "while": (loop, [X], ["while_loop, "]),
+    "checkpoint": (jax.checkpoint(lambda x: 2 * wrong(x)), [X], ["checkpoint"]),
+    "custom_jvp": (lambda x: forward_wrong(x), [X], ["forward_wrong: gradient in x", "1.0e-02"]),
+    "Op": (lambda x: wrong_op(ops.gelu(x), scale=2.0), [X], ["wrong_op: gradient in x"]),
+    "symbolic zeros": (lambda x, w: told(x, w), [X, X], ["where no other argument is perturbed"]),
+    "static and a tree": (lambda p: by_power(3, p), [{"a": X}], ["1.0e-02"]),
+    "None": (lost, [X, X], ["gradient in w"]),
+    "repeated": (lambda t: picked(t, jnp.array([1, 1, 0])), [X], ["gradient in t"]),
+    "not linear": (positive, [X], ["sine: "]),
+    "value": (value, [X], ["value, output 0", "1.0e-03"]),
+    "nested": (nested, [X], ["sine: ", "in the body of <lambda>, whose rule is applied"]),
+    "a wrong shape": (misshapen, [X, X[0]], ["must produce an output with the same type"]),
+    "raises": (raises, [X], ["reshape"]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_wrong_rule_is_named(name):
+    f, args, parts = CASES[name]
+    result = dlfn.audit(lambda *args: right(jnp.sum(jax.tree.leaves(f(*args))[0])))(*args)
+    assert not result.ok
+    (call,) = result.failures
+    text = str(result)
+    for part in parts:
+        assert part in text
+    assert "test_audit.py" in call.line
+    assert call.rule.defined_at.startswith("tests/check/test_audit.py:")
+    assert json.loads(result.to_json())["ok"] is False
+
+
+def test_lines():
+    """The lines are those of the definition, of the derivative, and of the call."""
+    (call,) = dlfn.audit(lambda x: forward_wrong(x))(X).failures
+    lines, start = inspect.getsourcelines(forward_wrong.fun)
+    assert call.rule.defined_at == f"tests/check/test_audit.py:{start}"
+    assert call.rule.derived_at == f"tests/check/test_audit.py:{start + len(lines) + 2}"
+    here = inspect.getsourcelines(test_lines)[1]
+    assert f"test_audit.py:{here + 2}:" in call.line
+
+
+def test_right_rules_pass():
+    def f(x):
+        x = scanned(lambda x: ops.layer_norm(right(x), jnp.ones(3), jnp.zeros(3)))(x)
+        return lax.cond(x[0, 0] > 100, wrong, lambda x: jax.nn.relu(x), x)
+
+    result = dlfn.audit(f)(X)
+    assert result.ok
+    assert [call.rule.name for call in result.calls if not call.reached] == ["sine"]
+    assert "not reached: sine" in str(result)
+    assert "all 2 calls of hand-written rules are right" in str(result)
+    assert "nothing to audit" in str(dlfn.audit(jnp.sin)(X))
+
+
+def test_of_two_wrong_rules_each_has_its_share():
+    layers = [
+        rule(lambda x, w: jnp.tanh(x @ w), lambda x, w: (jnp.tanh(x @ w), (x, w)), _layer(c)) for c in (1, 1.02, 1.04)
+    ]
+
+    def f(ws, x):
+        for layer, w in zip(layers, ws):
+            x = layer(x, w)
+        return jnp.mean(x**2)
+
+    ws = [jnp.eye(3) + 0.1 * k for k in range(3)]
+    result = dlfn.audit(f)(ws, X)
+    assert len(result.failures) == 2
+    assert sum(call.share for call in result.failures) == pytest.approx(1, abs=0.02)
+    assert result.gradient_error > 0.01
+
+
+def _layer(c):
+    def backward(r, dy):
+        x, w = r
+        d = dy * (1 - jnp.tanh(x @ w) ** 2)
+        return c * d @ w.T, x.T @ d
+
+    return backward
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shard_map(check_vma):
+    """A mean over devices whose rule is right where JAX sums the cotangents of its result, and wrong where not."""
+    mesh = jax.make_mesh((2,), ("i",), devices=jax.devices()[:2])
+    mean = rule(
+        lambda x: lax.pmean(jnp.sum(x**2), "i"),
+        lambda x: (lax.pmean(jnp.sum(x**2), "i"), x),
+        lambda x, dy: (2 * x * dy,),
+    )
+    split = PartitionSpec("i")
+
+    def f(x):
+        def body(x):
+            return mean(right(x))
+
+        return jax.shard_map(body, mesh=mesh, in_specs=split, out_specs=PartitionSpec(), check_vma=check_vma)(x)
+
+    result = dlfn.audit(f)(jax.device_put(X, NamedSharding(mesh, split)))
+    assert [call.ok for call in result.calls] == [True, not check_vma]
+
+
+def test_a_definition_without_derivative_is_judged_by_finite_differences():
+    def newton(a):
+        return lax.while_loop(lambda s: jnp.max(jnp.abs(s * s - a)) > 1e-13, lambda s: (s + a / s) / 2, a + 0.5)
+
+    for factor in (1, 1.001):
+        root = rule(newton, lambda a: (newton(a),) * 2, lambda s, dy, c=factor: (c * dy / (2 * s),))
+        result = dlfn.audit(lambda a, root=root: root(a) ** 2)(jnp.arange(1.0, 4.0))
+        assert result.ok == (factor == 1)
+
+
+def test_float32_inside():
+    """What cannot run in float64 is audited in its own dtype."""
+
+    def f(x):
+        return lax.scan(lambda c, _: (wrong(c).astype(jnp.float32), None), x, length=2)[0]
+
+    result = dlfn.audit(f)(X)
+    assert result.dtype == "float32"
+    assert any("float64: not available" in note for note in result.notes)
+
+
+def test_what_cannot_be_traced_is_one_error(refused):
+    refused(lambda: dlfn.audit(lambda x: x if x[0, 0] > 0 else -x)(X), ["audit", "cannot be traced", "test_audit.py"])
+
+
+REPRODUCED = """
+import jax, jax.numpy as jnp
+def sine(x): return jnp.sin(x)
+wrong = jax.custom_vjp(sine)
+wrong.defvjp(lambda x: (jnp.sin(x), x), lambda x, dy: (1.001 * dy * jnp.cos(x),))
+layers = [wrong]
+"""
+
+
+def test_the_reproducer_fails_when_it_is_run(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text(REPRODUCED)
+    monkeypatch.syspath_prepend(tmp_path)
+    import planted
+
+    (call,) = dlfn.audit(lambda x: jax.vmap(planted.layers[0])(x))(jnp.ones((40, 30))).failures
+    assert len(call.reproducer.splitlines()) <= 12
+    assert "from planted import" in call.reproducer
+    run = subprocess.run([sys.executable, "-c", call.reproducer], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "NOT ALL GRADIENTS AGREE" in run.stderr
+    assert np.size(eval(call.reproducer.splitlines()[4].partition(" = ")[2], {"np": np})) == 1
+    sys.modules.pop("planted")
