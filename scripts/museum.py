@@ -34,9 +34,12 @@ passes every right version, with all probes.
 
 `python scripts/museum.py` writes this page.
 
+"""
+HEADER = """\
 | exhibit | what is wrong | compare, probe=True | check_grads, float32 | check_grads, float64 | gradcheck |
 |---|---|---|---|---|---|
 """
+CHECKS = ("`compare`", "`check_grads` in float32", "in float64", "`gradcheck`")
 
 
 def split(exhibit, dtype):
@@ -103,16 +106,24 @@ def by_gradcheck(exhibit):
         return verdict(check)
 
 
-def row(exhibit):
-    cells = [
-        f"[{exhibit.name}]({exhibit.report})",
-        exhibit.what,
+def verdicts(exhibit):
+    return (
         by_compare(exhibit),
         by_check_grads(exhibit, "float32"),
         by_check_grads(exhibit, "float64"),
         by_gradcheck(exhibit),
+    )
+
+
+def page(found):
+    """The page, given the verdicts on each exhibit."""
+    counts = [sum(cell.startswith("**found**") for cell in column) for column in zip(*found, strict=True)]
+    summary = ", ".join(f"{check} {n}" for check, n in zip(CHECKS, counts, strict=True))
+    lines = [
+        f"| [{exhibit.name}]({exhibit.report}) | {exhibit.what} | {' | '.join(cells)} |\n"
+        for exhibit, cells in zip(EXHIBITS, found, strict=True)
     ]
-    return f"| {' | '.join(cells)} |\n"
+    return f"{INTRODUCTION}Of {len(lines)} exhibits, these find: {summary}.\n\n{HEADER}{''.join(lines)}"
 
 
 def main(argv=None):
@@ -120,11 +131,7 @@ def main(argv=None):
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
     warnings.filterwarnings("ignore", module="torch")
-    rows = []
-    for exhibit in EXHIBITS:
-        rows.append(row(exhibit))
-        print(rows[-1], end="", flush=True)
-    PAGE.write_text(INTRODUCTION + "".join(rows), encoding="utf-8")
+    PAGE.write_text(page([verdicts(exhibit) for exhibit in EXHIBITS]), encoding="utf-8")
 
 
 if __name__ == "__main__":
