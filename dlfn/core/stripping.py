@@ -79,7 +79,8 @@ def strip_equation(eqn: Any, *values: Any) -> Sequence[Any]:
 
 @dataclasses.dataclass(frozen=True)
 class _Rules:
-    """The condition that an equation has a rule to be stripped, or to be kept: an Op, or where a function is defined."""
+    """The condition that an equation has a rule, to be stripped or kept. Of those that are kept: an Op, or where the
+    function is defined."""
 
     custom_jvp: bool = False
     kept: frozenset[Any] = frozenset()
