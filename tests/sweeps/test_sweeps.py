@@ -1,7 +1,8 @@
 """The sweeps over the registry: a new op gets all of them by its entry.
 
 Values and gradients in float64 and traps are swept over every case of every op, and types, which show in tracing, over
-every op's first case; finite differences and the others, as compilation takes its time, over a few ops of different making.
+every op's first case; the others, finite differences among them, over a few ops of different making, as compilation
+takes its time.
 ``pytest -m exhaustive`` sweeps the rest, and ``dlfn check`` every path in every dtype.
 """
 
@@ -96,7 +97,7 @@ def test_leading_dimensions(entry, case, lead):
 
 
 @every_op
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.exhaustive), "bfloat16"])
 def test_cotangents_have_the_arguments_types(entry, case, dtype):
     def both(*point):
         y, back = jax.vjp(f, *point)
