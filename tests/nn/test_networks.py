@@ -117,7 +117,7 @@ def test_every_layer_is_among_them():
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_summary_of_every_layer(kind):
-    """Alone and in a loop: the total is the number of parameters. One activation stands for all, which are one layer."""
+    """Alone and in a loop: the total is the number of parameters. One activation stands for all: they are one layer."""
     x = jax.ShapeDtypeStruct(SHAPES[kind], "float32")
     makers = {name: make for name, make in ANYWHERE.items() if name not in set(nn.ACTIVATIONS) - {"relu"}}
     for make in (makers | BY_KIND[kind]).values():
