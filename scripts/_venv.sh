@@ -1,6 +1,8 @@
 # Sourced by the other scripts: makes a virtual environment in the checkout, once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# What pip does not compile, below, Python must keep once it has: each of the tests' processes would compile it again.
+unset PYTHONDONTWRITEBYTECODE
 
 # The first of the commands that is a Python of at least version 3.$1 and can make environments.
 find_python() {

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import dlfn
 from dlfn.registry.all import entries
 
 __all__ = [
-    "ENTRIES", "TYPICAL", "cotangent", "first_case_of", "fresh_interpreter", "is_first_case", "lines_with_type_errors",
-    "marks_of", "over_cases",
+    "ENTRIES", "TYPICAL", "cotangent", "first_case_of", "fresh_interpreter", "initialised", "is_first_case",
+    "lines_with_type_errors", "marks_of", "over_cases",
 ]  # fmt: skip
 
 ENTRIES = list(entries())
@@ -55,6 +57,15 @@ def over_cases(ordinary=lambda entry, case: True, among=lambda entry, case: True
 def cotangent(y):
     """For an array y: numbers that are neither alike nor ordered, and the same in every dtype."""
     return jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape)
+
+
+def initialised(layer, x):
+    """Parameters and state for a layer, as its ``init`` shapes them. The parameters are random numbers of NumPy, as
+    programs that draw JAX's take long to compile; none of them is a 0 or 1 that hides a term."""
+    key, rng = jax.random.key(0), np.random.default_rng(0)
+    params, state = jax.eval_shape(layer.init, key, x)
+    params = jax.tree.map(lambda p: jnp.asarray(0.5 * rng.normal(size=p.shape), p.dtype), params)
+    return params, jax.jit(lambda: layer.init(key, x)[1])() if jax.tree.leaves(state) else state
 
 
 def fresh_interpreter(code):

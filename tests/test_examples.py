@@ -18,11 +18,11 @@ EXAMPLES = {
     "nand_perceptron": ([], ["[-2, -2, -2]", "converged after 3 passes: w = [2, -2, -2]"]),
     "regressions": (["--steps", "10000"], ["R² = 0.5177; scikit-learn's 0.5177", "both agree with scikit-learn"]),
     "pca_digits": (["--plot", "{plot}"], ["10 components explain 73.8%", "{plot}"]),
-    "vae_digits": (["--steps", "20", "--batch-size", "32", "--plot", "{plot}"], ["training ELBO", "of KL", "{plot}"]),
-    "vib_digits": (["--steps", "20", "--plot", "{plot}"], ["test accuracy", "0.0001", "{plot}"]),
-    "bayes_regression": (["--steps", "300", "--plot", "{plot}"], ["nats per point after 300 steps", "{plot}"]),
+    "vae_digits": (["--steps", "4", "--batch-size", "32", "--plot", "{plot}"], ["training ELBO", "of KL", "{plot}"]),
+    "vib_digits": (["--steps", "4", "--plot", "{plot}"], ["test accuracy", "0.0001", "{plot}"]),
+    "bayes_regression": (["--steps", "30", "--plot", "{plot}"], ["nats per point after 30 steps", "{plot}"]),
     "accelerators": (["--tiny", "--groups", "cross_entropy", "convolutions"], ["dlfn, chunk None", "bottleneck dlfn"]),
-    "vanishing_gradients": (["--steps", "20", "--plot", "{plot}"], ["k = 20", "LSTM, forget bias 1", "{plot}"]),
+    "vanishing_gradients": (["--steps", "4", "--plot", "{plot}"], ["k = 4", "LSTM, forget bias 1", "{plot}"]),
 }
 if importlib.util.find_spec("torch"):
     arguments, words = EXAMPLES["vae_digits"]

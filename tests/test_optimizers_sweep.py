@@ -110,7 +110,7 @@ def test_every_optimiser_has_an_example():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_half_types_are_float64_rounded_once(name, x64):
-    params, gradients = of_every_dtype(steps=3000)
+    params, gradients = of_every_dtype(steps=1000)
     state, updates = updates_of(make(name), params, gradients)
     assert {x.dtype for x in jax.tree.leaves(state.moments)} <= {jnp.dtype(jnp.float32)}
     wide = (jax.tree.map(lambda x: x.astype(jnp.float64), tree) for tree in (params, gradients))

@@ -40,16 +40,13 @@ def check_values(
         AssertionError: where they differ, with the worst of it.
     """
     with jax.enable_x64(True):
-        reference = None
         for dtype in dtypes:
             args = case.make(lead, dtype)
             at = [i for i, a in enumerate(args) if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)]
             f, point = functools.partial(_of_floats, entry, case, args, at), [args[i] for i in at]
             y = jax.eval_shape(f, *point)
             cotangent = jnp.asarray(np.random.default_rng((0, 1)).normal(size=y.shape), y.dtype)
-            reference = reference or _value_and_cotangents(autodiff(f))  # one program, whatever was rounded
-            found = _value_and_cotangents(f)(point, cotangent)
-            expected = reference([x.astype("float64") for x in point], cotangent.astype("float64"))
+            found, expected = _beside_the_definition(f, point, cotangent)
             assert found[0].dtype == dtype
             for name, got, right in zip(["value", *at], found, expected, strict=True):
                 error, bound = relative_error(got, right), tolerance(dtype, case.terms(*args))
@@ -71,12 +68,17 @@ def _of_floats(entry: Entry, case: Case, args: Sequence[Any], at: list[int], *mo
     return jnp.concatenate([leaf.reshape(-1) for leaf in y]) if isinstance(y, tuple) else y
 
 
-def _value_and_cotangents(f: Any) -> Any:
-    def both(point: list[Any], cotangent: Any) -> Any:
+@functools.partial(jax.jit, static_argnums=0)  # in one program, as compilation takes longer than all else
+def _beside_the_definition(f: Any, point: list[Any], cotangent: Any) -> Any:
+    def value_and_cotangents(f: Any, point: list[Any], cotangent: Any) -> list[Any]:
         y, back = jax.vjp(f, *point)
         return [y, *back(cotangent)]
 
-    return jax.jit(both)
+    exact = [x.astype("float64") for x in point]
+    return (
+        value_and_cotangents(f, point, cotangent),
+        value_and_cotangents(autodiff(f), exact, cotangent.astype("float64")),
+    )
 
 
 def _check_against_pytorch(

@@ -13,6 +13,7 @@ import pytest
 import dlfn
 from dlfn import nn
 from dlfn.bench.measurement import residual_bytes
+from helpers import initialised
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -73,16 +74,14 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_three_gradients_agree(model, x64):
     x = X.astype(float)
-    params, state = model.init(KEY, x)
+    params, state = initialised(model, x)
 
     def loss(params, x):
         y, new_state = model.apply(params, state, x, key=KEY, train=True)
         return jnp.sum(jnp.sin(y)) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(new_state))
 
-    hand, walked, auto = (
-        jax.jit(gradient)(params, x)
-        for gradient in (jax.grad(loss, (0, 1)), dlfn.backprop(loss, (0, 1)), jax.grad(dlfn.autodiff(loss), (0, 1)))
-    )
+    gradients = jax.grad(loss, (0, 1)), dlfn.backprop(loss, (0, 1)), jax.grad(dlfn.autodiff(loss), (0, 1))
+    hand, walked, auto = jax.jit(lambda *args: [gradient(*args) for gradient in gradients])(params, x)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
     jax.tree.map(close, hand, auto)
     jax.tree.map(close, walked, auto)

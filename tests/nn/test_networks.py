@@ -12,7 +12,7 @@ import dlfn
 from dlfn import nn
 from dlfn.check.measures import cotangents, norm, projected
 from every_layer import ANYWHERE, BY_KIND, CHANNELS, ENDS, IDS, SHAPES
-from helpers import cotangent
+from helpers import initialised
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -64,23 +64,25 @@ def network_of(rng):
 def check(network, seed):
     model, shape, of_ids = network
     with jax.enable_x64(True):
-        key, x_key, params_key = jax.random.split(jax.random.key(seed), 3)
+        key, x_key = jax.random.split(jax.random.key(seed))
         x = jax.random.normal(x_key, shape, "float64")
         x = jax.random.randint(x_key, shape[:-1], 0, IDS) if of_ids else x
-        params, state = model.init(params_key, x)
-        # Off the points at which a bias of 0 or a scale of 1 hides a term.
-        params = jax.tree.map(lambda p: p + 0.1 * cotangent(p), params)
+        params, state = initialised(model, x)
 
         def outputs(params, x):
             return model.apply(params, state, x, key=key, train=True)[0]
 
         loss = projected(outputs, cotangents(jax.eval_shape(outputs, params, x), seed))
         at = (0,) if of_ids else (0, 1)
-        gradients = {"hand": jax.grad(loss, at), "backprop": dlfn.backprop(loss, at)}
-        expected = jax.jit(jax.grad(dlfn.autodiff(loss), at))(params, x)
+        paths = {
+            "autodiff": jax.grad(dlfn.autodiff(loss), at),
+            "hand": jax.grad(loss, at),
+            "backprop": dlfn.backprop(loss, at),
+        }
+        found = jax.jit(lambda *args: {path: gradient(*args) for path, gradient in paths.items()})(params, x)
+        expected = found.pop("autodiff")
         largest = max(norm(leaf) for leaf in jax.tree.leaves(expected))
-        for path, gradient in gradients.items():
-            got = jax.jit(gradient)(params, x)
+        for path, got in found.items():
             for (where, a), b in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True):
                 # A bias before a normalisation has the gradient 0 but for rounding: that of the others.
                 bound = 1e-10 * max(norm(b), 1e-5 * largest)
@@ -115,9 +117,10 @@ def test_every_layer_is_among_them():
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_summary_of_every_layer(kind):
-    """Alone and in a loop: the total is the number of parameters."""
+    """Alone and in a loop: the total is the number of parameters. One activation stands for all: they are one layer."""
     x = jax.ShapeDtypeStruct(SHAPES[kind], "float32")
-    for make in (ANYWHERE | BY_KIND[kind]).values():
+    makers = {name: make for name, make in ANYWHERE.items() if name not in set(nn.ACTIVATIONS) - {"relu"}}
+    for make in (makers | BY_KIND[kind]).values():
         repeated = nn.Serial(nn.Linear(CHANNELS), nn.Repeat(nn.Serial(make(), nn.Linear(CHANNELS)), 3))
         for model in (make(), repeated):
             params, _ = jax.eval_shape(model.init, jax.random.key(0), x)

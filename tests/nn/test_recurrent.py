@@ -62,7 +62,7 @@ def test_long_sequences_in_float32(name, x64, optimised):
 
 def test_bfloat16_weight_gradient_of_a_long_sequence(x64, optimised):
     """Trap 33: summed in bfloat16 step by step, most of the gradient is lost."""
-    x, h0, w_x, w_h, b = arguments("rnn", (8,), 4096, 16, 16, "bfloat16", radius=0.5)
+    x, h0, w_x, w_h, b = arguments("rnn", (8,), 1024, 16, 16, "bfloat16", radius=0.5)
     positive = jnp.abs(x)
 
     def of_outputs(f):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dlfn import nn, ops
+from helpers import initialised
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -38,13 +39,17 @@ def test_padded_sequences_pass_through_a_model(name):
     """As if each were alone, without its padding."""
     model, ids = PADDED[name], jax.random.randint(KEY, (3, 5), 0, 7)
     x = nn.Sequence(ids, LENGTHS)
-    params, state = jax.jit(model.init)(KEY, x)
-    apply = jax.jit(model.apply)
-    y, _ = apply(params, state, x)
+    params, state = initialised(model, x)
+    one = ids[1:2, : LENGTHS[1]]
+
+    @jax.jit
+    def outputs(params):
+        y, alone = (model.apply(params, state, z)[0] for z in (x, one))
+        return y, alone, model.apply(params, state, x, key=KEY, train=True)[0]
+
+    y, alone, trained = outputs(params)
     np.testing.assert_array_equal(y.lengths, LENGTHS)
-    alone, _ = apply(params, state, ids[1:2, : LENGTHS[1]])
     np.testing.assert_allclose(y.values[1:2, : LENGTHS[1]], alone, rtol=1e-5, atol=1e-6)
-    trained, _ = jax.jit(functools.partial(model.apply, train=True))(params, state, x, key=KEY)
     assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, y)
     counted = nn.summary(model, x).replace(",", "").splitlines()[-1].split()[1]
     assert int(counted) == nn.count_parameters(params)

@@ -26,6 +26,7 @@ def test_the_backward_pass_keeps_no_more_than_the_arguments(name):
         assert kept <= sum(a.nbytes for a in args), case.name
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_every_activation_has_a_name_that_every_layer_takes():
     assert {*nn.ACTIVATIONS, *nn.GATED} >= {*NAMES} - {"prelu"}  # which has something to learn
     x = jax.random.normal(KEY, (2, 6))
@@ -82,6 +83,7 @@ def test_prelu_learns_its_alpha(per_channel):
     np.testing.assert_allclose(gradient["alpha"], jnp.minimum(x, 0).sum(axes), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_gated_layers_split_as_torch_does():
     torch = pytest.importorskip("torch")
     x = np.asarray(jax.random.normal(KEY, (5, 2, 6)))

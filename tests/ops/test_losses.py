@@ -7,6 +7,8 @@ import pytest
 
 from dlfn import ops
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 Z = jnp.array([[0.3, -1.2], [2.0, 0.5]])
 
 OUT_OF_RANGE = {

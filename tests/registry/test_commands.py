@@ -147,11 +147,11 @@ def test_bench_fails_below_a_ratio_or_a_lower_floor(
 
 
 def test_measure_tells_faster_from_slower(optimised):
-    """A loop of 40 products against one: the benchmark must see it, in both directions."""
+    """A loop of 8 products against none: the benchmark must see it, in both directions."""
     x = jnp.ones((128, 128))
 
     def slow(x):
-        return jax.lax.fori_loop(0, 40, lambda _, y: jnp.tanh(y @ y) * 0.1, x)
+        return jax.lax.fori_loop(0, 8, lambda _, y: jnp.tanh(y @ y) * 0.1, x)
 
     def fast(x):
         return x * 2

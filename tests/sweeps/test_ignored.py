@@ -14,6 +14,7 @@ from dlfn import nn, ops
 from dlfn.registry.all import entries
 from dlfn.registry.cases.transformer.attention import unseen
 from dlfn.registry.entry import Case, absent, normal
+from helpers import initialised
 
 FLOATS = (np.nan, np.inf, -np.inf, 1e38)
 INTEGERS = (-1, 10**6, 2**31 - 1, -(2**31))
@@ -289,7 +290,7 @@ def _run(model, params, state, key):
 def test_what_is_past_the_lengths_does_not_matter_to_a_layer(name, dtype):
     model, key = LAYERS[name], jax.random.key(0)
     values = jnp.asarray(IDS) if "Embedding" in str(model) else jnp.asarray(X, dtype)
-    params, state = model.init(key, nn.Sequence(values, LENGTHS))
+    params, state = initialised(model, nn.Sequence(values, LENGTHS))
     run = jax.jit(_run(model, params, state, key))
     y = jax.eval_shape(lambda: model.apply(params, state, nn.Sequence(values, LENGTHS), key=key, train=True)[0])
     shape = nn.sequence.values_of(y).shape

@@ -1,10 +1,12 @@
 """The sweeps over the registry: a new op gets all of them by its entry.
 
 Values and gradients in float64 and traps are swept over every case of every op, and types, which show in tracing, over
-every op's first case; the others, as compilation takes its time, over a few ops of different making.
+every op's first case; the others, finite differences among them, over a few ops of different making, as compilation
+takes its time.
 ``pytest -m exhaustive`` sweeps the rest, and ``dlfn check`` every path in every dtype.
 """
 
+import functools
 import re
 
 import jax
@@ -21,7 +23,7 @@ from dlfn.registry.gradients import PATHS, check_case
 from dlfn.registry.oracles import check_values
 from helpers import ENTRIES, TYPICAL, first_case_of, is_first_case, over_cases
 
-TRAPS = [pytest.param(e, t, id=f"{e.op.name}-{t.name}") for e in ENTRIES for t in e.traps]
+TRAPS = [pytest.param(e, i, id=f"{e.op.name}-{t.name}") for e in ENTRIES for i, t in enumerate(e.traps)]
 HAND_DERIVED = PATHS[:2]
 
 quick = pytest.mark.usefixtures("quick_compilation")
@@ -62,7 +64,7 @@ def test_every_op_has_an_entry():
 
 
 @quick
-@every_op
+@typical_ops
 def test_gradients(entry, case):
     """By backprop and finite differences, of every coordinate; by hand rule, beside the values, below."""
     assert not [result for result in check_case(entry, case, "float64", paths=PATHS[1:]) if not result.ok]
@@ -79,6 +81,7 @@ def test_pytorch_is_there_to_compare_with():
     pytest.importorskip("torch", reason="values are compared with the definitions alone")
 
 
+@pytest.mark.usefixtures("older_emitters")
 @ops_in_half_types
 @pytest.mark.parametrize("dtypes", [("float32", "bfloat16"), pytest.param(("float16",), marks=pytest.mark.exhaustive)])
 def test_values_and_gradients_in_narrow_dtypes(entry, case, dtypes):
@@ -94,7 +97,7 @@ def test_leading_dimensions(entry, case, lead):
 
 
 @every_op
-@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.exhaustive), "bfloat16"])
 def test_cotangents_have_the_arguments_types(entry, case, dtype):
     def both(*point):
         y, back = jax.vjp(f, *point)
@@ -156,26 +159,38 @@ def test_a_backward_that_is_not_linear_in_its_cotangent_is_caught(entry, case, c
         assert not all(result.ok for result in results)
 
 
-@pytest.mark.parametrize(("entry", "trap"), TRAPS)
-def test_traps(entry, trap):
-    """Where autodiff of the textbook formula fails: the value and the gradients, by hand rule and by backprop."""
+def with_gradients(op, trap):
+    """The value at a trap and the gradients, by hand rule and by backprop, as a function of the arguments that have
+    gradients; and those arguments."""
     args = [None if a is None else as_argument(np.asarray(a), trap.dtype) for a in trap.args]
-    at = tuple(trap.gradients)
 
     def of_moving(*moving):
         full = list(args)
-        for i, value in zip(at, moving, strict=True):
+        for i, value in zip(trap.gradients, moving, strict=True):
             full[i] = value
-        return joined(entry.op(*full, **trap.static))
+        return joined(op(*full, **trap.static))
 
-    point = [args[i] for i in at]
-
-    @jax.jit
     def both(*point):
         y, back = jax.vjp(of_moving, *point)
         return y, back(jnp.ones_like(y)), dlfn.backprop_vjp(of_moving, *point)[1](jnp.ones_like(y))
 
-    y, *gradients = both(*point)
+    return both, [args[i] for i in trap.gradients]
+
+
+@functools.cache
+def at_traps(op):
+    """At every trap of the op, in one program, as compilation takes longer than all else."""
+    traps = next(entry.traps for entry in ENTRIES if entry.op is op)
+    functions, points = zip(*(with_gradients(op, trap) for trap in traps), strict=True)
+    return jax.jit(lambda points: [f(*point) for f, point in zip(functions, points, strict=True)])(points)
+
+
+@pytest.mark.usefixtures("older_emitters")  # with the optimiser: what it makes of a formula counts
+@pytest.mark.parametrize(("entry", "number"), TRAPS)
+def test_traps(entry, number):
+    """Where autodiff of the textbook formula fails: the value and the gradients, by hand rule and by backprop."""
+    trap = entry.traps[number]
+    y, *gradients = at_traps(entry.op)[number]
     if trap.value is not None:
         np.testing.assert_allclose(np.asarray(y, np.float64), trap.value, rtol=trap.rtol, atol=1e-37)
     for grads in gradients:

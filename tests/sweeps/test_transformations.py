@@ -63,8 +63,15 @@ class Subject:
         return loss
 
     def check(self, transform):
-        ours = jax.tree.leaves(transform(self.ours))
-        expected = jax.tree.leaves(jax.jit(lambda: transform(self.definition))())  # in one program, as that is quicker
+        """For what depends on how ours is run; the definition is in one program, as that is quicker."""
+        self.require_same(transform(self.ours), jax.jit(lambda: transform(self.definition))())
+
+    def check_compiled(self, transform):
+        """Both in one program."""
+        self.require_same(*jax.jit(lambda: (transform(self.ours), transform(self.definition)))())
+
+    def require_same(self, ours, expected):
+        ours, expected = jax.tree.leaves(ours), jax.tree.leaves(expected)
         assert len(ours) == len(expected) > 0
         for a, b in zip(ours, expected, strict=True):
             a, b = np.asarray(a), np.asarray(b)
@@ -110,13 +117,13 @@ DERIVATIVES = {
 
 def test_hessian(comparing):
     s = comparing((2,))
-    s.check(lambda f: jax.jit(DERIVATIVES["hessian"](s.scalar(f), s.moving))(*s.args))
+    s.check_compiled(lambda f: DERIVATIVES["hessian"](s.scalar(f), s.moving)(*s.args))
 
 
 @pytest.mark.parametrize("name", [name for name in DERIVATIVES if name != "hessian"])
 def test_derivatives(typical, name):
     s = typical((2,))
-    s.check(lambda f: jax.jit(DERIVATIVES[name](s.scalar(f), s.moving))(*s.args))
+    s.check_compiled(lambda f: DERIVATIVES[name](s.scalar(f), s.moving)(*s.args))
 
 
 def test_eager_derivatives(typical):
@@ -167,9 +174,9 @@ def test_control_flow(in_a_loop):
             c = lax.while_loop(lambda c: c[0] < 2, lambda c: (c[0] + 1, c[1] + s.scalar(f)(*s.args)), (0, 0.0))
             return c[1]
 
-        return jax.jit(lambda start: (jax.grad(loop)(start), jax.hessian(loop)(start), forward()))(0.3)
+        return jax.grad(loop)(0.3), jax.hessian(loop)(0.3), forward()
 
-    s.check(transform)
+    s.check_compiled(transform)
 
 
 def test_nested_vmap(typical):
@@ -188,9 +195,9 @@ def test_nested_vmap(typical):
             jax.grad(of_batch, s.moving),
             jax.jacfwd(of_batch, s.moving),
         )
-        return jax.jit(lambda *args: [function(*args) for function in functions])(*s.args)
+        return [function(*s.args) for function in functions]
 
-    s.check(transform)
+    s.check_compiled(transform)
 
 
 def test_vmap_over_a_later_axis(typical):
@@ -198,7 +205,7 @@ def test_vmap_over_a_later_axis(typical):
     last = [a is not None and batched for a, batched in zip(s.args, s.batched, strict=True)]
     axes = [1 if here else None for here in last]
     squares = lambda f: lambda *args: jnp.sum(jax.vmap(s.scalar(f), axes)(*args) ** 2)  # noqa: E731
-    s.check(lambda f: jax.jit(jax.grad(squares(f), s.moving))(*s.args))
+    s.check_compiled(lambda f: jax.grad(squares(f), s.moving)(*s.args))
 
 
 @pytest.mark.parametrize("check_vma", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
@@ -215,10 +222,9 @@ def test_shard_map(typical, check_vma):
         def total(*args):
             return lax.psum(s.scalar(f)(*args), "i")
 
-        functions = jax.grad(total, s.moving), jax.hessian(total, s.moving[0])
-        return jax.jit(lambda *args: [function(*args) for function in functions])(*s.args)
+        return jax.grad(total, s.moving)(*s.args), jax.hessian(total, s.moving[0])(*s.args)
 
-    s.check(transform)
+    s.check_compiled(transform)
 
 
 def test_gradient_inside_shard_map(looping):
@@ -237,7 +243,6 @@ def gradient_inside_shard_map(s, check_vma):
     def transform(f):
         check = check_vma and f is s.ours
 
-        @jax.jit
         @functools.partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=out_specs, check_vma=check)
         def inside(*args):
             grads = jax.grad(s.scalar(f), s.moving)(*args)
@@ -246,7 +251,7 @@ def gradient_inside_shard_map(s, check_vma):
 
         return inside(*s.args)
 
-    s.check(transform)
+    s.check_compiled(transform)
 
 
 def test_arrays_with_sharding_in_their_types(looping):

@@ -202,9 +202,9 @@ def log_cosh(
     Source: peers.
 
     >>> import jax, jax.numpy as jnp
-    >>> prediction, target = jnp.array([1e-3, 1000.0]), jnp.zeros(2)
+    >>> prediction, target = jnp.array([1e-2, 1000.0]), jnp.zeros(2)
     >>> print(log_cosh(prediction, target, reduction="none"), jax.grad(log_cosh)(prediction, target))
-    [4.999998e-07 9.993068e+02] [4.9999985e-04 5.0000000e-01]
+    [4.9999147e-05 9.9930682e+02] [0.00499983 0.5       ]
     """
     return reduce(jnp.log(jnp.cosh(jnp.asarray(prediction) - jnp.asarray(target))), reduction)
 

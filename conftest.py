@@ -12,8 +12,9 @@ import dlfn
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Tests and pages that take about a second or more, by `pytest --durations=0`, for any of their parameters, which are
-# marked together; and those whose parameters take ten seconds in all, but for the values and gradients of every op.
-SLOW = set(Path(__file__).with_name("slow.txt").read_text(encoding="utf-8").splitlines())
+# marked together; and those whose parameters take five seconds in all, but for the values and gradients of every op and
+# the rules of every primitive.
+SLOW = set(Path(__file__).with_name("tests").joinpath("slow.txt").read_text(encoding="utf-8").splitlines())
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -24,9 +25,11 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: without this, every collection of garbage walks all of it."""
+    """What is imported by now stays: without this, every collection of garbage walks all of it. And there are fewer of
+    them, as tracing makes many objects that are soon gone by themselves."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 @pytest.fixture
@@ -68,6 +71,13 @@ def quick_compilation(older_emitters):
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(autouse=True)
+def quick_examples(request):
+    """The examples of docstrings and pages, which print few digits."""
+    if isinstance(request.node, pytest.DoctestItem):
+        request.getfixturevalue("quick_compilation")
 
 
 @pytest.fixture
