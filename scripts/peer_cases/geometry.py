@@ -41,7 +41,7 @@ CASES = """
 [e3nn]
 e3nn.spherical_harmonics("0e+1o+2e+3o", points, True).array
 e3nn.tensor_product(irreps("2x0e+1o", x), irreps("1o+2e", jnp.tile(b[:, None], 8))).array
-e3nn.gate(irreps("4x0e+3x0e+3x1o", S)).array
+e3nn.gate(irreps("4x0e+3x0e+3x1o", S.reshape(1, 16))).array
 e3nn.norm_activation(irreps("2x0e+1o", x), [jax.nn.silu] * 2).array
 e3nn.bessel(p, 5, 3.0)
 e3nn.{soft_envelope}(p, 3.0)
