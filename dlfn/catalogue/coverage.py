@@ -13,7 +13,7 @@ from dlfn import nn, ops
 from dlfn.catalogue.oracles import ORACLES
 from dlfn.catalogue.oracles._table import require
 from dlfn.catalogue.row import Row
-from dlfn.check.comparison import compare
+from dlfn.check import compare
 from dlfn.nn.layer import Layer
 from dlfn.registry.all import entries
 from dlfn.registry.entry import Entry

@@ -11,17 +11,20 @@ import numpy as np
 
 from dlfn.check.attribution import shares
 from dlfn.check.calls import Audit, Call
-from dlfn.check.comparison import compare
+from dlfn.check.comparison import comparison
 from dlfn.check.describing import around, coordinate, inside, operands
 from dlfn.check.differences import finite_differences
 from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, projected
-from dlfn.check.opinions import reason
+from dlfn.check.opinions import Setting, reason
+from dlfn.check.probing import first_failure
 from dlfn.check.reproducer import reproducer
 from dlfn.check.rules import has_rule, moving, rule_of
 from dlfn.check.screening import Errors, Screen, worst_of
 from dlfn.check.types import wrong_types_of
 from dlfn.core import InputError, jaxprs
 from dlfn.core.entering import Found, Visitor
+from dlfn.core.primitives import is_float
+from dlfn.core.stripping import strip_equation
 
 __all__ = ["audit"]
 
@@ -29,7 +32,7 @@ __all__ = ["audit"]
 _BUDGET = 2.0**28
 
 
-def audit(f: Callable[..., Any], *, dtype: Any = "float64", seed: int = 0) -> Callable[..., Audit]:
+def audit(f: Callable[..., Any], *, dtype: Any = "float64", seed: int = 0, probe: bool = False) -> Callable[..., Audit]:
     r"""Checks every hand-written rule that a function meets, by itself, and names those that are wrong.
 
     :func:`dlfn.compare` says that a gradient is wrong; this says whose rule is. ``f`` runs forwards once, and the
@@ -46,6 +49,8 @@ def audit(f: Callable[..., Any], *, dtype: Any = "float64", seed: int = 0) -> Ca
         dtype: floating-point arguments are cast to it, None leaves them as they are. What cannot run in float64 is
             audited in the arguments' own dtype.
         seed: that of the random cotangents.
+        probe: whether to try other values at every rule too, made of those that it got, at which rules have been wrong
+            that are right at ordinary ones: ties, zeros, an empty group, a row of -inf, …; see :func:`dlfn.compare`.
 
     Returns:
         A function of the arguments of ``f`` that returns an :class:`Audit`, which is true if all rules are right. It
@@ -72,16 +77,16 @@ def audit(f: Callable[..., Any], *, dtype: Any = "float64", seed: int = 0) -> Ca
     @functools.wraps(f)
     def audited(*args: Any, **kwargs: Any) -> Audit:
         if dtype is None:
-            return _audit(f, args, kwargs, None, seed)
+            return _audit(f, args, kwargs, None, seed, probe)
         with jax.enable_x64(jnp.dtype(dtype).itemsize == 8):
             try:
-                return _audit(f, args, kwargs, dtype, seed)
+                return _audit(f, args, kwargs, dtype, seed, probe)
             except Exception as error:
                 if jnp.dtype(dtype) != jnp.float64:
                     raise
                 why = reason(error)
         try:
-            result = _audit(f, args, kwargs, None, seed)
+            result = _audit(f, args, kwargs, None, seed, probe)
         except Exception:
             raise InputError(f"audit: the function cannot be traced. {why}") from None
         note = f"float64: not available: {why}; audited in the arguments' own dtype"
@@ -90,13 +95,15 @@ def audit(f: Callable[..., Any], *, dtype: Any = "float64", seed: int = 0) -> Ca
     return audited
 
 
-def _audit(f: Any, args: Any, kwargs: Any, dtype: Any, seed: int) -> Audit:
+def _audit(f: Any, args: Any, kwargs: Any, dtype: Any, seed: int, probe: bool) -> Audit:
     cast = functools.partial(_cast, dtype=dtype)
     jaxpr, inputs, _, _ = jaxprs.trace(f, jax.tree.map(cast, args), jax.tree.map(cast, kwargs))
     inputs = [jnp.asarray(x) for x in inputs]
     found = _arriving(jaxpr, inputs)
     screen = Screen(seed)
     calls = [_checked(one, screen, seed) for one in found]
+    if probe:
+        calls = [_probed(call, one, seed) for call, one in zip(calls, found, strict=True)]
     notes: list[str] = []
     calls, error = _attributed(jaxpr, inputs, found, calls, seed, notes)
     computed = {x.dtype for one in found for x in one.value if jnp.issubdtype(x.dtype, jnp.floating)}
@@ -130,6 +137,8 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
     ran = np.asarray(found.reached)
     if not ran.any():
         return dataclasses.replace(call, reached=False), ()
+    if not moving(place.eqn, found.value) or not any(is_float(var.aval.dtype) for var in place.eqn.outvars):
+        return dataclasses.replace(call, notes=("it has no gradient: its arguments or results are integers",)), ()
     if wrong := next(wrong_types_of(place.eqn), ""):
         at = _last(ran)
         return dataclasses.replace(call, ok=False, worst=wrong, inside=inside(found, at)), at
@@ -159,10 +168,6 @@ def _last(ran: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.argwhere(ran)[-1])
 
 
-def _is_float(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating)
-
-
 def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[jax.Array]]:
     """The equation at one step as a function of the operands in which it is differentiated, these, and their values."""
     eqn = found.place.eqn
@@ -173,9 +178,26 @@ def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[j
         full = list(values)
         for i, x in zip(movers, given, strict=True):
             full[i] = x
-        return [y for y in jaxprs.bind(eqn, full) if _is_float(y)]
+        return [y for y in jaxprs.bind(eqn, full) if is_float(y.dtype)]
 
     return alone, movers, [values[i] for i in movers]
+
+
+def _probed(call: Call, found: Found, seed: int) -> Call:
+    """The call, if it is right so far, after probes at its last step."""
+    on_a_mesh = any(eqn.primitive.name == "shard_map" for eqn, _ in found.place.around)
+    if not (call.ok and call.reached) or on_a_mesh or call.error is None:
+        return call
+    eqn, at = found.place.eqn, _last(np.asarray(found.reached))
+    values = [jnp.asarray(np.asarray(x)[at]) for x in found.value]
+    by_rule, by_definition = (lambda values: jaxprs.bind(eqn, values)), (lambda values: strip_equation(eqn, *values))
+    try:
+        failure, _ = first_failure(by_rule, by_definition, values, operands(eqn), kinks=True, seed=seed)
+    except Exception as error:
+        return dataclasses.replace(call, notes=(*call.notes, f"probes: not available: {reason(error)}"))
+    if failure is None:
+        return call
+    return dataclasses.replace(call, ok=False, error=None, worst=str(failure), inside=inside(found, at))
 
 
 def _arbitrated(call: Call, found: Found, at: Any, worst: Errors, seed: int) -> Call:
@@ -201,12 +223,12 @@ def _arbitrated(call: Call, found: Found, at: Any, worst: Errors, seed: int) -> 
 
 
 def _compared(call: Call, found: Found, at: Any, seed: int) -> Call:
-    """The call, with the verdict of :func:`compare` on the rule alone, whose definition cannot be differentiated."""
+    """The call, with the verdict of a comparison on the rule alone, whose definition cannot be differentiated."""
     alone, movers, point = _alone(found, at)
     names = operands(found.place.eqn)
     where = inside(found, at)
     try:
-        result = compare(alone, dtype=None, seed=seed)(*point)
+        result = comparison(alone, point, {}, Setting(dtype=None, seed=seed))
     except InputError as error:
         return dataclasses.replace(call, ok=False, error=None, worst=str(error), inside=where)
     errors = [error for row in result.rows for error in (row.hand, row.finite_difference) if error is not None]

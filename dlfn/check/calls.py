@@ -1,11 +1,11 @@
 """What an audit found, as data and as a report."""
 
 import dataclasses
-import json
 from collections import Counter
-from typing import Any
 
 from dlfn.check.rules import Rule
+from dlfn.check.table import as_json
+from dlfn.core import GradientError
 
 __all__ = ["Audit", "Call"]
 
@@ -45,8 +45,9 @@ class Call:
 
     def __str__(self) -> str:
         error = "" if self.error is None else f", {self.error:.1e}"
+        called = f"called at {self.line}" if self.line else "called as the function itself"
         where = f", in {self.inside}" if self.inside else ""
-        lines = [f"FAIL  {self.rule.name}: {self.worst}{error}", f"  called at {self.line or 'an unknown line'}{where}"]
+        lines = [f"FAIL  {self.rule.name}: {self.worst}{error}", f"  {called}{where}"]
         lines.append(f"  defined at {self.rule.defined_at}, its derivative at {self.rule.derived_at}")
         if self.nested:
             lines.append(f"  it is in the body of {self.nested}, whose rule is applied: the gradient does not use it")
@@ -115,6 +116,15 @@ class Audit:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """All of it as a JSON object."""
-        data: dict[str, Any] = {"ok": self.ok, **dataclasses.asdict(self)}
-        return json.dumps(data, indent=1)
+        """Everything that was found, as JSON: ``ok``, and the fields by their names; see :class:`Comparison`."""
+        return as_json({"ok": self.ok, **dataclasses.asdict(self)})
+
+    def raise_if_failed(self) -> None:
+        """Does nothing where all rules are right.
+
+        Raises:
+            GradientError: an ``AssertionError`` with the report, where one is not.
+        """
+        __tracebackhide__ = True
+        if not self.ok:
+            raise GradientError(f"\n{self}")

@@ -1,7 +1,6 @@
 """What :func:`dlfn.why` found, as data and as a report."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 
 from dlfn.check.causes import explain
 from dlfn.check.origins import Origin
+from dlfn.check.table import as_json
 
 __all__ = ["Finding", "Why", "chain", "finding"]
 
@@ -87,15 +87,7 @@ class Why:
 
     def to_json(self) -> str:
         """The report for programs: an object with ``findings`` and ``notes``. What is not finite is a string."""
-        return json.dumps(_plain(dataclasses.asdict(self)), allow_nan=False)
-
-
-def _plain(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {key: _plain(value) for key, value in x.items()}
-    if isinstance(x, list | tuple):
-        return [_plain(item) for item in x]
-    return x if isinstance(x, str | int) or (isinstance(x, float) and math.isfinite(x)) else str(x)
+        return as_json(dataclasses.asdict(self))
 
 
 def finding(origin: Origin, reaches: Iterable[str]) -> Finding:

@@ -21,7 +21,7 @@ from dlfn.check.rounding import Scatter, scatter
 from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
 
-__all__ = ["Opinions", "Setting", "derivatives", "gather", "reason", "unlike_itself"]
+__all__ = ["Opinions", "Setting", "derivatives", "gather", "opinion", "reason", "unlike_itself"]
 
 _HERE = Path(__file__).parents[1]
 _FOLDERS = (*(_HERE / room for room in ("check", "core", "registry", "testing")), Path(jax.__file__).parent)
@@ -68,14 +68,14 @@ def reason(error: Exception) -> str:
 class Setting:
     """What :func:`dlfn.compare` was asked for."""
 
-    dtype: Any
-    tolerance: Any  # a number, or None where rounding sets the bounds
-    coordinates: int
-    seed: int
-    custom_jvp: bool
-    reference: Callable[..., Any] | None
-    seconds: float | None
-    order: int
+    dtype: Any = "float64"
+    tolerance: Any = None  # a number, once the dtype is known to be float64
+    coordinates: int = 32
+    seed: int = 0
+    custom_jvp: bool = False
+    reference: Callable[..., Any] | None = None
+    seconds: float | None = None
+    order: int = 1
     probe: bool = False
     at_kinks: str = "any"
     intended: Sequence[Callable[..., Any]] = ()

@@ -1,13 +1,12 @@
 """What a comparison of gradients found, as data and as a table."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from dlfn.check.calls import Audit
 from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, LINEARITY, NUMERIC
-from dlfn.check.table import format_table, shortened, width, wrapped
+from dlfn.check.table import as_json, format_table, shortened, width, wrapped
 from dlfn.core import GradientError
 
 __all__ = ["Comparison", "Failure", "Row"]
@@ -71,6 +70,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     reference: str = "autodiff"  # whose gradient the others are compared with
     failure: Failure | None = None  # the first probe that failed, where the arguments themselves did not
+    audit: Audit | None = None  # of the hand-written rules, where the comparison failed and there are any
 
     @property
     def ok(self) -> bool:
@@ -108,7 +108,7 @@ class Comparison:
         (True, 'x', 0.0)
         """
         found = {"ok": self.ok, "value_ok": self.value_ok, **dataclasses.asdict(self)}
-        return json.dumps(_finite(found), indent=1, allow_nan=False)
+        return as_json(found)
 
     def __str__(self) -> str:
         rounded = self.tolerance is None
@@ -120,7 +120,8 @@ class Comparison:
             bound = f"to {self.tolerance:g} of each leaf's largest entry"
             bound += f" (finite differences {FINITE_DIFFERENCE_TOLERANCE:g})" * numeric
         tail = f"{verdict}: {self.dtype}, against {_AGAINST[self.reference]}, {bound}"
-        return "\n".join([*self._table(), *map(wrapped, (*self.notes, tail))])
+        rules = [] if self.audit is None else [str(self.audit)]
+        return "\n".join([*self._table(), *rules, *map(wrapped, (*self.notes, tail))])
 
     def _table(self) -> Iterator[str]:
         """Leaves that fail come first, the worst of them at the top; then the others, in the order of the arguments."""
@@ -175,12 +176,3 @@ def _fitted(reference: str, rows: Sequence[Row], *, rounded: bool) -> list[str]:
 
 def _error(error: float | None) -> str:
     return "–" if error is None else f"{error:.1e}"
-
-
-def _finite(found: Any) -> Any:
-    """The same with strings in the place of numbers that are not finite."""
-    if isinstance(found, dict):
-        return {key: _finite(value) for key, value in found.items()}
-    if isinstance(found, list | tuple):
-        return [_finite(value) for value in found]
-    return str(found) if isinstance(found, float) and not math.isfinite(found) else found

@@ -32,11 +32,12 @@ class Rule:
     @property
     def of_jax(self) -> bool:
         """Whether it is one of JAX's own."""
-        return all(map(jaxprs.of_jax, filter(None, (self.defined, self.derived))))
+        places = list(filter(None, (self.defined, self.derived)))
+        return bool(places) and all(map(jaxprs.of_jax, places))
 
     @property
     def defined_at(self) -> str:
-        return shortened(self.defined)
+        return shortened(self.defined) or "an unknown place"
 
     @property
     def derived_at(self) -> str:

@@ -1,11 +1,14 @@
-"""Tables as plain text, no wider than they may be."""
+"""What was found as text: tables that are no wider than they may be, and JSON."""
 
+import json
+import math
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["format_table", "shortened", "width", "wrapped"]
+__all__ = ["as_json", "format_table", "shortened", "width", "wrapped"]
 
 _ELSEWHERE = 100  # columns, where the output is no terminal
 
@@ -43,3 +46,17 @@ def format_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [header, ["-" * width for width in widths], *lines]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in rows)  # fmt: skip
+
+
+def as_json(found: Any) -> str:
+    """As a JSON text. What JSON does not have, numbers that are not finite among it, is strings."""
+    return json.dumps(_plain(found), indent=1, allow_nan=False)
+
+
+def _plain(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _plain(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_plain(value) for value in found]
+    known = found is None or isinstance(found, str | int) or (isinstance(found, float) and math.isfinite(found))
+    return found if known else str(found)

@@ -234,7 +234,9 @@ def rule_sources(eqn: Any) -> tuple[str, str, str]:
 
 
 def _place(debug_info: Any) -> str:
-    return str(getattr(debug_info, "func_src_info", "") or "").rpartition(" at ")[2]  # of "name at file:line"
+    place = str(getattr(debug_info, "func_src_info", "") or "").rpartition(" at ")[2]  # of "name at file:line"
+    # A wrapper of JAX's, as custom_gradient and defjvps make them, does not say whose function it is.
+    return "" if f"{os.sep}custom_derivatives.py:" in place else place
 
 
 def _hijax_sources(primitive: Any) -> tuple[str, str, str]:

@@ -123,7 +123,7 @@ def own_custom_jvp(jaxpr: Any) -> Iterator[str]:
     for eqn in parts(jaxpr)[0].eqns:
         if eqn.primitive.name == "custom_jvp_call":
             name, *places = _jax.rule_sources(eqn)
-            if not all(map(_jax.of_jax, places)):
+            if not any(places) or not all(map(_jax.of_jax, filter(None, places))):
                 yield name
         for sub in subjaxprs(eqn):
             yield from own_custom_jvp(sub)

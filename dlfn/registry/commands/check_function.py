@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import json
 import os
 import pkgutil
 import sys
@@ -17,9 +16,9 @@ __all__ = ["run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the comparison of one function, and where it fails the audit of the rules that it calls; writes both to
+    """Prints the comparison of one function, with the audit of the rules that it calls where it fails, and writes it to
     the file of ``--json``."""
-    from dlfn.check import audit, compare
+    from dlfn.check import compare
     from dlfn.files import write_text
 
     (name, *others), given = arguments.ops, arguments.args
@@ -37,14 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     args, kwargs = _arguments(given)
     result = _or_one_line(f"check: {name} raised", lambda: compare(function)(*args, **kwargs))
     print(result)
-    found = None
-    if not result.ok:
-        found = _or_one_line(f"check: the audit of {name} raised", lambda: audit(function)(*args, **kwargs))
-    if found is not None and found.calls:
-        print(f"\n{found}")
     if arguments.json:
-        rules = None if found is None else json.loads(found.to_json())
-        write_text(arguments.json, json.dumps({**json.loads(result.to_json()), "audit": rules}, indent=1) + "\n")
+        write_text(arguments.json, result.to_json() + "\n")
     return 0 if result.ok else 1
 
 
