@@ -63,7 +63,7 @@ CORNERS = ("get_bind_params", "call_wrapped", "out_trees", "jvp_jaxpr_fun", "sou
 PUBLIC = {
     "dlfn": """
     GradientError InputError Op audit autodiff backprop backprop_value_and_grad backprop_vjp compare from_vjp nn
-    ops register_rule
+    ops register_rule why
     """,
     "dlfn.ops": """
     adaptive_avg_pool adaptive_max_pool alibi_bias alibi_slopes atan2 attention avg_pool batch_norm

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from dlfn.check.measures import cotangents, projected
+from dlfn.check.measures import QUICK, cotangents, projected
 from dlfn.core import jaxprs
 from dlfn.core.entering import Place, Visitor
 from dlfn.core.stripping import strip_equation
@@ -49,7 +49,7 @@ def shares(jaxpr: Any, inputs: Sequence[Any], wrong: Sequence[Place], seed: int)
     point = [jnp.asarray(inputs[i]) for i in at]
     everything = jnp.ones(len(wrong), bool)
     loss = projected(lambda both: outputs(*both), cotangents(jax.eval_shape(outputs, point, everything), seed))
-    gradient = jax.jit(jax.grad(lambda point, mask: loss((point, mask))))
+    gradient = jax.jit(jax.grad(lambda point, mask: loss((point, mask))), compiler_options=QUICK)
 
     def by(mask: Any) -> np.ndarray:
         return np.asarray(ravel_pytree(gradient(point, jnp.asarray(mask)))[0])

@@ -14,7 +14,7 @@ from dlfn.check.calls import Audit, Call
 from dlfn.check.comparison import comparison
 from dlfn.check.describing import around, coordinate, inside, operands
 from dlfn.check.differences import finite_differences
-from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, cotangents, projected
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, QUICK, cotangents, projected
 from dlfn.check.opinions import Setting, reason
 from dlfn.check.probing import first_failure
 from dlfn.check.reproducer import reproducer
@@ -114,7 +114,7 @@ def _audit(f: Any, args: Any, kwargs: Any, dtype: Any, seed: int, probe: bool) -
 def _arriving(jaxpr: Any, inputs: Sequence[Any]) -> list[Found]:
     """What arrives at every rule that the program meets."""
     visitor = Visitor(has_rule, lambda place, values: (None, [jnp.asarray(x) for x in values]), _BUDGET)
-    return jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1])(*inputs)
+    return jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1], compiler_options=QUICK)(*inputs)
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:

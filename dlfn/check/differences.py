@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn.check.measures import norm
+from dlfn.check.measures import QUICK, norm
 
 __all__ = ["Search", "Slopes", "finite_differences"]
 
@@ -203,7 +203,7 @@ class _Differences:
     def _program(self) -> Callable[..., Any]:
         """One program with one copy of the function, because most of a comparison's time is compilation."""
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=QUICK)
         def losses(point: list[jax.Array], leaf: Any, direction: Any, start: Any, stop: Any, moves: Any) -> Any:
             def moved(move: Any) -> Any:
                 def of_leaf(i: int, x: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ __all__ = [
     "LINEARITY",
     "MIXTURE",
     "NUMERIC",
+    "QUICK",
     "cotangents",
     "hand_gradients",
     "norm",
@@ -24,6 +25,8 @@ __all__ = [
 
 NUMERIC, LINEARITY = "finite diff.", "linearity"  # how tables call these two checks
 FINITE_DIFFERENCE_TOLERANCE = 1e-6
+# Options for XLA: the programs of a check run a few times each, so that most of their time is compilation.
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 
 def cotangents(shapes: Any, seed: Any) -> list[jax.Array | None]:

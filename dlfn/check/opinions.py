@@ -16,7 +16,7 @@ import numpy as np
 
 from dlfn.check.advice import kept_rules
 from dlfn.check.differences import Search, Slopes
-from dlfn.check.measures import NUMERIC, cotangents, hand_gradients, projected, pulled_back, relative_error
+from dlfn.check.measures import NUMERIC, QUICK, cotangents, hand_gradients, projected, pulled_back, relative_error
 from dlfn.check.rounding import Scatter, scatter
 from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
@@ -80,6 +80,10 @@ class Setting:
     at_kinks: str = "any"
     intended: Sequence[Callable[..., Any]] = ()
     rounded: bool = False  # whether anything is computed in a dtype that is narrower than float64
+
+    def jit(self, f: Callable[..., Any]) -> Any:
+        """``f`` compiled: quickly, or where its rounding is what is judged as it is compiled elsewhere."""
+        return jax.jit(f, compiler_options=None if self.rounded else QUICK)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +152,7 @@ def gather(
     wrong = opinion("", lambda: list(wrong_types(loss, point)))
     types = [] if isinstance(wrong, Missing) else wrong
     notes += types
-    by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others))
+    by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others, setting))
     reference = "autodiff" if truth is None else "reference"
     defined = opinion(reference, lambda: _by_definition(truth or f, drawn, point, setting, truth is not None))
     if isinstance(by_hand, Missing) and isinstance(defined, Missing):
@@ -177,7 +181,7 @@ def gather(
     def in_time(who: str, compute: Callable[[], Any]) -> Any:
         return noted(opinion(who, compute) if time.monotonic() < deadline else Missing(who, over))
 
-    walked = in_time("backprop", lambda: shown(jax.jit(backprop(loss))(point)))
+    walked = in_time("backprop", lambda: shown(setting.jit(backprop(loss))(point)))
     differences = None
     # The values of a function do not tell what a rule is intended to be that is not their slope.
     if not setting.rounded and setting.coordinates and not setting.intended:
@@ -220,11 +224,11 @@ def unlike_itself(loss: Callable[..., Any], point: list[jax.Array]) -> float:
     return max((gap for gap in gaps if gap is not None), default=0.0)
 
 
-def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any) -> Any:
+def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any, setting: Setting) -> Any:
     """What :func:`hand_gradients` returns. Functions that jit refuses, as their Python code depends on values, run
     outside it, as ``jax.grad`` runs them."""
     try:
-        return jax.jit(functools.partial(hand_gradients, f))(point, drawn, others)
+        return setting.jit(functools.partial(hand_gradients, f))(point, drawn, others)
     except jax.errors.ConcretizationTypeError:
         return hand_gradients(f, point, drawn, others, compiled=False)
 
@@ -236,7 +240,7 @@ def _by_definition(f: Callable[..., Any], drawn: Any, point: Any, setting: Setti
     def gradient(f: Callable[..., Any]) -> Any:
         if setting.rounded:
             return scatter(lambda point: pulled_back(f, point, drawn), point, setting.seed)
-        return jax.jit(jax.value_and_grad(projected(f, drawn)))(point)
+        return setting.jit(jax.value_and_grad(projected(f, drawn)))(point)
 
     stripped = autodiff(f, custom_jvp=setting.custom_jvp, keep=setting.intended)
     if not as_it_is:

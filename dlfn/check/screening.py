@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from dlfn.check.measures import MIXTURE, cotangents
+from dlfn.check.measures import MIXTURE, QUICK, cotangents
 from dlfn.check.rules import moving
 from dlfn.core import jaxprs
 from dlfn.core.entering import Found
@@ -41,9 +41,6 @@ class Errors:
     got: Any
     expected: Any
 
-
-# These programs run once: most of their time is compilation.
-_QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 
 Check = Callable[[Any, Any], list["Errors"]]
 
@@ -85,7 +82,7 @@ class Screen:
         traced = jax.jit(_over_loops(found, functools.partial(_errors, eqn))).trace(found.value, drawn)
         key = _fingerprint(traced.jaxpr)
         if key not in self.programs:
-            self.programs[key] = traced.lower().compile(compiler_options=_QUICK)
+            self.programs[key] = traced.lower().compile(compiler_options=QUICK)
         return jax.tree.map(np.asarray, self.programs[key](found.value, drawn))
 
 

@@ -75,7 +75,7 @@ MISTAKES = {
     "somebodys:cube --args here": "check: 'here' must be module:function",
     "somebodys:cube --args somebodys:number": "'somebodys:number' gives int, and must give a tuple or a dict",
     "somebodys:cube --args somebodys:unreadable": "somebodys:unreadable raised OSError: no weights at weights.npz (",
-    "somebodys:cube --args somebodys:three": "check: somebodys:cube raised TypeError: ",
+    "somebodys:cube --args somebodys:three": "compare: TypeError: ",
     "somebodys:cube gelu --args somebodys:here": "check: 'somebodys:cube' is checked by itself, without 'gelu'",
     "gelu --args somebodys:here": "argument --args: is for a function of yours, module:function",
 }

@@ -101,7 +101,7 @@ def test_others():
 @pytest.fixture
 def project(pytester, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # whether or not this dlfn is installed
-    pytester.makepyfile(rules=RULES, test_rules=TESTS)
+    pytester.makepyfile(rules=RULES, test_somebodys=TESTS)
     pytester.syspathinsert()
     return lambda *argv: pytester.runpytest_inprocess("-p", "_dlfn_pytest", *argv)
 
@@ -124,7 +124,7 @@ def test_the_rules_that_tests_meet_are_checked_and_a_wrong_one_fails_the_session
     assert {name for name, verdict in said.items() if verdict == "WRONG:"} == {"cube", "square", "raising"}
     text = "\n".join(lines)
     met = [i for i, line in enumerate(TESTS.strip().split("\n"), 1) if "wrong(x)" in line]
-    assert f"WRONG: rules.py:{line_of('def cube')} cube(float32[3])\n  met at test_rules.py:{met[0]}\n" in text
+    assert f"WRONG: rules.py:{line_of('def cube')} cube(float32[3])\n  met at test_somebodys.py:{met[0]}\n" in text
     assert "gradient in x [2]: " in text  # and what the audit says
     assert "RuntimeError: not written yet" in text
     assert f"not checked: rules.py:{line_of('def summed') - 1} summed(float32[]) (values drawn)\n  met at " in text
@@ -145,7 +145,7 @@ def test_without_the_option_nothing_is_recorded_nor_said(project):
     assert "dlfn audit" not in "\n".join(result.outlines)
 
 
-def test_rules_can_be_left_out_by_name(project):
+def test_somebodys_can_be_left_out_by_name(project):
     result = project("--dlfn-audit", "--dlfn-audit-ignore", "cube", "-q", "-k", "under_grad")
     assert result.ret == pytest.ExitCode.OK
     assert "ignored: cube" in result.outlines
