@@ -28,6 +28,7 @@ class Call:
         share: how much of the error of the whole gradient it explains, the projection on it; None where that was not
             computed. Those of all wrong rules add up to 1.
         reproducer: a program that shows the failure, if one was found.
+        checked: whether it could be checked by itself; a note says why not.
         notes: what else there is to say.
     """
 
@@ -41,11 +42,17 @@ class Call:
     nested: str = ""
     share: float | None = None
     reproducer: str = ""
+    checked: bool = True
     notes: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """Where, in words."""
+        return f"called at {self.line}" if self.line else "called as the function itself"
 
     def __str__(self) -> str:
         error = "" if self.error is None else f", {self.error:.1e}"
-        called = f"called at {self.line}" if self.line else "called as the function itself"
+        called = self.called
         where = f", in {self.inside}" if self.inside else ""
         lines = [f"FAIL  {self.rule.name}: {self.worst}{error}", f"  {called}{where}"]
         lines.append(f"  defined at {self.rule.defined_at}, its derivative at {self.rule.derived_at}")
@@ -93,7 +100,7 @@ class Audit:
         )
 
     def __str__(self) -> str:
-        good = [call for call in self.calls if call.ok and call.reached]
+        good = [call for call in self.calls if call.ok and call.reached and call.checked]
         missed = [call for call in self.calls if not call.reached]
         lines = [str(call) for call in self.failures]
         if self.gradient_error is not None:
@@ -102,10 +109,14 @@ class Audit:
             rules = Counter(call.rule.name for call in good)
             names = ", ".join(f"{name} ×{n}" if n > 1 else name for name, n in rules.most_common())
             lines.append(f"right: {names}")
-        lines += [f"not reached: {call.rule.name}, called at {call.line}" for call in missed]
+        lines += [f"not reached: {call.rule.name}, {call.called}" for call in missed]
+        lines += [f"not checked: {c.rule.name}, {c.called}: {c.notes[0]}" for c in self.calls if not c.checked]
+        lines += [f"{call.rule.name}, {call.called}: {note}" for call in good for note in call.notes]
         lines += self.notes
         if not self.calls:
             lines.append("NO HAND-WRITTEN RULE that is not JAX's own: there is nothing to audit")
+        elif not good and self.ok:
+            lines.append("NO RULE COULD BE CHECKED")
         elif self.ok:
             lines.append(f"all {len(good)} calls of hand-written rules are right: {self.dtype}")
         else:

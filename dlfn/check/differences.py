@@ -21,6 +21,9 @@ _FIRST = _PAIRS[2:3]  # what is tried before the others where that may do
 # How far slopes along a direction may be from a gradient, relative to its products with the direction, before single
 # coordinates are tried.
 _AGREEMENT = 1e-8
+_SURE = 1e-8  # how small an error is, relative to the gradient, that no other pair of steps need be tried
+# How many numbers may be moved for one coordinate of each leaf.
+_NUMBERS = 2_000_000
 # How many coordinates in all are tried where the function must run outside jit.
 _UNCOMPILED = 24
 _NONE = np.zeros(0)
@@ -82,32 +85,44 @@ class Search:
         self, differences: "_Differences", coordinates: int, gradient: list[np.ndarray], other: Any
     ) -> tuple[list[Slopes], int]:
         rng = np.random.default_rng(self.seed)
-        found, skipped = [], 0
+        found, skipped, settled = [], 0, False
+        # Each coordinate costs some runs of the function: where it is large, few decide between two gradients.
+        few = int(np.clip(_NUMBERS / max(1, sum(g.size for g in gradient)), 2, max(2, coordinates)))
         for leaf, expected in enumerate(gradient):
             chosen = np.sort(rng.permutation(expected.size)[:coordinates])
             if time.monotonic() > self.deadline:
                 found.append(Slopes(_NONE, _NONE, _NONE.astype(int)))
                 skipped += 1
                 continue
-            apart = np.zeros(0, int) if other is None else self._apart(len(chosen), other[leaf], expected)
+            apart = np.zeros(0, int) if other is None else self._apart(min(len(chosen), few), other[leaf], expected)
             tried = None
             if not len(apart) and expected.size > 1:
                 tried, worst = differences.along_directions(leaf, expected, rng)
                 apart = np.array(worst, int)
-            if tried is None or len(apart) or other is None:
-                places = np.union1d(chosen, apart)
-                tried = Slopes(*differences.at(leaf, places), places)
+            if settled and len(apart):
+                tried = Slopes(_NONE, _NONE, _NONE.astype(int))
+            elif tried is None or len(apart) or other is None:
+                whole = other is None or few >= coordinates
+                places = np.union1d(chosen, apart) if whole or not len(apart) else apart
+                tried = Slopes(*differences.at(leaf, places, norm(expected[np.isfinite(expected)])), places)
+                # Where a function is large, one leaf of which differences do not side with the hand rule is enough.
+                settled = (
+                    not whole
+                    and other is not None
+                    and not np.allclose(tried.found, np.ravel(other[leaf])[places], 1e-6, 0.0)
+                )
             found.append(tried)
         return found, skipped
 
     def _apart(self, n: int, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        """At most n coordinates (but one, if n is 0) where two gradients differ most, and by more than the
-        tolerance."""
+        """At most n coordinates (but one, if n is 0) where two gradients differ most, and by more than the tolerance,
+        of those where both are finite, and as many of the others."""
         with np.errstate(invalid="ignore"):
             gap = np.abs(ours - theirs).ravel()
-        gap = np.where(np.isfinite(gap), gap, np.inf)
-        worst = np.argsort(-gap, kind="stable")[: max(n, 1)]
-        return worst[gap[worst] > self.tolerance * norm(ours[np.isfinite(ours)])]
+        finite = np.isfinite(gap)
+        worst = np.argsort(np.where(finite, -gap, 0.0), kind="stable")[: max(n, 1)]
+        worst = worst[finite[worst] & (gap[worst] > self.tolerance * norm(ours[np.isfinite(ours)]))]
+        return np.concatenate([worst, np.flatnonzero(~finite)[: max(n, 1)]])
 
 
 class _Differences:
@@ -124,14 +139,24 @@ class _Differences:
             least = 1e-2 * norm(x) if norm(x) > 0 else 1.0
             self.sizes.append(float(jnp.finfo(x.dtype).eps) ** 0.2 * np.maximum(least, np.abs(np.asarray(x))))
 
-    def at(self, leaf: int, places: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The slopes at flat coordinates of a leaf, and their errors."""
+    def at(self, leaf: int, places: Any, scale: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """The slopes at flat coordinates of a leaf, and their errors; ``scale``: how large its gradient is."""
         places = np.asarray(places, int)
         direction = self._direction(self.sizes[leaf])
-        found = [self._along(leaf, direction, place, place + 1) for place in places.tolist()]
+        sure = _SURE * scale * self.sizes[leaf].ravel()[places]
+        found = [
+            self._of_one(leaf, direction, place, error) for place, error in zip(places.tolist(), sure, strict=True)
+        ]
         slopes, errors = np.array(found).reshape(-1, 2).T
         step = self.sizes[leaf].ravel()[places]
         return slopes / step, errors / step
+
+    def _of_one(self, leaf: int, direction: Any, place: int, sure: float) -> tuple[float, float]:
+        """The slope in one coordinate, by the first pair of steps alone where its error is small enough."""
+        slope, error = self._along(leaf, direction, place, place + 1, _FIRST)
+        if error <= sure:
+            return slope, error
+        return self._along(leaf, direction, place, place + 1)
 
     def along_directions(self, leaf: int, gradient: np.ndarray, rng: np.random.Generator) -> tuple[Slopes, list[int]]:
         """The slopes along two directions, and the coordinates to which those lead with which the gradient does not

@@ -21,7 +21,7 @@ from dlfn.check.rounding import Scatter, scatter
 from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
 
-__all__ = ["Opinions", "Setting", "derivatives", "gather", "opinion", "reason", "unlike_itself"]
+__all__ = ["Opinions", "Setting", "derivatives", "gather", "opinion", "reason", "require_floating", "unlike_itself"]
 
 _HERE = Path(__file__).parents[1]
 _FOLDERS = (*(_HERE / room for room in ("check", "core", "registry", "testing")), Path(jax.__file__).parent)
@@ -62,6 +62,16 @@ def reason(error: Exception) -> str:
     ]
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{where}"
+
+
+def require_floating(who: str, dtype: Any) -> None:
+    """Raises where a dtype is not one of floating point, or None."""
+    try:
+        floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise InputError(f"{who}: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
 
 
 @dataclasses.dataclass(frozen=True)

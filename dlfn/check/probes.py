@@ -156,9 +156,14 @@ def _integers(given: list[Any], seed: int) -> Iterator[Probe]:
 
 
 def _are_sizes(x: Any, given: Sequence[Any]) -> bool:
-    """Whether integers are the sizes of groups of rows: their sum is the length of an axis, or there is no array."""
+    """Whether integers are the sizes of groups of rows, and no ids: their sum is the length of an axis of an array that
+    has not one row for each of them, or there is no array."""
     arrays = [np.shape(a) for a in given if is_a(a, jnp.floating)]
-    return np.ndim(x) == 1 and np.min(x) >= 0 and (not arrays or any(int(np.sum(x)) in shape for shape in arrays))
+    return (
+        np.ndim(x) == 1
+        and np.min(x) >= 0
+        and (not arrays or any(int(np.sum(x)) in shape and shape[0] != len(x) for shape in arrays))
+    )
 
 
 # Cotangents, and what is differentiated

@@ -60,7 +60,7 @@ class Scatter:
     def tests(self, i: int, got: Any) -> dict[str, tuple[float, float]]:
         r"""What of a rounded array is measured beside its entries, and how much that may be, relative to the exact one.
 
-        As a whole it may be off by the factor :math:`1 \pm (4 M' + u (\tfrac14 + n^{-1/2}))`, where n is the number of
+        As a whole it may be off by the factor :math:`1 \pm (4 M' + u (1 + n^{-1/2}))`, where n is the number of
         entries that matter, :math:`(\sum g^2)^2 / \sum g^4`, for single roundings cancel in a sum of many: this finds a
         wrong factor that is far smaller than the errors of the entries. The root of the mean of their squares may be
         that of the perturbed runs, if they are many, and half a unit: this finds sums that are made in a half type one
@@ -70,7 +70,7 @@ class Scatter:
         gap, size = np.ravel(np.asarray(got, np.float64)) - g, float(np.linalg.norm(g))
         g, gap, length = (x / (size or 1.0) for x in (g, gap, self.length[i]))
         matter = float(np.sum(g**4)) ** 0.5
-        tests = {"as a whole": (abs(float(np.dot(gap, g))), float(4 * self.slope[i] + self.unit * (0.25 + matter)))}
+        tests = {"as a whole": (abs(float(np.dot(gap, g))), float(4 * self.slope[i] + self.unit * (1 + matter)))}
         if self.unit > unit("float32"):
             tests["by root mean square"] = (
                 float(np.linalg.norm(gap)),

@@ -6,12 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from dlfn.check.auditing import audit
 from dlfn.check.calls import Audit
 from dlfn.check.comparison import comparison
-from dlfn.check.opinions import Setting, opinion
+from dlfn.check.opinions import Setting, opinion, require_floating
 from dlfn.check.result import Comparison
 from dlfn.core import InputError
 
@@ -125,13 +123,7 @@ def compare(
         raise InputError(f"compare: order is {order!r}, and must be 1, or 2 for the rules' own derivatives too")
     if at_kinks not in ("any", "definition"):
         raise InputError(f"compare: at_kinks is {at_kinks!r}, and must be 'any' or 'definition'")
-    try:
-        floating = dtype is None or jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
-        raise InputError(f"compare: dtype is {dtype!r}, and must be a floating-point dtype, such as 'float32', or None")
-
+    require_floating("compare", dtype)
     setting = Setting(
         dtype, tolerance, coordinates, seed, custom_jvp, reference, seconds, order, probe, at_kinks, tuple(intended)
     )
@@ -147,5 +139,6 @@ def compare(
 def _audited(f: Any, args: Any, kwargs: Any, setting: Setting, result: Comparison) -> Audit | None:
     """The audit of the rules in a function whose gradients do not agree, if there are any, and if it can be made."""
     own = result.dtype if result.dtype == "float64" else None
-    found = opinion("audit", lambda: audit(f, dtype=own, seed=setting.seed, probe=setting.probe)(*args, **kwargs))
+    made = audit(f, dtype=own, seed=setting.seed, probe=setting.probe, intended=setting.intended)
+    found = opinion("audit", lambda: made(*args, **kwargs))
     return found if isinstance(found, Audit) and found.calls else None

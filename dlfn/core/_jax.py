@@ -62,7 +62,10 @@ def varying_over(axes: Any, x: Any) -> Any:
 
 
 def zeros(kind: Any) -> jax.Array:
-    """Zeros of a type, which vary over a mesh as it says."""
+    """Zeros of a type, which vary over a mesh as it says; of random keys those with all bits 0."""
+    if jnp.issubdtype(kind.dtype, jax.dtypes.prng_key):
+        impl = kind.dtype._impl
+        return jax.random.wrap_key_data(jnp.zeros((*kind.shape, *impl.key_shape), jnp.uint32), impl=impl.name)
     return ad.zeros_like_aval(kind)
 
 

@@ -79,11 +79,14 @@ class Visitor:
             the calls and loops are built anew in which there are equations to visit; what is found is a tree of arrays,
             or None.
         budget: how many bytes of what is found in a scan are kept at most; see :func:`kept_steps`.
+        left: takes the names of primitives with equations to visit in them that cannot be built anew, which then stay
+            as they are. Without it they are an error.
     """
 
     wanted: Callable[[Any], bool]
     visit: Callable[[Place, list[Any]], tuple[Sequence[Any] | None, Any]]
     budget: float = math.inf
+    left: dict[str, None] | None = None
 
     def run(self, jaxpr: Any, values: Sequence[Any], around: _Around = ()) -> tuple[list[Any], list[Found]]:
         """Evaluates a jaxpr: its outputs, and what was found, in the order of the equations."""
@@ -99,6 +102,9 @@ class Visitor:
             if outs is not None:
                 return outs
             if not any(occurs(self.wanted, sub) for sub in jaxprs.subjaxprs(eqn)):
+                return jaxprs.bind(eqn, values)
+            if self.left is not None and eqn.primitive.name not in ENTERED:
+                self.left[eqn.primitive.name] = None
                 return jaxprs.bind(eqn, values)
             outs, more = enter(self, eqn, values, around)
             found.extend(more)
@@ -130,7 +136,14 @@ def step_of(index: int, kept: int, length: int) -> int:
 
 # In the place of one of these functions its body is run.
 _CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
-_CALLS = {**_CUSTOM, "jit": "jaxpr", "pjit": "jaxpr", "closed_call": "jaxpr", "core_call": "jaxpr"}
+_CALLS = {
+    **_CUSTOM,
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "jaxpr",
+    "core_call": "jaxpr",
+    "eval_jaxpr": "call_jaxpr",
+}
 
 
 def enter(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> tuple[Sequence[Any], list[Found]]:

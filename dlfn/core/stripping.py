@@ -13,7 +13,7 @@ from dlfn.core.entering import Place, Visitor, occurs
 from dlfn.core.errors import InputError
 from dlfn.core.primitives import linear_p, op_p, strong
 
-__all__ = ["autodiff", "definition", "strip_equation"]
+__all__ = ["autodiff", "definition", "keeps", "strip_equation"]
 
 
 def autodiff(
@@ -100,6 +100,11 @@ class _Rules:
 _OF_JAX = frozenset({"custom_vjp_call", "custom_jvp_call", _jax.HIJAX})
 # Outside of rules, which may have hidden them, JAX takes no gradients of custom_vmap functions.
 _STRIPPED = frozenset({op_p.name, linear_p.name, "custom_vjp_call", "custom_vmap_call", _jax.HIJAX})
+
+
+def keeps(functions: Sequence[Callable[..., Any]]) -> Callable[[Any], bool]:
+    """Whether an equation has the rule of one of these functions."""
+    return _Rules(kept=frozenset(map(_rule_of, functions))).keeps
 
 
 def _rule_of(function: Any) -> Any:
