@@ -13,7 +13,7 @@ import numpy as np
 
 from dlfn.check.measures import QUICK, norm
 
-__all__ = ["Search", "Slopes", "finite_differences"]
+__all__ = ["Search", "Slopes", "agree", "finite_differences"]
 
 # Pairs of steps, each a step and its half. A pair whose steps cross a kink, or leave the domain, does not agree.
 _PAIRS = np.array([[20.0, 10.0], [1.0, 0.5], [0.05, 0.025], [0.0025, 0.00125]])
@@ -35,6 +35,13 @@ def finite_differences(
     """The slopes of a scalar function of a list of arrays at chosen flat coordinates of each, and their errors."""
     differences = _Differences(loss, point)
     return [differences.at(leaf, places) for leaf, places in enumerate(chosen)]
+
+
+def agree(loss: Callable[..., Any], point: list[jax.Array], gradient: Sequence[Any], seed: int = 0) -> bool:
+    """Whether a gradient agrees with differences along two directions of each leaf."""
+    differences, rng = _Differences(loss, point), np.random.default_rng(seed)
+    leaves = [(leaf, np.asarray(g)) for leaf, g in enumerate(gradient) if np.size(g)]
+    return not any(differences.along_directions(leaf, g, rng)[1] for leaf, g in leaves)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 from dlfn.check.calls import Call
 from dlfn.check.comparison import comparison
 from dlfn.check.describing import around, coordinate, inside, operands
-from dlfn.check.differences import finite_differences
+from dlfn.check.differences import agree, finite_differences
 from dlfn.check.kinks import is_convention
 from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, QUICK, cotangents, projected
 from dlfn.check.opinions import Setting, reason
@@ -195,7 +195,9 @@ def _excused(found: Found, at: Any, worst: Errors, seed: int) -> str:
         (slope,), (rounding,) = finite_differences(lambda point: loss(*point), point, chosen)[leaf]
         bound = FINITE_DIFFERENCE_TOLERANCE * max(abs(slope), scale) + rounding
         if abs(slope - got) <= bound and not abs(slope - expected) <= bound:
-            return "finite differences agree with the rule, and not with the definition's own derivative"
+            # At the coordinates where the two differ less, too.
+            right = agree(lambda point: loss(*point), point, jax.vjp(alone, *point)[1](drawn), seed)
+            return "finite differences agree with the rule, and not with the definition's own derivative" * right
         if np.isfinite(got) and not np.isfinite(slope) and not np.isfinite(expected):
             return "the definition is not finite"
         if np.isfinite(got) and _at_a_kink(loss, point, leaf, place, got):
@@ -239,7 +241,7 @@ def _compared(call: Call, found: Found, at: Any, seed: int) -> Call:
         return dataclasses.replace(call, error=max(errors, default=0.0))
     bad = [row for row in named if not row.ok]
     if not bad:
-        return dataclasses.replace(call, inside=where)
+        return dataclasses.replace(call, ok=False, error=result.value_error, worst="value", inside=where)
     row = max(bad, key=lambda row: np.inf if row.hand is None else row.hand)
     worst = call.worst or f"gradient in {row.path}, {row.worst}"
     return dataclasses.replace(call, ok=False, error=row.hand, worst=worst, inside=where)

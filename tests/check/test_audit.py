@@ -200,6 +200,14 @@ stable = rule(
     lambda x: (jax.nn.logsumexp(x, -1), jax.nn.softmax(x)),
     lambda p, dy: (dy[:, None] * p,),
 )
+
+
+def sqrt_by_loop(a):
+    return lax.while_loop(lambda s: jnp.max(jnp.abs(s * s - a)) > 1e-13, lambda s: (s + a / s) / 2, a)
+
+
+# Its forward is off by a constant, which no derivative shows.
+by_loop = rule(sqrt_by_loop, lambda a: (sqrt_by_loop(a) + 0.1, sqrt_by_loop(a)), lambda s, dy: (dy / (2 * s),))
 one_row_of_zeros = X.at[0].set(0)
 
 # function, arguments, whether each call is right, parts of the report
@@ -207,6 +215,7 @@ JUDGED = {
     "a constant of an inner function": (lambda x: scaled(1.0)(x) + scaled(1.5)(x), [X], [True, False], []),
     "nan in one row, right": (length(1.0), [one_row_of_zeros], [True], ["finite differences agree with the rule"]),
     "nan in one row, wrong elsewhere": (length(1.5), [one_row_of_zeros], [False], []),
+    "a wrong value without a derivative of the definition": (by_loop, [X + 2], [False], ["sqrt_by_loop: value"]),
     "a kink": (relu, [one_row_of_zeros], [True], ["can be called the gradient at a kink"]),
     "float32 within": (in_float32, [X], [True], ["judged to 3.5e-04"]),
     "an overflow of the definition": (stable, [1000 * X], [True], ["the definition is not finite"]),
