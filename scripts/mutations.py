@@ -86,7 +86,7 @@ def mutated(op: dlfn.Op, number: int, change: Change) -> dlfn.Op:
             outs = jaxprs.bind(place.eqn, values)
             return [change(values, outs[0]).astype(outs[0].dtype)] if count[0] == number else outs, None
 
-        return tree.unflatten(Visitor(is_changed, visit).run(jaxpr, inputs)[0])
+        return tree.unflatten(Visitor(is_changed, visit, left={}).run(jaxpr, inputs)[0])
 
     return dlfn.Op(op.definition, op.forward, backward, name=op.name)
 
@@ -107,7 +107,7 @@ def changes(op: dlfn.Op, args: Any, static: Any) -> Iterator[tuple[int, str, Cha
         return None, None
 
     jaxpr, inputs, _, _ = jaxprs.trace(lambda r, d: op.backward(r, d, **static), (residuals, cotangent(y, 0)), {})
-    Visitor(is_changed, visit).run(jaxpr, inputs)
+    Visitor(is_changed, visit, left={}).run(jaxpr, inputs)
     for i, eqn in enumerate(found):
         for change in [*CHANGES[eqn.primitive.name], *ANY]:
             shapes = [var.aval.shape for var in eqn.invars]
