@@ -37,8 +37,9 @@ def audit(
     ``checkpoint`` and ``shard_map`` too. At these values (in a scan: at every step) the rule's value and its gradient
     in each argument, for random cotangents, are compared with those of autodiff of its definition; and the gradient
     must be linear in the cotangent. A rule that is told which of its arguments and outputs matter, by
-    ``symbolic_zeros``, is tried with each alone. What differs is judged once more by :func:`dlfn.compare`, with finite
-    differences.
+    ``symbolic_zeros``, is tried with each alone. What differs is judged once more by finite
+    differences, which may be with the rule and not with the definition's derivative. Any convention at a kink passes.
+    A rule that cannot be checked by itself (complex numbers, a value that it closes over) is named as such.
 
     Args:
         f: the function; it need not know of dlfn. JAX's own rules are not audited.
