@@ -76,11 +76,13 @@ def gpt(tiny):
     b, t, depth, width, heads, k = (2, 16, 2, 32, 2, 64) if tiny else (16, 1024, 12, 768, 12, 50304)
     tokens = integers(k, b, t + 1)
     count = 6 * b * t * (depth * 12 * width**2 + k * width) + 7 * depth * b * t * t * width
-    for checkpoint in (False, True):
+    for setting in ("", "checkpoint", "unroll"):
         body = nn.Serial(
             embedding=nn.Embedding(k, width),
             positions=nn.LearnedPositions(t),
-            blocks=nn.Repeat(nn.TransformerBlock(heads, causal=True), depth, checkpoint=checkpoint),
+            blocks=nn.Repeat(
+                nn.TransformerBlock(heads, causal=True), depth, **{name: True for name in [setting] if name}
+            ),
             norm=nn.LayerNorm(),
         )
         params, state = jax.jit(body.init)(jax.random.key(0), tokens[:, :-1])
@@ -90,7 +92,7 @@ def gpt(tiny):
             y, _ = body.apply(params, state, tokens[:, :-1])
             return ops.linear_cross_entropy(y, params["embedding"]["table"], tokens[:, 1:], classes_first=True)
 
-        yield f"{b}×{t}, {depth} layers dlfn{', checkpoint' * checkpoint}", loss, (params, tokens), (0,), count
+        yield f"{b}×{t}, {depth} layers dlfn{setting and f', {setting}'}", loss, (params, tokens), (0,), count
 
 
 def recurrences(tiny):

@@ -37,10 +37,11 @@ class RunningMean(nn.Layer):
 BLOCK = nn.Residual(nn.Serial(norm=RunningMean(), a=nn.Linear(8), act=nn.GELU(), drop=nn.Dropout(0.6), b=nn.Linear(4)))
 
 
+@pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("checkpoint", [False, True])
 @pytest.mark.parametrize("train", [False, True])
-def test_repeat_is_its_blocks_one_after_the_other(train, checkpoint):
-    repeat, serial = nn.Repeat(BLOCK, 3, checkpoint=checkpoint), nn.Serial(*[BLOCK] * 3)
+def test_repeat_is_its_blocks_one_after_the_other(train, checkpoint, unroll):
+    repeat, serial = nn.Repeat(BLOCK, 3, checkpoint=checkpoint, unroll=unroll), nn.Serial(*[BLOCK] * 3)
     stacked, plain = repeat.init(KEY, X), serial.init(KEY, X)
     stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
     # The same draws, which XLA may round otherwise in a loop.
@@ -63,6 +64,7 @@ def test_repeat_is_its_blocks_one_after_the_other(train, checkpoint):
 MODELS = {
     "repeat": nn.Repeat(BLOCK, 3),
     "repeat_checkpoint": nn.Repeat(BLOCK, 2, checkpoint=True),
+    "repeat_unrolled": nn.Repeat(BLOCK, 2, unroll=True),
     "repeat_of_repeat": nn.Repeat(nn.Repeat(nn.Residual(nn.Serial(nn.Linear(4), nn.Tanh())), 2), 3),
     "sum": nn.Parallel(nn.Linear(3), nn.Serial(nn.Linear(5), nn.SiLU(), nn.Linear(3)), merge="sum"),
     "concatenate": nn.Parallel(a=nn.Linear(3), b=nn.Repeat(BLOCK, 2), merge="concatenate"),

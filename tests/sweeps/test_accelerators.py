@@ -175,7 +175,7 @@ def as_on(monkeypatch):
 WITH_FORMS = {
     "attention", "batch_norm", "conv", "conv_transpose", "group_norm", "gru", "gru_step", "info_nce", "instance_norm",
     "kl_divergence", "layer_norm", "linear_cross_entropy", "lstm", "lstm_step", "normal_kl", "prelu", "rms_norm", "rnn",
-    "rnn_step", "softmax_cross_entropy", "softmax_focal_loss", "std", "variance",
+    "rnn_step", "softmax", "softmax_cross_entropy", "softmax_focal_loss", "std", "variance",
 }  # fmt: skip
 
 
@@ -201,6 +201,14 @@ def test_gradients_by_the_forms_for_accelerators(as_on, entry, case, dtype):
     results = list(check_case(entry, case, dtype, paths=("hand",), platform="gpu"))
     assert results
     assert [result for result in results if not result.ok] == []
+
+
+def test_softmax_of_infinite_entries(as_on):
+    x = jnp.array([[jnp.inf, 1, jnp.inf], [-jnp.inf, 0, 0], [-jnp.inf] * 3, [jnp.inf, -jnp.inf, 3e38], [jnp.nan, 0, 1]])
+    expected = jax.jit(ops.softmax)(x)
+    as_on("cuda")
+    np.testing.assert_array_equal(jax.jit(ops.softmax)(x), expected)
+    np.testing.assert_array_equal(jax.jit(ops.softmax)(x[:, :0]), expected[:, :0])
 
 
 @pytest.fixture

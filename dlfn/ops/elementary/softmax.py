@@ -14,6 +14,7 @@ from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_axes, require_axis, require_float, require_rank
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
+from dlfn.ops.support.platforms import ByPlatform
 from dlfn.ops.support.scaled import or_one
 from dlfn.ops.support.shapes import in_shape_of
 from dlfn.ops.support.sharding import like
@@ -58,14 +59,39 @@ def softmax(x: Float[ArrayLike, "*shape"], *, axis: int = -1) -> Float[Array, "*
 
 @softmax.def_forward
 def _softmax_forward(x, *, axis):
-    e = _exponentials(upcast(x), axis)[0]
-    # There is one division per row: a division per entry would take a tenth of the time of the whole.
-    y = (e * (1 / or_one(jnp.sum(e, axis=axis, keepdims=True)))).astype(x.dtype)
+    y = _SOFTMAX(x, axis=axis)
     return y, y
 
 
 @softmax.def_backward
 def _softmax_backward(y, dy, *, axis):
+    return (_SOFTMAX_GRADIENT(y, dy, axis=axis),)
+
+
+@softmax.def_check
+def _softmax_check(x, *, axis):
+    _check("softmax", x)
+    require_axis("softmax", x, axis)
+
+
+def _softmax_on_cpus(x, *, axis):
+    e = _exponentials(upcast(x), axis)[0]
+    # There is one division per row: a division per entry would take a tenth of the time of the whole.
+    return (e * (1 / or_one(jnp.sum(e, axis=axis, keepdims=True)))).astype(x.dtype)
+
+
+def _softmax_on_accelerators(x, *, axis):
+    """The same, with the cases of infinite entries decided entry by entry: XLA for GPUs makes one kernel of it, which
+    reads x once, as long as nothing but reductions and their broadcasts is computed by rows."""
+    if x.shape[axis] == 0:
+        return NotImplemented
+    z = jnp.minimum(upcast(x), jnp.finfo(upcast(x).dtype).max)
+    e = jnp.where(z == -jnp.inf, 0, jnp.exp(z - jnp.max(z, axis=axis, keepdims=True)))
+    # The largest exponential is 1, so that only the sum of a row of -inf is less.
+    return (e / jnp.maximum(jnp.sum(e, axis=axis, keepdims=True), 1)).astype(x.dtype)
+
+
+def _gradient_on_cpus(y, dy, *, axis):
     dtype = y.dtype
     y, dy = upcast(y, dy)
     # The sum is negated and added, because XLA on CPU then makes two loops, one for the sum and one for what follows.
@@ -74,13 +100,20 @@ def _softmax_backward(y, dy, *, axis):
     if y.dtype != dtype:
         # Rounded to few bits, y does not sum to 1 exactly, and so dx, as computed so far, not to 0.
         dx = dx - y * jnp.sum(dx, axis=axis, keepdims=True)
-    return (dx.astype(dtype),)
+    return dx.astype(dtype)
 
 
-@softmax.def_check
-def _softmax_check(x, *, axis):
-    _check("softmax", x)
-    require_axis("softmax", x, axis)
+def _gradient_on_accelerators(y, dy, *, axis):
+    dtype = y.dtype
+    y, dy = upcast(y, dy)
+    along = jnp.sum(y * dy, axis=axis, keepdims=True)
+    if y.dtype != dtype:  # the correction from above without another pass; a row of zeros stays one
+        along = along * (2 - jnp.sum(y, axis=axis, keepdims=True))
+    return (y * (dy - along)).astype(dtype)
+
+
+_SOFTMAX = ByPlatform(_softmax_on_cpus, accelerator=_softmax_on_accelerators)
+_SOFTMAX_GRADIENT = ByPlatform(_gradient_on_cpus, accelerator=_gradient_on_accelerators)
 
 
 def softmax_jacobian(y: Float[ArrayLike, "*batch n"]) -> Float[Array, "*batch n n"]:
