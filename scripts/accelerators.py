@@ -80,9 +80,7 @@ def gpt(tiny):
         body = nn.Serial(
             embedding=nn.Embedding(k, width),
             positions=nn.LearnedPositions(t),
-            blocks=nn.Repeat(
-                nn.TransformerBlock(heads, causal=True), depth, **{name: True for name in [setting] if name}
-            ),
+            blocks=nn.Repeat(nn.TransformerBlock(heads, causal=True), depth, **dict.fromkeys(setting.split(), True)),
             norm=nn.LayerNorm(),
         )
         params, state = jax.jit(body.init)(jax.random.key(0), tokens[:, :-1])
