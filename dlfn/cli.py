@@ -17,7 +17,10 @@ __all__ = ["main"]
 # A command is a module with HELP, EXAMPLE, add_arguments(parser) and run(arguments) -> exit code. Only the one that is
 # asked for is imported.
 _COMMANDS = {
-    "train": ("dlfn.train.command", "train a model from a TOML file"),
+    "train": ("dlfn.train.commands.train", "train a model from a TOML file"),
+    "configs": ("dlfn.train.commands.configs", "list the configurations that come with dlfn, and all keys"),
+    "evaluate": ("dlfn.train.commands.evaluate", "evaluate a trained model on its test data"),
+    "sample": ("dlfn.train.commands.sample", "continue a text by a trained model"),
     "check": ("dlfn.registry.commands.check", "check gradients against autodiff and finite differences"),
     "bench": ("dlfn.registry.commands.bench", "time ops against plain JAX"),
     "formulas": ("dlfn.catalogue.command", "print and check the formulas of the documents"),

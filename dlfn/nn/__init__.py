@@ -38,7 +38,7 @@ from dlfn.nn.gated import GEGLU, GLU, Gated, PReLU, SwiGLU
 from dlfn.nn.layer import Layer
 from dlfn.nn.models import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
-from dlfn.nn.overview import count_parameters, summary
+from dlfn.nn.overview import count_flops, count_parameters, summary
 from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlfn.nn.positions import LearnedPositions, SinusoidalPositions
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
@@ -122,6 +122,7 @@ __all__ = [
     "TransformerBlock",
     "WeightNorm",
     "Zoneout",
+    "count_flops",
     "count_parameters",
     "initializers",
     "mlp",

@@ -12,7 +12,7 @@ from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.sequence import values_of
 from dlfn.nn.types import Params, State
 
-__all__ = ["Visit", "count_parameters", "summary", "visits"]
+__all__ = ["Visit", "count_flops", "count_parameters", "summary", "visits"]
 
 _HEADER = ("path", "layer", "output", "parameters", "FLOPs", "parameter bytes", "output bytes")
 _TEXT_COLUMNS = 3
@@ -21,6 +21,16 @@ _TEXT_COLUMNS = 3
 def count_parameters(params: Any) -> int:
     """The number of elements in all the arrays of ``params``."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def count_flops(model: Layer, x: Any) -> int:
+    """The floating-point operations of one forward pass, by the layers' own counts.
+
+    >>> import jax.numpy as jnp, dlfn.nn as nn
+    >>> count_flops(nn.Linear(10), jnp.zeros((5, 64)))
+    6400
+    """
+    return sum(each.times * each.layer.flops(values_of(each.x), values_of(each.y)) for each in visits(model, x))
 
 
 def summary(model: Layer, x: Any) -> str:

@@ -1,6 +1,28 @@
-"""Training from a configuration. Importing this costs optax; ``import dlfn`` does not import it."""
+"""Training: :func:`fit` for any model and any data, and runs from a configuration. Importing this costs optax and the
+layers; ``import dlfn`` does not import it."""
 
-from dlfn.train.config import Config, load
-from dlfn.train.loop import Trained, TrainingError, train
+from dlfn.train import data, tasks
+from dlfn.train.config import Config
+from dlfn.train.config import load as load_config
+from dlfn.train.diagnosis import TrainingError
+from dlfn.train.engine import Result, fit
+from dlfn.train.parts import train
+from dlfn.train.placement import Placement
+from dlfn.train.plan import Plan
+from dlfn.train.runs import Loaded, evaluate, load
 
-__all__ = ["Config", "Trained", "TrainingError", "load", "train"]
+__all__ = [
+    "Config",
+    "Loaded",
+    "Placement",
+    "Plan",
+    "Result",
+    "TrainingError",
+    "data",
+    "evaluate",
+    "fit",
+    "load",
+    "load_config",
+    "tasks",
+    "train",
+]

@@ -1,190 +1,261 @@
-"""A training run, from a configuration to trained parameters."""
+"""The loop of a run: dispatches of several steps, and between them evaluations, checkpoints and records."""
 
-import contextlib
-import functools
+import json
+import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlfn import autodiff, nn
-from dlfn.check import compare, why
-from dlfn.train.config import Config
-from dlfn.train.data import Dataset, batch_indices, digits
-from dlfn.train.optimizer import make_optimizer
+from dlfn import nn
+from dlfn.core import InputError
+from dlfn.train.checkpoints import Checkpoints
+from dlfn.train.data import Dataset
+from dlfn.train.diagnosis import TrainingError, compare_gradients, explanation, first_bad_step
+from dlfn.train.evaluation import Evaluation
+from dlfn.train.placement import Placement
+from dlfn.train.plan import Plan
 from dlfn.train.progress import progress
+from dlfn.train.recording import Recorder, matmul_peak, shown
 from dlfn.train.run import RunFolder
-from dlfn.train.step import Carry, Metrics, make_dispatch, make_evaluate, make_loss
+from dlfn.train.signals import stopping
+from dlfn.train.step import Carry, Learner, Metrics, make_dispatch
+from dlfn.weights.paths import by_path
 
-__all__ = ["Trained", "TrainingError", "train"]
-
-_COMPARED_EXAMPLES = 16
-
-
-class TrainingError(Exception):
-    """Training failed: the loss or a gradient is not finite, or the gradients disagree."""
+__all__ = ["Loop", "Standing"]
 
 
-class Trained(NamedTuple):
-    """A trained model and its metrics on the test set."""
+@dataclass
+class Standing:
+    """How a run stands after some step, as its checkpoints keep it beside the arrays.
 
-    model: nn.Layer
-    params: Any
-    state: Any
-    metrics: dict[str, float]
-
-
-def train(config: Config) -> Trained:
-    """Trains the configured model, writes the run's folder and prints how it goes.
-
-    Raises:
-        InputError: on bad input, and when another run is at work in the folder, before a file is written.
-        TrainingError: when the loss or a gradient is not finite, with the report of :func:`dlfn.why` on that step, and
-            when the trained model's gradients by hand, by backprop and by autodiff disagree.
+    Attributes:
+        metrics: of the last evaluation, or of the last training steps where there is none.
+        best: the lowest loss on the test data, and ``waited``, how many evaluations ago that was.
+        stopped: why the run ended before its last step; None if it did not.
+        position: of the data, if they are a stream.
     """
-    with contextlib.closing(RunFolder(config)) as folder:
-        return _train(config, folder)
+
+    step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    waited: int = 0
+    stopped: str | None = None
+    position: dict[str, Any] | None = None
 
 
-def _train(config: Config, folder: RunFolder) -> Trained:
-    optimizer = make_optimizer(config)
-    data = digits(config.seed, config.data.test_fraction)
-    batch_indices(config.seed, 0, len(data.train_x), config.train.batch_size)  # refuses one larger than the data
-    model = _make_model(config, data)
-    example = jax.ShapeDtypeStruct((config.train.batch_size, *data.train_x.shape[1:]), data.train_x.dtype)
-    print(nn.summary(model, example))
+class Loop:
+    """A run of a learner on data, by a plan; :func:`dlfn.train.fit` says what the arguments are."""
 
-    init_key, step_key = jax.random.split(jax.random.key(config.seed))
-    params, state = model.init(init_key, example)
-    carry = Carry(params, state, optimizer.init(params))
-    started = time.perf_counter()
-    dispatch = make_dispatch(model, optimizer, config.gradient)
-    run_chunk = _compile(config, dispatch, carry, data, step_key)
-    run_test = make_evaluate(model).lower(params, state, data.test_x, data.test_y).compile()
-    seconds = time.perf_counter() - started
-    print(f"compiled in {seconds:.2f} s; gradient = {config.gradient}, run.folder = {folder.path}")
+    def __init__(
+        self,
+        learner: Learner,
+        data: Dataset,
+        plan: Plan,
+        placement: Placement,
+        seed: int,
+        given: tuple[Any, Any] | None,
+        params_dtype: Any,
+        learning_rate: Callable[[int], Any] | None,
+        quiet: bool,
+    ):
+        self.learner, self.data, self.plan, self.placement, self.seed = learner, data, plan, placement, seed
+        self.profile: str | Path | None = None
+        self.given, self.params_dtype, self.learning_rate, self.quiet = given, params_dtype, learning_rate, quiet
+        if plan.batch_size % (plan.accumulate * placement.parts):
+            raise InputError(
+                f"train.batch_size = {plan.batch_size}: must be a multiple of {plan.accumulate * placement.parts}, "
+                f"which is train.accumulate = {plan.accumulate} times the {placement.parts} devices that share a batch"
+            )
+        self.init_key, self.key = jax.random.split(jax.random.key(seed))
+        first = self._draw(0, 1)  # refuses a batch that is larger than the data
+        self.resident = placement.put(data.train.resident())
+        self.batch = jax.eval_shape(data.train.take, self.resident, jax.tree.map(lambda a: a[0], first))
+        self.inputs = jax.eval_shape(learner.task.inputs, self.batch)
+        self.evaluation = data.test and Evaluation(learner, data.test, plan.eval_batch, plan.eval_batches, placement)
 
-    folder.start()
-    test, window, seconds = {}, [], 0.0
-    with progress(config.train.steps) as shown:
+    def say(self, text: Any) -> None:
+        if not self.quiet:
+            print(text, flush=True)
 
-        def record(step: int, metrics: dict[str, float]) -> None:
-            folder.log(step, metrics)
-            shown.report(step, metrics)
+    def begin(self) -> Carry:
+        """The first carry, each parameter and its moments where they belong."""
 
-        for start, stop in _chunks(config):
-            before = jax.tree.map(jnp.copy, carry)  # whose own buffers are donated
+        def init(key: jax.Array, given: Any) -> Any:
+            zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), self.inputs)
+            params, state = given or self.learner.model.init(key, zeros)
+            if self.params_dtype is not None:
+                cast = lambda a: a.astype(self.params_dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a  # noqa: E731
+                params, state = jax.tree.map(cast, (params, state))
+            return params, state
+
+        shapes, state_shapes = jax.eval_shape(init, self.init_key, self.given)
+        places = self.placement.of_params(shapes), self.placement.everywhere(state_shapes)
+        params, state = jax.jit(init, out_shardings=places)(self.init_key, self.given)
+        optimizer = self.learner.optimizer
+        moments = jax.jit(optimizer.init, out_shardings=self.placement.of_optimizer(optimizer, shapes))(params)
+        average = jax.tree.map(jnp.copy, params) if self.learner.ema else ()
+        return Carry(params, state, moments, average, self.placement.put(np.array(True)))
+
+    def run(
+        self,
+        carry: Carry,
+        standing: Standing | None = None,
+        folder: RunFolder | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> tuple[Carry, Standing]:
+        """Takes the steps that are left, and returns where that leads.
+
+        Raises:
+            TrainingError: see :func:`dlfn.train.fit`.
+        """
+        plan, standing = self.plan, standing or Standing()
+        start = standing.step
+        if plan.compare and start == 0:
+            self.compare(carry)
+        paths = list(by_path(carry.params))
+        recorder = Recorder(plan, paths, *self.learner.task.unit(self.batch), self._utilisation(), self.learning_rate)
+        programs = _Programs(make_dispatch(self.learner, self.data.train), recorder, self.say)
+        in_flight: list[tuple[int, Metrics]] = []
+        chunks = plan.chunks(start)
+        with progress(plan.steps, start, self.quiet) as bar, stopping() as stop:
+
+            def record(step: int, metrics: Mapping[str, float]) -> None:
+                if folder is not None:
+                    folder.log(step, metrics)
+                bar.report(step, shown(metrics))
+
+            drawn = self._put(*chunks[0]) if chunks else None
+            recorder.resume_clock()
+            for index, (first, step) in enumerate(chunks):
+                profiled = self.profile is not None and index == min(1, len(chunks) - 1)
+                if profiled:
+                    jax.profiler.start_trace(str(self.profile))
+                carry, metrics = programs(step - first, carry, self.resident, self.key, np.int32(first), drawn)
+                if profiled:
+                    jax.block_until_ready(metrics)
+                    jax.profiler.stop_trace()
+                in_flight.append((first, metrics))
+                standing.step, standing.position = step, self.data.train.position()
+                if index + 1 < len(chunks):  # while the device computes
+                    drawn = self._put(*chunks[index + 1])
+                evaluates = self.evaluation is not None and plan.is_due(plan.eval_every, step)
+                saves = checkpoints is not None and plan.is_due(plan.save_every, step)
+                # The metrics of a dispatch are waited for while the next one runs, unless something else is due.
+                wait = evaluates or saves or stop.requested or step == plan.steps
+                for begin, metrics in in_flight[: None if wait else -1]:
+                    metrics = jax.device_get(metrics)
+                    self._require_finite(begin, metrics, paths, carry)
+                    for at, measured in recorder.add(begin, metrics):
+                        record(at, measured)
+                        if self.evaluation is None:
+                            standing.metrics = {name: v for name, v in measured.items() if name.startswith("train/")}
+                    bar.advance(begin + len(metrics.loss))
+                del in_flight[: None if wait else -1]
+                recorder.stop_clock()
+                if evaluates:
+                    self._evaluate(carry, standing)
+                    record(step, standing.metrics)
+                if stop.requested:
+                    standing.stopped = stop.name
+                if checkpoints is not None and (saves or standing.stopped):
+                    score = standing.metrics["test/loss"] if evaluates else None
+                    checkpoints.save(step, {"carry": carry, "key": self.key}, asdict(standing), score)
+                recorder.resume_clock()
+                if standing.stopped:
+                    break
+            recorder.stop_clock()
+        summary = "  ".join(f"{name} {value:.4g}" for name, value in standing.metrics.items())
+        rate = (standing.step - start) / recorder.total if recorder.total else math.nan
+        self.say(f"trained to step {standing.step} in {recorder.total:.2f} s ({rate:,.0f} steps/s); {summary}")
+        if plan.compare and not standing.stopped:
+            self.compare(carry)
+        return carry, standing
+
+    def try_out(self) -> tuple[int, float, float]:
+        """Compiles a dispatch of one step and runs it: the bytes that it takes on a device, the loss, and the seconds
+        of compilation."""
+        arguments = self.begin(), self.resident, self.key, np.int32(0), self._put(0, 1)
+        started = time.perf_counter()
+        program = make_dispatch(self.learner, self.data.train).lower(*arguments).compile()
+        seconds, memory = time.perf_counter() - started, program.memory_analysis()
+        taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        return taken, float(program(*arguments)[1].loss[0]), seconds
+
+    def known(self) -> str:
+        """What a model is made from beside the configuration: what is known of the data, and shapes, in JSON."""
+        info = {name: value for name, value in self.data.info.items() if isinstance(value, (int, float, str, tuple))}
+        return json.dumps({"info": info, "inputs": jax.tree.map(lambda s: [s.shape, s.dtype.name], self.inputs)})
+
+    def compare(self, carry: Carry) -> None:
+        """Prints the comparison of the three gradients, and raises where they disagree."""
+        self.say(compare_gradients(self.learner, carry, self._batch_of(0), self.key))
+
+    def params(self, carry: Carry) -> Any:
+        """Those that are evaluated: the moving average, if there is one."""
+        return carry.average if self.learner.ema else carry.params
+
+    def _evaluate(self, carry: Carry, standing: Standing) -> None:
+        assert self.evaluation is not None
+        measured = self.evaluation(self.params(carry), carry.state)
+        standing.metrics = {f"test/{name}": value for name, value in measured.items()}
+        if standing.best is None or measured["loss"] < standing.best:
+            standing.best, standing.waited = measured["loss"], 0
+        else:
+            standing.waited += 1
+        if self.plan.patience and standing.waited >= self.plan.patience:
+            standing.stopped = "patience"
+
+    def _draw(self, start: int, stop: int) -> Any:
+        """What the steps draw; with ``overfit`` that of the first few, again and again."""
+        source, cycle, size = self.data.train, self.plan.overfit, self.plan.batch_size
+        if not cycle:
+            return source.draw(self.seed, start, stop, size)
+        drawn = source.draw(self.seed, 0, cycle, size)
+        return jax.tree.map(lambda a: a[np.arange(start, stop) % cycle], drawn)
+
+    def _put(self, start: int, stop: int) -> Any:
+        return self.placement.put(self._draw(start, stop), axis=1)
+
+    def _batch_of(self, step: int) -> Any:
+        return self.data.train.take(self.resident, jax.tree.map(lambda a: a[0], self._put(step, step + 1)))
+
+    def _utilisation(self) -> float | None:
+        """The share of what the devices can do that one step per second takes, by the layers' own counts: the backward
+        pass takes twice the forward pass."""
+        if self.quiet or not isinstance(self.learner.model, nn.Layer):
+            return None
+        peak = matmul_peak(self.learner.compute or jnp.float32, self.placement.mesh.size)
+        return 3 * nn.count_flops(self.learner.model, self.inputs) / peak
+
+    def _require_finite(self, start: int, metrics: Metrics, paths: list[str], carry: Carry) -> None:
+        """Raises at the first step whose loss or gradient is not finite; the carry is what it began with."""
+        if bad := first_bad_step(start, metrics, paths):
+            step, message = bad
+            if self.data.train.position() is None:  # a stream has gone on
+                key = jax.random.fold_in(self.key, step)
+                message += f"\n{explanation(self.learner, carry, self._batch_of(step), key)}"
+            raise TrainingError(message)
+
+
+class _Programs:
+    """A dispatch, compiled for every number of steps that there is."""
+
+    def __init__(self, dispatch: Any, recorder: Recorder, say: Callable[[str], None]):
+        self._dispatch, self._recorder, self._say = dispatch, recorder, say
+        self._compiled: dict[int, Any] = {}
+
+    def __call__(self, steps: int, *arguments: Any) -> Any:
+        if steps not in self._compiled:
+            self._recorder.stop_clock()
             started = time.perf_counter()
-            carry, metrics = jax.block_until_ready(run_chunk(carry, start, stop))
-            seconds += time.perf_counter() - started
-            metrics = jax.device_get(metrics)
-            explain = functools.partial(_explain, config, model, dispatch, before, data, step_key, start)
-            _check_finite(start, metrics, carry.params, explain)
-            shown.advance(stop)
-            for step, loss, accuracy in zip(range(start + 1, stop + 1), metrics.loss, metrics.accuracy, strict=True):
-                window.append((loss, accuracy))
-                if step % config.train.log_every == 0 or step == config.train.steps:
-                    mean_loss, mean_accuracy = np.mean(window, axis=0, dtype=float)
-                    record(step, {"train/loss": mean_loss, "train/accuracy": mean_accuracy})
-                    window.clear()
-            if stop % config.train.eval_every == 0 or stop == config.train.steps:
-                loss, accuracy = run_test(carry.params, carry.state, data.test_x, data.test_y)
-                test = {"test/loss": float(loss), "test/accuracy": float(accuracy)}
-                record(stop, test)
-
-    folder.save_params(carry.params)
-    rate = config.train.steps / seconds
-    print(
-        f"trained {config.train.steps} steps in {seconds:.2f} s ({rate:,.0f} steps/s, "
-        f"{rate * config.train.batch_size:,.0f} examples/s); test accuracy {test['test/accuracy']:.2%}"
-    )
-    if config.train.compare:
-        _compare_gradients(model, carry, data, step_key)
-    folder.finish()
-    print(f"the run is in {folder.path}")
-    return Trained(model, carry.params, carry.state, test)
-
-
-def _make_model(config: Config, data: Dataset) -> nn.Layer:
-    settings = asdict(config.model)
-    return nn.mlp(settings.pop("widths"), data.classes, **settings)
-
-
-def _chunks(config: Config) -> Iterator[tuple[int, int]]:
-    """The steps of each dispatch, from the first up to but not including the last; none goes past an evaluation."""
-    start = 0
-    while start < config.train.steps:
-        evaluation = (start // config.train.eval_every + 1) * config.train.eval_every
-        stop = min(start + config.train.steps_per_dispatch, evaluation, config.train.steps)
-        yield start, stop
-        start = stop
-
-
-def _chunk_lengths(config: Config) -> set[int]:
-    """Between evaluations, and after the last one, come full chunks and what is left over."""
-    steps, every, full = config.train.steps, config.train.eval_every, config.train.steps_per_dispatch
-    spans = (min(steps, every), steps % every)
-    return {length for span in spans for length in (min(span, full), span % full) if length}
-
-
-def _compile(
-    config: Config, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array
-) -> Callable[[Carry, int, int], tuple[Carry, Metrics]]:
-    """``run(carry, start, stop)``, compiled for every length of chunk that there will be."""
-    x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
-
-    def arguments(carry: Carry, start: int, stop: int) -> tuple[Any, ...]:
-        return carry, x, y, key, np.int32(start), _indices(config, len(x), start, stop)
-
-    compiled = {length: dispatch.lower(*arguments(carry, 0, length)).compile() for length in _chunk_lengths(config)}
-    return lambda carry, start, stop: compiled[stop - start](*arguments(carry, start, stop))
-
-
-def _indices(config: Config, examples: int, start: int, stop: int) -> np.ndarray:
-    """The examples of each step's batch."""
-    steps = range(start, stop)
-    return np.stack([batch_indices(config.seed, step, examples, config.train.batch_size) for step in steps])
-
-
-def _check_finite(start: int, metrics: Metrics, params: Any, explain: Callable[[int], str] = lambda step: "") -> None:
-    """Raises at the first step whose loss or gradient is not finite, with what ``explain`` says of that step."""
-    bad = ~(np.isfinite(metrics.loss) & np.all(metrics.finite, axis=1))
-    if not bad.any():
-        return
-    index = int(bad.argmax())
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in jax.tree.leaves_with_path(params)]
-    leaves = [path for path, finite in zip(paths, metrics.finite[index], strict=True) if not finite]
-    where = f"the first leaf whose gradient is not finite is {leaves[0]!r}" if leaves else "all gradients are finite"
-    raise TrainingError(
-        f"step {start + index + 1}: the loss is {metrics.loss[index]:.4g}, and {where}; "
-        f"try a lower optimizer.learning_rate{explain(start + index)}"
-    )
-
-
-def _explain(
-    config: Config, model: nn.Layer, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array, start: int, step: int
-) -> str:
-    """Where the step went wrong, from the carry before step ``start``, in lines of their own."""
-    x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
-    if step > start:
-        carry, _ = dispatch(carry, x, y, key, np.int32(start), _indices(config, len(x), start, step))
-    rows = _indices(config, len(x), step, step + 1)[0]
-    loss = make_loss(model)
-
-    def loss_of(params: Any) -> jax.Array:
-        return loss(params, carry.state, x[rows], y[rows], jax.random.fold_in(key, step))[0]
-
-    return f"\n{why(autodiff(loss_of) if config.gradient == 'autodiff' else loss_of, lossy=None)(carry.params)}"
-
-
-def _compare_gradients(model: nn.Layer, carry: Carry, data: Dataset, key: jax.Array) -> None:
-    x, y = data.test_x[:_COMPARED_EXAMPLES], data.test_y[:_COMPARED_EXAMPLES]
-    loss = make_loss(model)
-    comparison = compare(lambda params: loss(params, carry.state, x, y, key)[0])(carry.params)
-    print(comparison)
-    if not comparison.ok:
-        raise TrainingError("the gradients of the trained model disagree, see the table")
+            self._compiled[steps] = self._dispatch.lower(*arguments).compile()
+            if len(self._compiled) == 1:
+                self._say(f"compiled in {time.perf_counter() - started:.2f} s")
+            self._recorder.resume_clock()
+        return self._compiled[steps](*arguments)

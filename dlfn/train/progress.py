@@ -24,11 +24,16 @@ class _Lines:
         print(_line(step, metrics), flush=True)
 
 
+class _Nothing(_Lines):
+    def report(self, step: int, metrics: Mapping[str, float]) -> None:
+        del step, metrics
+
+
 @contextmanager
-def progress(steps: int) -> Iterator[Progress]:
-    """Shows how a run of so many steps goes, until the block ends."""
-    if not sys.stdout.isatty():
-        yield _Lines()
+def progress(steps: int, start: int = 0, quiet: bool = False) -> Iterator[Progress]:
+    """Shows how a run of so many steps goes that begins after ``start`` of them, until the block ends."""
+    if quiet or not sys.stdout.isatty():
+        yield _Nothing() if quiet else _Lines()
         return
 
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -36,7 +41,7 @@ def progress(steps: int) -> Iterator[Progress]:
 
     columns = TextColumn("step"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     with Bars(*columns) as bars:
-        task = bars.add_task("train", total=steps)
+        task = bars.add_task("train", total=steps, completed=start)
 
         class Bar:
             def advance(self, step: int) -> None:

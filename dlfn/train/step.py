@@ -1,7 +1,7 @@
 """Training steps: the loss, its gradient by any of three paths, and many steps in one dispatch."""
 
-import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 
 import dlfn
-from dlfn import ops
-from dlfn.nn import Layer
+from dlfn.train.data import Source
+from dlfn.train.tasks import Task
 
-__all__ = ["GRADIENTS", "Carry", "Metrics", "make_dispatch", "make_evaluate", "make_loss"]
+__all__ = ["GRADIENTS", "Carry", "Learner", "Metrics", "make_dispatch"]
 
 # Each makes value-and-gradient of a loss that returns (value, aux).
 GRADIENTS: dict[str, Callable[..., Callable[..., Any]]] = {
@@ -23,65 +23,131 @@ GRADIENTS: dict[str, Callable[..., Callable[..., Any]]] = {
 
 
 class Carry(NamedTuple):
-    """What one step hands to the next."""
+    """What one step hands to the next.
+
+    Attributes:
+        average: the moving average of the parameters, or ``()`` without one.
+        alive: False once a loss or gradient was not finite; all else is as it was before that step.
+    """
 
     params: Any
     state: Any
     optimizer: Any
+    average: Any
+    alive: Any
 
 
 class Metrics(NamedTuple):
-    """What a step reports. ``finite`` has one flag for each leaf of the gradient."""
+    """What a step reports: the loss, the task's metrics by name, the norm of every leaf's gradient, and that of the
+    updates together."""
 
     loss: jax.Array
-    accuracy: jax.Array
-    finite: jax.Array
+    task: dict[str, jax.Array]
+    gradient_norms: jax.Array
+    update_norm: jax.Array
+    alive: jax.Array
 
 
-def make_loss(model: Layer) -> Callable[..., tuple[jax.Array, Any]]:
-    """``loss(params, state, x, y, key) -> (mean cross-entropy, (new state, accuracy))``, in training mode."""
+@dataclass(frozen=True)
+class Learner:
+    """A model that learns a task: what is the same in every step.
 
-    def loss(params: Any, state: Any, x: jax.Array, y: jax.Array, key: jax.Array) -> tuple[jax.Array, Any]:
-        logits, state = model.apply(params, state, x, key=key, train=True)
-        return ops.softmax_cross_entropy(logits, y), (state, _accuracy(logits, y))
+    Args:
+        compute: the dtype of the forward and the backward pass, or None for that of the parameters.
+        augment: ``augment(key, batch)``, or None.
+        ema: the decay of the moving average of the parameters; 0 for none.
+        accumulate: into how many parts a batch is taken apart.
+    """
 
-    return loss
+    model: Any
+    task: Task
+    optimizer: optax.GradientTransformation
+    gradient: str = "hand"
+    compute: Any = None
+    augment: Callable[[jax.Array, Any], Any] | None = None
+    ema: float = 0.0
+    accumulate: int = 1
+
+    def start(self, params: Any, state: Any) -> Carry:
+        average = jax.tree.map(jnp.copy, params) if self.ema else ()
+        return Carry(params, state, self.optimizer.init(params), average, jnp.array(True))
+
+    def measure(self, params: Any, state: Any, batch: Any, **options: Any) -> Any:
+        """What the task measures, computed in the dtype for that; the state keeps its own."""
+        measured = self.task.measure(self.model, *self._cast((params, state, batch)), **options)
+        new = jax.tree.map(lambda new, old: new.astype(old.dtype), measured.state, state)
+        return measured._replace(state=new)
+
+    def loss(self, params: Any, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        """``(mean loss, (new state, means of the metrics))`` in training."""
+        measured = self.measure(params, state, batch, key=key, train=True)
+        means = {name: _mean(value) for name, value in measured.metrics.items()}
+        return _mean(measured.losses), (measured.state, means)
+
+    def step(self, carry: Carry, batch: Any, key: jax.Array) -> tuple[Carry, Metrics]:
+        if self.augment is not None:
+            batch = self.augment(jax.random.fold_in(key, 1), batch)
+        loss, state, means, grads = self._gradient(carry, batch, key)
+        norms = jnp.stack([jnp.linalg.norm(leaf.astype(loss.dtype).reshape(-1)) for leaf in jax.tree.leaves(grads)])
+        updates, optimizer = self.optimizer.update(grads, carry.optimizer, carry.params)
+        params = optax.apply_updates(carry.params, updates)
+        average = carry.average and optax.incremental_update(params, carry.average, 1 - self.ema)
+        alive = carry.alive & jnp.isfinite(loss) & jnp.isfinite(norms).all()
+        # A step that would spoil the parameters is not taken, nor are those after it in the same dispatch: what is kept
+        # is what the first bad step began with. The selection is part of the loops that compute the updates.
+        new = Carry(params, state, optimizer, average, alive)
+        carry = jax.tree.map(lambda new, old: jnp.where(alive, new, old), new, carry)
+        return carry, Metrics(loss, means, norms, optax.tree.norm(updates), alive)
+
+    def _gradient(self, carry: Carry, batch: Any, key: jax.Array) -> Any:
+        value_and_grad = GRADIENTS[self.gradient](self.loss)
+        if self.accumulate == 1:
+            (loss, (state, means)), grads = value_and_grad(carry.params, carry.state, batch, key)
+            return loss, state, means, grads
+
+        # Every so-manieth example, so that a batch that is divided over devices stays so.
+        parts = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(-1, self.accumulate, *a.shape[1:]), 1, 0), batch)
+
+        def part(state: Any, inputs: Any) -> Any:
+            index, batch = inputs
+            own = jax.random.fold_in(key, index)
+            (loss, (state, means)), grads = value_and_grad(carry.params, state, batch, own)
+            return state, (loss, means, grads)
+
+        def added(carried: Any, inputs: Any) -> Any:
+            state, sums = carried
+            state, terms = part(state, inputs)
+            return (state, jax.tree.map(jnp.add, sums, terms)), None
+
+        first, rest = jax.tree.map(lambda a: a[0], parts), jax.tree.map(lambda a: a[1:], parts)
+        begin = part(carry.state, (0, first))
+        (state, sums), _ = jax.lax.scan(added, begin, (jnp.arange(1, self.accumulate), rest))
+        loss, means, grads = jax.tree.map(lambda a: a / self.accumulate, sums)
+        return loss, state, means, grads
+
+    def _cast(self, tree: Any) -> Any:
+        if self.compute is None:
+            return tree
+        return jax.tree.map(lambda a: a.astype(self.compute) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
-def make_dispatch(model: Layer, optimizer: optax.GradientTransformation, gradient: str) -> Any:
-    """``dispatch(carry, x, y, key, first_step, indices) -> (carry, Metrics)``: one step for each row of ``indices``.
+def _mean(values: jax.Array) -> jax.Array:
+    return jnp.mean(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
+
+
+def make_dispatch(learner: Learner, source: Source) -> Any:
+    """``dispatch(carry, resident, key, first_step, drawn) -> (carry, Metrics)``: one step for each entry of ``drawn``.
 
     The carry's buffers are donated. Metrics have a leading axis of steps. A step draws its random numbers from ``key``
     and its own number, so that how many steps share a dispatch makes no difference.
     """
-    value_and_grad = GRADIENTS[gradient](make_loss(model))
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def dispatch(carry: Carry, x: jax.Array, y: jax.Array, key: jax.Array, first_step: jax.Array, indices: jax.Array):
-        def step(carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, Metrics]:
-            number, rows = inputs
-            step_key = jax.random.fold_in(key, number)
-            (loss, (state, accuracy)), grads = value_and_grad(carry.params, carry.state, x[rows], y[rows], step_key)
-            finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)])
-            updates, optimizer_state = optimizer.update(grads, carry.optimizer, carry.params)
-            params = optax.apply_updates(carry.params, updates)
-            return Carry(params, state, optimizer_state), Metrics(loss, accuracy, finite)
+    def dispatch(carry: Carry, resident: Any, key: jax.Array, first_step: jax.Array, drawn: Any) -> Any:
+        def step(carry: Carry, inputs: tuple[jax.Array, Any]) -> tuple[Carry, Metrics]:
+            number, entry = inputs
+            return learner.step(carry, source.take(resident, entry), jax.random.fold_in(key, number))
 
-        return jax.lax.scan(step, carry, (first_step + jnp.arange(indices.shape[0]), indices))
+        count = len(jax.tree.leaves(drawn)[0])
+        return jax.lax.scan(step, carry, (first_step + jnp.arange(count), drawn))
 
-    return dispatch
-
-
-def make_evaluate(model: Layer) -> Any:
-    """``evaluate(params, state, x, y) -> (mean cross-entropy, accuracy)``, outside of training mode and compiled."""
-
-    @jax.jit
-    def evaluate(params: Any, state: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, _ = model.apply(params, state, x)
-        return ops.softmax_cross_entropy(logits, y), _accuracy(logits, y)
-
-    return evaluate
-
-
-def _accuracy(logits: jax.Array, y: jax.Array) -> jax.Array:
-    return (logits.argmax(-1) == y).mean()
+    return jax.jit(dispatch, donate_argnums=0)

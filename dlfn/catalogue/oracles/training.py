@@ -10,7 +10,7 @@ import optax
 
 from dlfn import augmentation, linalg, nn, ops, optimizers, probability, statistics
 from dlfn.catalogue.oracles._table import Table, agree, normal, sklearn
-from dlfn.train.config import Config, Run, Schedule, Train
+from dlfn.train.config import Schedule
 from dlfn.train.optimizer import make_optimizer, make_schedule
 
 __all__ = ["ORACLES"]
@@ -189,8 +189,7 @@ def _():
     gradient: Any = {"w": normal(5), "b": normal(3, seed=1)}
     length = math.sqrt(sum(float(jnp.sum(a**2)) for a in gradient.values()))
     for bound in (0.5, 50.0):
-        config = Config(Run(""), train=Train(clip_norm=bound), optimizer={"name": "sgd", "learning_rate": 1.0})
-        optimizer = make_optimizer(config)
+        optimizer = make_optimizer({"name": "sgd", "learning_rate": 1.0}, Schedule(), 100, clip_norm=bound)
         updates: Any = optimizer.update(gradient, optimizer.init(gradient))[0]
         for name, g in gradient.items():
             agree(updates[name], -np.asarray(g) * min(1, bound / length))

@@ -1,0 +1,1 @@
+"""The commands about training: ``dlfn train`` and what is done with its runs."""

@@ -1,0 +1,81 @@
+"""What is left of a run: its model, and how good that is."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dlfn.core import InputError
+from dlfn.train.checkpoints import Checkpoints
+from dlfn.train.config import Config
+from dlfn.train.config import load as load_config
+from dlfn.train.engine import make_loop
+from dlfn.train.parts import make_model, make_parts
+from dlfn.weights import load_metadata, load_params
+
+__all__ = ["Loaded", "evaluate", "load"]
+
+
+class Loaded(NamedTuple):
+    """A trained model, and the configuration and folder of its run."""
+
+    model: Any
+    params: Any
+    state: Any
+    config: Config
+    folder: Path
+
+
+def load(folder: str | Path) -> Loaded:
+    """The model that a run of ``dlfn train`` has trained, or is training: of its last checkpoint, as long as the run
+    has not finished.
+
+    A finished run needs no data for it.
+
+    Raises:
+        InputError: where the folder holds no run, or one without any parameters yet.
+
+    >>> from dlfn import train
+    >>> train.load("runs/nothing")
+    Traceback (most recent call last):
+    dlfn.core.errors.InputError: 'runs/nothing' holds no run: there is no config.toml in it
+    """
+    folder = Path(folder)
+    if not (folder / "config.toml").is_file():
+        raise InputError(f"{str(folder)!r} holds no run: there is no config.toml in it")
+    config = load_config(folder / "config.toml")
+    path = folder / "params.safetensors"
+    if not path.is_file():
+        return _from_checkpoint(folder, config)
+    known = json.loads(load_metadata(path)["dlfn"])
+    model = make_model(config, known["info"])
+    inputs = jax.tree.map(lambda leaf: jnp.zeros(*leaf), known["inputs"], is_leaf=lambda x: isinstance(x[-1], str))
+    params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    return Loaded(model, *load_params(path, params, state), config, folder)
+
+
+def _from_checkpoint(folder: Path, config: Config) -> Loaded:
+    loop = make_loop(**make_parts(config), quiet=True)
+    with loop.placement.active(), contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+        found = checkpoints.restore({"carry": loop.begin(), "key": loop.key})
+    if found is None:
+        raise InputError(f"the run in {str(folder)!r} has no checkpoint yet")
+    carry = found.tree["carry"]
+    return Loaded(loop.learner.model, loop.params(carry), carry.state, config, folder)
+
+
+def evaluate(folder: str | Path) -> dict[str, float]:
+    """The loss and the metrics of a run's model on the test data.
+
+    Raises:
+        InputError: as :func:`load`, and where the run's data have no part for tests.
+    """
+    loaded = load(folder)
+    loop = make_loop(**make_parts(loaded.config), quiet=True)
+    if loop.evaluation is None:
+        raise InputError(f"the data of the run in {str(folder)!r} have no test part")
+    with loop.placement.active():
+        return loop.evaluation(loaded.params, loaded.state)
