@@ -14,7 +14,7 @@ import numpy as np
 from dlfn import autodiff, nn
 from dlfn.check import compare, why
 from dlfn.train.config import Config
-from dlfn.train.data import Dataset, batch_indices, digits
+from dlfn.train.data import batch_indices, digits
 from dlfn.train.optimizer import make_optimizer
 from dlfn.train.progress import progress
 from dlfn.train.run import RunFolder
@@ -27,6 +27,21 @@ _COMPARED_EXAMPLES = 16
 
 class TrainingError(Exception):
     """Training failed: the loss or a gradient is not finite, or the gradients disagree."""
+
+
+class _Examples(NamedTuple):
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+
+
+def _digits(config: Config) -> _Examples:
+    train, test, info = digits(config.seed, config.data.test_fraction)
+    assert test is not None
+    (train_x, train_y), (test_x, test_y) = (part.rows(0, part.size or 0) for part in (train, test))
+    return _Examples(train_x, train_y, test_x, test_y, info["outputs"])
 
 
 class Trained(NamedTuple):
@@ -52,7 +67,7 @@ def train(config: Config) -> Trained:
 
 def _train(config: Config, folder: RunFolder) -> Trained:
     optimizer = make_optimizer(config)
-    data = digits(config.seed, config.data.test_fraction)
+    data = _digits(config)
     batch_indices(config.seed, 0, len(data.train_x), config.train.batch_size)  # refuses one larger than the data
     model = _make_model(config, data)
     example = jax.ShapeDtypeStruct((config.train.batch_size, *data.train_x.shape[1:]), data.train_x.dtype)
@@ -109,7 +124,7 @@ def _train(config: Config, folder: RunFolder) -> Trained:
     return Trained(model, carry.params, carry.state, test)
 
 
-def _make_model(config: Config, data: Dataset) -> nn.Layer:
+def _make_model(config: Config, data: _Examples) -> nn.Layer:
     settings = asdict(config.model)
     return nn.mlp(settings.pop("widths"), data.classes, **settings)
 
@@ -132,7 +147,7 @@ def _chunk_lengths(config: Config) -> set[int]:
 
 
 def _compile(
-    config: Config, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array
+    config: Config, dispatch: Any, carry: Carry, data: _Examples, key: jax.Array
 ) -> Callable[[Carry, int, int], tuple[Carry, Metrics]]:
     """``run(carry, start, stop)``, compiled for every length of chunk that there will be."""
     x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
@@ -166,7 +181,7 @@ def _check_finite(start: int, metrics: Metrics, params: Any, explain: Callable[[
 
 
 def _explain(
-    config: Config, model: nn.Layer, dispatch: Any, carry: Carry, data: Dataset, key: jax.Array, start: int, step: int
+    config: Config, model: nn.Layer, dispatch: Any, carry: Carry, data: _Examples, key: jax.Array, start: int, step: int
 ) -> str:
     """Where the step went wrong, from the carry before step ``start``, in lines of their own."""
     x, y = jnp.asarray(data.train_x), jnp.asarray(data.train_y)
@@ -181,7 +196,7 @@ def _explain(
     return f"\n{why(autodiff(loss_of) if config.gradient == 'autodiff' else loss_of, lossy=None)(carry.params)}"
 
 
-def _compare_gradients(model: nn.Layer, carry: Carry, data: Dataset, key: jax.Array) -> None:
+def _compare_gradients(model: nn.Layer, carry: Carry, data: _Examples, key: jax.Array) -> None:
     x, y = data.test_x[:_COMPARED_EXAMPLES], data.test_y[:_COMPARED_EXAMPLES]
     loss = make_loss(model)
     comparison = compare(lambda params: loss(params, carry.state, x, y, key)[0])(carry.params)

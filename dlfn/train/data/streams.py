@@ -1,0 +1,174 @@
+"""Batches from any iterable of Python: a generator, a list, a grain or a PyTorch DataLoader."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlfn.core import InputError
+from dlfn.train.data.in_memory import Arrays
+from dlfn.train.data.iterator_states import pack, unpack
+from dlfn.train.data.source import Dataset, Source
+
+__all__ = ["Stream", "stream"]
+
+
+class Stream(Source):
+    """Batches as an iterable gives them, of any size; the seed is the iterable's own affair.
+
+    When the iterable ends it is iterated again. A resumed run goes on where it was: by the iterator's ``get_state`` and
+    ``set_state`` (grain) or the loader's ``state_dict`` and ``load_state_dict`` (torchdata's ``StatefulDataLoader``);
+    where there are none, by drawing what was drawn before and leaving it aside, which gives the same batches if the
+    iterable does: a PyTorch DataLoader that shuffles does with ``generator=torch.Generator().manual_seed(0)``.
+
+    :meth:`position` is that after the last step drawn; it is to be asked for before later steps are drawn ahead.
+
+    Args:
+        batches: the iterable, or a function without arguments that makes one. Each item is a pytree of arrays or
+            PyTorch tensors with a leading batch axis, all of the same shapes; a list ``[x, y]`` becomes ``(x, y)``.
+
+    >>> source = Stream([np.arange(3), np.arange(3, 6)])
+    >>> source.draw(seed=0, start=0, stop=3, batch_size=3).tolist()
+    [[0, 1, 2], [3, 4, 5], [0, 1, 2]]
+    >>> source.position()
+    {'step': 3, 'state': None}
+    """
+
+    def __init__(self, batches: Iterable[Any] | Callable[[], Iterable[Any]]):
+        if not isinstance(batches, Iterable) and not callable(batches):
+            raise InputError(f"a stream is an iterable, or a function that makes one, and not {type(batches).__name__}")
+        self._batches = batches
+        self._loader: Any = None
+        self._iterator: Iterator[Any] | None = None
+        self._step = 0
+        self._kind: Any = None  # of the first batch, which all others must have
+
+    def draw(self, seed: int, start: int, stop: int, batch_size: int) -> Any:
+        if start < self._step:
+            self._restart(f"is at step {self._step}, and cannot go back to {start}")
+        while self._step < start:
+            self._next()
+        drawn = []
+        for step in range(start + 1, stop + 1):
+            batch, kind = _batch(self._next(), step)
+            if self._kind is None:
+                self._kind = kind
+            if kind != self._kind:
+                raise InputError(f"the stream's batch of step {step} is {kind}, and the first was {self._kind}")
+            count = len(jax.tree.leaves(batch)[0])
+            if count != batch_size:
+                last = "; leave out a last, smaller one: drop_last=True" if count < batch_size and step > 1 else ""
+                raise InputError(
+                    f"the stream's batch of step {step} has {count} examples, and batch_size = {batch_size}; make them "
+                    f"equal{last}"
+                )
+            drawn.append(batch)
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+
+    def rows(self, start: int, stop: int) -> Any:
+        raise InputError("a stream has no rows to evaluate on; give what to test on by stream(train, test)")
+
+    def position(self) -> dict[str, Any]:
+        state = None
+        if hasattr(self._iterator, "get_state"):
+            state = cast(Any, self._iterator).get_state()
+        elif hasattr(self._loader, "state_dict"):
+            state = self._loader.state_dict()
+        return {"step": self._step, "state": pack(state)}
+
+    def seek(self, position: Mapping[str, Any] | None) -> None:
+        if position is None:
+            raise InputError("the checkpoint is not of a run on a stream; resume with the data that the run began with")
+        state = unpack(position["state"])
+        if state is None:
+            return  # what comes before the first step of the next draw is left aside then
+        loader = self._open()
+        if hasattr(loader, "load_state_dict"):
+            loader.load_state_dict(state)
+        self._iterator = iter(loader)
+        if hasattr(self._iterator, "set_state"):
+            cast(Any, self._iterator).set_state(state)
+        elif not hasattr(loader, "load_state_dict"):
+            raise InputError(
+                f"the checkpoint holds the state of a loader, and {type(loader).__name__} takes none; resume with the "
+                "data that the run began with"
+            )
+        self._step = position["step"]
+
+    def _open(self) -> Any:
+        self._loader = self._batches if isinstance(self._batches, Iterable) else self._batches()
+        return self._loader
+
+    def _next(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._open())
+        batch = next(self._iterator, _END)
+        if batch is _END:
+            step = self._step
+            self._restart(f"ended after {step} batches, and step {step + 1} needs another")
+            self._step, batch = step, next(self._iterator, _END)
+            if batch is _END:
+                raise InputError("the stream gives no batch: iterated again it ends at once")
+        self._step += 1
+        return batch
+
+    def _restart(self, why: str) -> None:
+        iterator = iter(self._open())
+        if iterator is self._batches:
+            raise InputError(
+                f"the stream {why}; it is an iterator, which can be gone through once: give a function that makes it"
+            )
+        self._iterator, self._step = iterator, 0
+
+
+def stream(
+    train: Iterable[Any] | Callable[[], Iterable[Any]],
+    test: Iterable[Any] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """A data set of batches that come from iterables.
+
+    Args:
+        train: of a :class:`Stream`: an iterable of batches, or a function that makes one.
+        test: a finite iterable of batches, which is read at once and kept in memory; the last one may be smaller.
+        info: what is known of the data, such as ``{"outputs": 10}``.
+
+    Raises:
+        InputError: where something is no iterable, or the batches of the test are not alike.
+
+    >>> data = stream(lambda: iter([np.zeros((2, 3))]), test=[np.ones((2, 3)), np.ones((1, 3))])
+    >>> data.test.size, data.test.rows(0, 3).shape
+    (3, (3, 3))
+    """
+    tests = None
+    if test is not None:
+        batches, kinds = zip(*(_batch(item, i) for i, item in enumerate(test, 1))) if (test := list(test)) else ((), ())
+        if len(set(kinds)) != 1:
+            raise InputError(f"the test's batches must be alike, and are {' and '.join(sorted(set(kinds))) or 'none'}")
+        tests = Arrays(jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches))
+    return Dataset(Stream(train), tests, info or {})
+
+
+_END = object()
+
+
+def _batch(item: Any, step: int) -> tuple[Any, str]:
+    """The item as a pytree of NumPy arrays, and its kind: structure, dtypes and shapes without the batch axis."""
+
+    def number(leaf: Any) -> np.ndarray:
+        # PyTorch's tensors become arrays only on the host and without a graph.
+        array = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf)
+        if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+            raise InputError(f"the stream's batch of step {step} holds {array.dtype}, and must hold numbers alone")
+        if not array.ndim:
+            raise InputError(f"the stream's batch of step {step} holds the single number {array}, with no batch axis")
+        return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+    batch = jax.tree.map(number, tuple(item) if isinstance(item, list) else item)
+    leaves = jax.tree.leaves(batch)
+    if len({len(leaf) for leaf in leaves}) != 1:
+        shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "none"
+        raise InputError(f"the stream's batch of step {step} has arrays of shapes {shapes}; the first axes must agree")
+    return batch, str(jax.tree.map(lambda leaf: f"{leaf.dtype} (batch, {', '.join(map(str, leaf.shape[1:]))})", batch))

@@ -1,0 +1,262 @@
+"""Text, as tokens: characters, bytes, those of a tokenizer's file, or a file of tokens larger than memory."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from dlfn.core import InputError
+from dlfn.train.data.reading import existing_file, readable
+from dlfn.train.data.source import Dataset, Source
+
+__all__ = ["MappedWindows", "Windows", "text"]
+
+
+class Windows(Source):
+    """Windows of ``context + 1`` tokens in int32: a model reads all but the last, and is to name all but the first.
+
+    Steps draw them at random offsets; :meth:`rows` counts those that follow each other, of which each begins with the
+    last token of the one before, so that every token but the first is predicted once. What is left over at the end,
+    less than a window, is in none of these.
+
+    Args:
+        tokens: all of them, one after the other, in any integer dtype; they are on the device as a whole.
+        context: how many tokens a model reads.
+
+    >>> source = Windows(np.arange(10, dtype=np.uint8), context=4)
+    >>> source.size, source.rows(0, 2).tolist()
+    (2, [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]])
+    >>> drawn = source.draw(seed=0, start=0, stop=3, batch_size=2)
+    >>> source.take(jnp.asarray(source.resident()), drawn[0]).shape
+    (2, 5)
+    """
+
+    def __init__(self, tokens: np.ndarray, context: int):
+        self._tokens, self._context = tokens, context
+        self.size = self._count = (len(tokens) - 1) // context
+
+    def resident(self) -> Any:
+        return self._tokens
+
+    def draw(self, seed: int, start: int, stop: int, batch_size: int) -> np.ndarray:
+        return self._offsets(seed, start, stop, batch_size).astype(np.int32)
+
+    def take(self, resident: Any, drawn: Any) -> Any:
+        at = drawn[:, None] + jnp.arange(self._context + 1)
+        return resident.at[at].get(mode="promise_in_bounds").astype(jnp.int32)
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        return self._windows(np.arange(start, min(stop, self._count)) * self._context)
+
+    def _offsets(self, seed: int, start: int, stop: int, batch_size: int) -> np.ndarray:
+        """Of every step, by a generator of its own."""
+        steps = (np.random.Generator(np.random.Philox(key=[seed, step])) for step in range(start, stop))
+        return np.stack([step.integers(len(self._tokens) - self._context, size=batch_size) for step in steps])
+
+    def _windows(self, offsets: np.ndarray) -> np.ndarray:
+        return self._tokens[offsets[..., None] + np.arange(self._context + 1)].astype(np.int32)
+
+
+class MappedWindows(Windows):
+    """The same of tokens that stay in their file, of which no more is read than the windows that are drawn.
+
+    >>> source = MappedWindows(np.arange(10, dtype=np.uint16), context=4)
+    >>> source.resident(), source.draw(seed=0, start=0, stop=3, batch_size=2).shape
+    ((), (3, 2, 5))
+    """
+
+    def resident(self) -> Any:
+        return ()
+
+    def draw(self, seed: int, start: int, stop: int, batch_size: int) -> np.ndarray:
+        return self._windows(self._offsets(seed, start, stop, batch_size))
+
+    def take(self, resident: Any, drawn: Any) -> Any:
+        return drawn
+
+
+def text(
+    path: str = "topics",
+    *,
+    tokens: str = "characters",
+    context: int = 64,
+    test: str = "",
+    test_fraction: float = 0.1,
+    vocabulary: int = 0,
+    dtype: Literal["uint16", "uint32"] = "uint16",
+    seed: int = 0,
+) -> Dataset:
+    """Text for a model that names the next token.
+
+    ``info`` has ``vocabulary`` (how many tokens there are), ``context``, ``encode`` and ``decode``, and the SHA-256 of
+    the text, as the default differs between versions of Python.
+
+    Args:
+        path: a file of text in UTF-8, or of tokens: ``.npy``, or ``.bin`` (nothing but the numbers), which is not
+            read into memory. ``topics`` is the text of Python's reference (pydoc_data.topics, about 465,000
+            characters), unless there is a file of that name.
+        tokens: what the text is cut into: ``characters`` (those of the text), ``bytes``, or the path of a file of
+            Hugging Face's tokenizers, which asks for that package. Of a file of tokens: by which of the two latter they
+            were made, for ``encode`` and ``decode``.
+        context: how many tokens a model reads at once.
+        test: a file of the same kind to test on; without it, the last part of the text is.
+        test_fraction: the length of that part; 0 for none.
+        vocabulary: of a file of tokens: how many there are; if not given, those of ``tokens``, or one more than the
+            largest in the file.
+        dtype: of the numbers in a ``.bin`` file, in the machine's byte order.
+        seed: there is nothing to choose: what is tested on is the end of the text.
+
+    Raises:
+        InputError: where a file cannot be read, is no UTF-8, is cut short, or holds tokens beyond the vocabulary, where
+            a part is shorter than a window, and where tokenizers is not installed.
+
+    >>> data = text(context=8)
+    >>> window = data.test.rows(0, 1)[0]
+    >>> window.shape, len(data.info["decode"](window)), data.info["encode"]("for x in y").shape
+    ((9,), 9, (10,))
+    """
+    if context < 1:
+        raise InputError(f"context = {context}: must be at least 1")
+    if not 0 <= test_fraction < 1:
+        raise InputError(f"test_fraction = {test_fraction}: must be at least 0 and below 1, such as 0.1")
+    paths = [path, test] if test else [path]
+    info: dict[str, Any] = {}
+    if Path(path).suffix in (".bin", ".npy"):
+        parts, window = [_mapped(name, dtype) for name in paths], MappedWindows
+        if tokens != "characters":
+            codec = _codec(tokens, ())
+            vocabulary, info = vocabulary or codec.vocabulary, {"encode": codec.encode, "decode": codec.decode}
+        info["vocabulary"] = _vocabulary(parts, paths, vocabulary)
+    else:
+        if vocabulary:
+            raise InputError(f"vocabulary = {vocabulary} is for files of tokens; that of a text follows from tokens")
+        texts = [_topics() if name == "topics" and not Path(name).exists() else _read(name) for name in paths]
+        codec = _codec(tokens, texts)
+        parts, window = [codec.encode(content) for content in texts], Windows
+        digest = hashlib.sha256("".join(texts).encode()).hexdigest()
+        info = {"vocabulary": codec.vocabulary, "encode": codec.encode, "decode": codec.decode, "sha256": digest}
+    if not test:
+        cut = int(len(parts[0]) * (1 - test_fraction))
+        parts = [parts[0][:cut], parts[0][cut:]]
+    for part, held in zip(("train", "test"), parts):
+        if len(held) <= context and (part == "train" or test or test_fraction):
+            raise InputError(
+                f"context = {context}: the {part} part has {len(held)} tokens, and must have {context + 1} at least; "
+                "lower context, change test_fraction, or take a longer text"
+            )
+    train, tested = parts
+    return Dataset(
+        window(train, context), window(tested, context) if len(tested) else None, {**info, "context": context}
+    )
+
+
+class _Codec(NamedTuple):
+    vocabulary: int
+    encode: Callable[[str], np.ndarray]
+    decode: Callable[[Sequence[int] | np.ndarray], str]
+
+
+def _codec(tokens: str, texts: Sequence[str]) -> _Codec:
+    if tokens == "characters":
+        return _characters(texts)
+    if tokens == "bytes":
+        return _Codec(
+            256,
+            lambda content: np.frombuffer(content.encode(), np.uint8),
+            lambda ids: bytes(np.asarray(ids, np.uint8)).decode(errors="replace"),
+        )
+    return _tokenizer(tokens)
+
+
+def _characters(texts: Sequence[str]) -> _Codec:
+    """The characters of the text in the order of their code points, each a token. A table by code point is quicker than
+    sorting the text."""
+    there = np.zeros(0x110000, bool)
+    for content in texts:
+        there[_code_points(content)] = True
+    characters = np.flatnonzero(there)
+    token_of = np.zeros(0x110000, np.min_scalar_type(max(len(characters) - 1, 0)))
+    token_of[characters] = np.arange(len(characters))
+
+    def encode(content: str) -> np.ndarray:
+        points = _code_points(content)
+        if not there[points].all():
+            unknown = chr(points[~there[points]][0])
+            raise InputError(f"the character {unknown!r} is not in the text that the tokens are of")
+        return token_of[points]
+
+    return _Codec(len(characters), encode, lambda ids: "".join(map(chr, characters[np.asarray(ids)])))
+
+
+def _code_points(content: str) -> np.ndarray:
+    return np.frombuffer(content.encode("utf-32-le"), "<u4")
+
+
+def _tokenizer(path: str) -> _Codec:
+    file = existing_file(path, "tokens")
+    try:
+        from tokenizers import Tokenizer  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise InputError(
+            f"tokens = {path!r}: a tokenizer's file asks for tokenizers: pip install tokenizers; "
+            "'characters' and 'bytes' do without"
+        ) from None
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the package raises nothing narrower
+        raise InputError(f"tokens = {path!r} is no file of tokenizers: {error}") from None
+    vocabulary = tokenizer.get_vocab_size()
+    return _Codec(
+        vocabulary,
+        lambda content: np.array(
+            tokenizer.encode(content, add_special_tokens=False).ids, np.min_scalar_type(vocabulary - 1)
+        ),
+        lambda ids: tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=False),
+    )
+
+
+def _topics() -> str:
+    from pydoc_data.topics import topics
+
+    return "\n".join(topics[name] for name in sorted(topics))
+
+
+def _read(path: str) -> str:
+    file = existing_file(path)
+    with readable(file):
+        return file.read_bytes().decode("utf-8")
+
+
+def _mapped(path: str, dtype: str) -> np.ndarray:
+    file = existing_file(path)
+    with readable(file):
+        if file.suffix == ".npy":
+            tokens = np.load(file, mmap_mode="r", allow_pickle=False)
+            if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or not tokens.size:
+                raise InputError(f"{path!r} holds {tokens.dtype} {tokens.shape}, and must hold integers (tokens,)")
+            return tokens
+        width = np.dtype(dtype).itemsize
+        if file.stat().st_size % width:
+            raise InputError(
+                f"{path!r} has {file.stat().st_size} bytes, no multiple of the {width} of dtype = {dtype!r}; "
+                "is it cut short?"
+            )
+        return np.memmap(file, dtype, "r")
+
+
+def _vocabulary(parts: Sequence[np.ndarray], paths: Sequence[str], vocabulary: int) -> int:
+    """How many tokens there are. All are looked at: a model would read one beyond them as another."""
+    most = 0
+    for tokens, path in zip(parts, paths):
+        smallest, largest = int(tokens.min()), int(tokens.max())
+        if smallest < 0 or (vocabulary and largest >= vocabulary):
+            wrong = smallest if smallest < 0 else largest
+            raise InputError(
+                f"{path!r} holds the token {wrong}, and vocabulary = {vocabulary or largest + 1} has 0 to "
+                f"{(vocabulary or largest + 1) - 1}; is dtype right?"
+            )
+        most = max(most, largest + 1)
+    return vocabulary or most
