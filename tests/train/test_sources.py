@@ -1,4 +1,4 @@
-"""Sources: what steps draw is a pure function, taken on the device as on the host, and streams resume where they were."""
+"""Sources: what a step draws is a pure function, taken on the device as on the host; streams go on where they were."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_images_are_bytes_on_the_device_and_standardised_in_the_batch():
     chosen = batch_indices(3, 2, 20, 5)
     assert np.array_equal(y, LABELS[chosen])
     np.testing.assert_allclose(x, (IMAGES[chosen] - IMAGES.mean()) / IMAGES.std(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(source.rows(0, 20)[0][chosen], x)
+    np.testing.assert_allclose(source.rows(0, 20)[0][chosen], x, rtol=3e-7)  # XLA may multiply where NumPy divides
 
 
 def test_take_is_traced_once_for_all_steps():
@@ -134,8 +134,9 @@ class Loader:
         self.start = self.given = 0
 
     def __iter__(self):
-        for self.given in range(self.start + 1, 8):
-            yield numbers()[self.given - 1]
+        for given in range(self.start, 7):
+            self.given = given + 1
+            yield numbers()[given]
         self.start = 0
 
     def state_dict(self):
@@ -231,7 +232,8 @@ def test_a_dataloader_of_pytorch(refused):
         order = torch.Generator().manual_seed(0)
         return torch.utils.data.DataLoader(examples, 2, shuffle=True, generator=order, drop_last=drop_last)
 
-    expected = [batch for _ in range(2) for batch in (one := loader() if not _ else one)]  # two epochs of one loader
+    batches = loader()
+    expected = [batch for _ in range(2) for batch in batches]  # two epochs
     x, y = Stream(loader()).draw(0, 0, 6, 2)
     assert (x.dtype, y.dtype, x.shape) == (np.float32, jnp.zeros((), int).dtype, (6, 2, 2))
     assert np.array_equal(y, np.stack([labels for _, labels in expected]))
@@ -244,6 +246,7 @@ def test_a_dataloader_of_pytorch(refused):
     assert torch.equal(again, state["generator"])
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # by torchdata itself
 def test_a_dataloader_of_torchdata_goes_on_by_its_state():
     torch = pytest.importorskip("torch")
     loaders = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")

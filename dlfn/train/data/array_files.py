@@ -47,14 +47,14 @@ def arrays_file(
             array of such a name, and where :func:`arrays` refuses the arrays.
     """
     file = existing_file(path)
-    with file.open("rb") as opened:
+    with readable(file), file.open("rb") as opened:
         start = opened.read(6)
     if not start.startswith((b"PK", b"\x93NUMPY")):
         raise InputError(f"{str(file)!r} is neither an .npz nor an .npy file; np.savez and np.save write them")
     if bool(test_y) != bool(test_x and y):
         raise InputError(f"test_x = {test_x!r}, test_y = {test_y!r}: give both, or none; without y test_x alone")
-    with readable(file):
-        loaded = np.load(file, allow_pickle=False)
+    with readable(file), file.open("rb") as opened:  # np.load would leave a damaged one open
+        loaded = np.load(opened, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             examples, tests = loaded, None
         else:

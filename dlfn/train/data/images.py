@@ -99,14 +99,13 @@ def _images(
     names: tuple[str, ...] | None,
 ) -> Dataset:
     """Of images in bytes, which may be up to ``largest``."""
-    images, labels = train[0], train[1].astype(np.int32)
+    images, labels = train
     if test is None:
         trained, tested = held_out(labels, seed, test_fraction)
         test = images[tested], labels[tested]
         images, labels = images[trained], labels[trained]
     info = {} if names is None else {"labels": names}
-    examples = (test[0], test[1].astype(np.int32)) if len(test[0]) else None
-    return labelled((images, labels), examples, scaled(images, standardise, largest), **info)
+    return labelled((images, labels), test if len(test[0]) else None, scaled(images, standardise, largest), **info)
 
 
 def _part(folder: Path, part: str) -> _Examples:

@@ -52,14 +52,15 @@ def arrays(x: Any, y: Any = None, *, test: Any = None, test_fraction: float = 0.
 
     Args:
         x: the inputs: an array, or a pytree of arrays, with a leading axis of examples.
-        y: the targets, the same way; a batch is then ``(x, y)``, and ``x`` alone without them.
+        y: the targets, the same way; a batch is then ``(x, y)``, and ``x`` alone without them. An array (examples,) of
+            integers is labels, which become int32.
         test: the examples to test on: ``(x, y)``, or ``x`` where there are no targets.
         test_fraction: where ``test`` is not given, the part of the examples that is held out for it; 0 for none.
-        seed: of the choice of what is held out. Where ``y`` is an array of labels, each class has its share.
+        seed: of the choice of what is held out. Where ``y`` is labels, each class has its share.
 
     Returns:
-        The data set; its ``info`` has ``outputs`` where ``y`` is an array of labels, one more than the largest of them,
-        and where it is an array in floating point, the length of its last axis, or 1.
+        The data set; its ``info`` has ``outputs`` where ``y`` is labels, one more than the largest of them, and
+        where it is an array in floating point, the length of its last axis, or 1.
 
     Raises:
         InputError: where something is no array of numbers, there are no examples, their number differs among the
@@ -86,26 +87,30 @@ def arrays(x: Any, y: Any = None, *, test: Any = None, test_fraction: float = 0.
 
 
 def labelled(train: Any, test: Any, prepare: Callable[[Any], Any] | None = None, **info: Any) -> Dataset:
-    """The data set of checked arrays, with what its targets say of ``outputs``; ``test`` may be None."""
+    """The data set of checked arrays, with labels in int32 and what the targets say of ``outputs``; ``test`` may be
+    None."""
     y = _targets(train)
     if _is_labels(y):
         info["outputs"] = len(info["labels"]) if "labels" in info else int(y.max()) + 1
         for part, examples in (("train", train), ("test", test)):
             if examples is not None:
                 _require_labels(examples[1], info["outputs"], part)
+        train, test = ((e[0], e[1].astype(np.int32)) if e is not None else None for e in (train, test))
     elif y is not None and jnp.issubdtype(y.dtype, jnp.floating):
         info["outputs"] = y.shape[-1] if y.ndim > 1 else 1
     return Dataset(Arrays(train, prepare), None if test is None else Arrays(test, prepare), info)
 
 
 def held_out(labels: np.ndarray, seed: int, test_fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`split`, with neither part empty, but for a ``test_fraction`` of 0.
+    """:func:`split`, with something to train on; a ``test_fraction`` of 0 leaves the examples in their order.
 
     Raises:
         InputError: where ``test_fraction`` is no fraction, or leaves nothing to train on.
     """
     if not 0 <= test_fraction < 1:
         raise InputError(f"test_fraction = {test_fraction}: must be at least 0 and below 1, such as 0.2")
+    if not test_fraction:
+        return np.arange(len(labels)), np.arange(0)
     trained, tested = split(labels, seed, test_fraction)
     if not len(trained):
         raise InputError(f"test_fraction = {test_fraction} of {len(labels)} examples leaves none to train on")

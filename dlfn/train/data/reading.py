@@ -3,13 +3,19 @@
 import contextlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 
-__all__ = ["existing_file", "readable"]
+__all__ = ["existing_file", "readable", "require_choice"]
+
+
+def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raises InputError where the value of a key is none of its choices."""
+    if value not in choices:
+        raise InputError(f"{key} = {value!r}; {suggestion(value, choices)}")
 
 
 def existing_file(path: str | Path, key: str = "path") -> Path:
@@ -40,10 +46,18 @@ def readable(file: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise InputError(f"cannot read {str(file)!r}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        byte = f"byte {error.start}, 0x{error.object[error.start]:02x}, is not UTF-8"
-        raise InputError(f"cannot read {str(file)!r}: {byte}; save it as UTF-8") from None
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read {str(file)!r}: {_not_utf_8(file.read_bytes())}; save it as UTF-8") from None
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"cannot read {str(file)!r}: {str(error).splitlines()[0]}; is it damaged or cut short?"
         ) from None
+
+
+def _not_utf_8(content: bytes) -> str:
+    """A reader of text counts bytes from where it last read; this counts them from the start."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return f"byte {error.start}, 0x{content[error.start]:02x}, is not UTF-8"
+    return "it is not UTF-8"

@@ -13,7 +13,7 @@ import numpy as np
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.train.data.in_memory import held_out, labelled
-from dlfn.train.data.reading import existing_file, readable
+from dlfn.train.data.reading import existing_file, readable, require_choice
 from dlfn.train.data.source import Dataset
 
 __all__ = ["csv", "diabetes"]
@@ -50,6 +50,7 @@ def csv(
         InputError: where the file cannot be read, has no rows, has rows of different lengths, a field is no finite
             number, or there is no such column.
     """
+    require_choice("task", task, ("regression", "classification"))
     if len(delimiter) != 1:
         raise InputError(f"delimiter = {delimiter!r}: must be one character")
     file = existing_file(path)

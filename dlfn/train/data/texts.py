@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
-from dlfn.train.data.reading import existing_file, readable
+from dlfn.train.data.reading import existing_file, readable, require_choice
 from dlfn.train.data.source import Dataset, Source
 
 __all__ = ["MappedWindows", "Windows", "text"]
@@ -25,6 +25,10 @@ class Windows(Source):
     Args:
         tokens: all of them, one after the other, in any integer dtype; they are on the device as a whole.
         context: how many tokens a model reads.
+        name: what the tokens are called in an error.
+
+    Raises:
+        InputError: where there are fewer tokens than a window has.
 
     >>> source = Windows(np.arange(10, dtype=np.uint8), context=4)
     >>> source.size, source.rows(0, 2).tolist()
@@ -34,7 +38,14 @@ class Windows(Source):
     (2, 5)
     """
 
-    def __init__(self, tokens: np.ndarray, context: int):
+    def __init__(self, tokens: np.ndarray, context: int, name: str = "text"):
+        if context < 1:
+            raise InputError(f"context = {context}: must be at least 1")
+        if len(tokens) <= context:
+            raise InputError(
+                f"context = {context}: the {name} has {len(tokens)} tokens, and must have {context + 1} at least; "
+                "lower context, or take more text"
+            )
         self._tokens, self._context = tokens, context
         self.size = self._count = (len(tokens) - 1) // context
 
@@ -118,13 +129,15 @@ def text(
     >>> window.shape, len(data.info["decode"](window)), data.info["encode"]("for x in y").shape
     ((9,), 9, (10,))
     """
-    if context < 1:
-        raise InputError(f"context = {context}: must be at least 1")
+    require_choice("dtype", dtype, ("uint16", "uint32"))
     if not 0 <= test_fraction < 1:
         raise InputError(f"test_fraction = {test_fraction}: must be at least 0 and below 1, such as 0.1")
     paths = [path, test] if test else [path]
+    mapped = {Path(name).suffix in (".bin", ".npy") for name in paths}
+    if len(mapped) > 1:
+        raise InputError(f"path = {path!r} and test = {test!r}: one is text and the other tokens; both must be alike")
     info: dict[str, Any] = {}
-    if Path(path).suffix in (".bin", ".npy"):
+    if mapped == {True}:
         parts, window = [_mapped(name, dtype) for name in paths], MappedWindows
         if tokens != "characters":
             codec = _codec(tokens, ())
@@ -141,16 +154,9 @@ def text(
     if not test:
         cut = int(len(parts[0]) * (1 - test_fraction))
         parts = [parts[0][:cut], parts[0][cut:]]
-    for part, held in zip(("train", "test"), parts):
-        if len(held) <= context and (part == "train" or test or test_fraction):
-            raise InputError(
-                f"context = {context}: the {part} part has {len(held)} tokens, and must have {context + 1} at least; "
-                "lower context, change test_fraction, or take a longer text"
-            )
-    train, tested = parts
-    return Dataset(
-        window(train, context), window(tested, context) if len(tested) else None, {**info, "context": context}
-    )
+    train = window(parts[0], context, "part of the text to train on")
+    tested = window(parts[1], context, "part of the text to test on") if test or test_fraction else None
+    return Dataset(train, tested, {**info, "context": context})
 
 
 class _Codec(NamedTuple):
