@@ -190,7 +190,7 @@ def test_tokens_stay_in_their_file(tmp_path, suffix):
     assert (wide.info["vocabulary"], wide.info["decode"]([104, 105])) == (65_536, "hi")
 
 
-def test_a_file_of_tokenizers(tmp_path):
+def test_a_file_of_tokenizers(tmp_path, refused):
     tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
     content = "the cat sat on the mat. " * 30
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -203,6 +203,7 @@ def test_a_file_of_tokenizers(tmp_path):
     assert data.info["vocabulary"] == tokenizer.get_vocab_size() > ids.max()
     assert data.info["decode"](ids) == content
     assert len(ids) < len(content)
+    refused(lambda: text(tokens=write(tmp_path, "{}", "none.json")), ["none.json' is no file of tokenizers"])
 
 
 def test_a_tokenizer_asks_for_its_package(tmp_path, monkeypatch, refused):
@@ -326,7 +327,7 @@ MISTAKES = {
     "CSV number of a column": (table(TABLE, target=3), ["target = 3", "0 to 2"]),
     "CSV one column": (table("a\n1\n"), ["1 column, and must have the target"]),
     "CSV delimiter": (table(TABLE, delimiter=", "), ["delimiter = ', '", "one character"]),
-    "CSV classes": (table("a,b\n1,2.5\n", task="classification"), ["column 'b' holds 2.5", "'regression'?"]),
+    "CSV classes": (table("a,b\n1,2.5\n", task="classification"), ["row 1, column 'b': 2.5", "'regression'?"]),
     "CSV no UTF-8": (table(b"a,b\n" + b"1,2\n" * 9999 + b"1,\xff\n"), ["byte 40002, 0xff, is not UTF-8"]),
     "CSV task": (table(TABLE, task="classify"), ["task = 'classify'", "did you mean 'classification'?"]),
     "text no UTF-8": (of_text(b"abc\xe9def"), ["byte 3, 0xe9, is not UTF-8"]),
@@ -344,7 +345,7 @@ MISTAKES = {
     "dtype of tokens": (of_tokens(TEN, dtype="int16"), ["dtype = 'int16'", "did you mean 'uint16'?"]),
     "tokens cut": (of_tokens(np.arange(99, dtype=np.uint8)), ["99 bytes, no multiple of the 2", "'uint16'"]),
     "tokens beyond": (of_tokens(TEN.astype(np.uint16), vocabulary=9), ["token 9", "vocabulary = 9 has 0 to 8"]),
-    "tokens below": (of_tokens(-TEN, "npy"), ["token -9"]),
+    "tokens below": (of_tokens(-TEN, "npy"), ["token -9", "count from 0"]),
     "tokens of floats": (of_tokens(TEN * 1.0, "npy"), ["float64 (10,)", "integers (tokens,)"]),
     "tokens none": (of_tokens(TEN[:0], "npy"), ["(0,)", "integers (tokens,)"]),
     "tokens cut in npy": (cut_npy, ["a.npy", "cut short?"]),
@@ -354,10 +355,10 @@ MISTAKES = {
     "npz name": (of_arrays({"x": "imges"}, images=IMAGES, y=LABELS), ["'imges'", "did you mean 'images'?"]),
     "npz text": (of_arrays({"y": ""}, x=np.array(["a"])), ["x is of dtype <U1"]),
     "npz half a test": (of_arrays({"test_x": "x"}, x=IMAGES, y=LABELS), ["test_x = 'x', test_y = ''"]),
-    "arrays differ": (lambda f: arrays(IMAGES, LABELS[:5]), ["(12, 4, 5), (5,)", "first axes must agree"]),
-    "arrays empty": (lambda f: arrays(IMAGES[:0]), ["at least one example"]),
-    "no arrays": (lambda f: arrays({}), ["x holds no array"]),
-    "a list": (lambda f: arrays([[1, 2], [3, 4]]), ["x[0][0] is the single number 1", "np.asarray(x)"]),
+    "arrays differ": (lambda f: arrays(IMAGES, LABELS[:5]), ["shapes (12, 4, 5), (5,)", "first axes must agree"]),
+    "arrays empty": (lambda f: arrays(IMAGES[:0]), ["has no examples"]),
+    "no arrays": (lambda f: arrays({}), ["has no examples"]),
+    "a list": (lambda f: arrays([[1, 2], [3, 4]]), ["x[0][0] is the single number 1", "np.asarray"]),
     "labels below": (lambda f: arrays(TEN, TEN - 1), ["label of the train part is -1", "count from 0"]),
     "large integers": (lambda f: arrays(np.array([2**40])), ["int64", "do not fit into int32"]),
     "two tests": (lambda f: arrays(TEN, test=TEN, test_fraction=0.1), ["must be 0 where test is given"]),

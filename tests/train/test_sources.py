@@ -11,7 +11,7 @@ from dlfn.train.data import Stream, arrays, stream
 from dlfn.train.data.in_memory import Arrays, scaled
 from dlfn.train.data.iterator_states import pack, unpack
 from dlfn.train.data.source import batch_indices
-from dlfn.train.data.texts import MappedWindows, Windows
+from dlfn.train.data.windows import MappedWindows, Windows
 
 TOKENS = np.random.default_rng(0).integers(0, 200, 50).astype(np.uint8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 3, 3)).astype(np.uint8)
@@ -198,10 +198,10 @@ def test_what_streams_are_tested_on_is_kept_with_its_last_smaller_batch():
         ([*numbers(1), {"x": np.zeros((2, 3))}], ["step 2", "'x'"]),
         ([(np.zeros((3, 3)), np.zeros(3))], ["step 1 has 3 examples, and batch_size = 2"]),
         ([*numbers(1), (np.zeros((1, 3), np.float32), np.zeros(1, int))], ["step 2 has 1", "drop_last=True"]),
-        ([(np.zeros((2, 3)), np.zeros(3))], ["step 1", "(2, 3), (3,)", "first axes must agree"]),
-        ([(np.zeros((2, 3)), 1.0)], ["step 1", "single number 1.0"]),
-        ([np.array(["a", "b"])], ["step 1", "must hold numbers"]),
-        ([()], ["shapes none"]),
+        ([(np.zeros((2, 3)), np.zeros(3))], ["step 1 has arrays of shapes (2, 3), (3,)", "first axes must agree"]),
+        ([(np.zeros((2, 3)), 1.0)], ["step 1[1] is the single number 1.0"]),
+        ([np.array(["a", "b"])], ["step 1 is of dtype <U1"]),
+        ([()], ["step 1 has no examples"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value and isinstance(value[0], str) else "",
 )
@@ -221,6 +221,7 @@ def test_positions_are_refused_where_there_are_none(refused):
     refused(lambda: Stream(numbers()).seek({"step": 1, "state": {"bytes": ""}}), ["state of a loader", "list takes"])
     refused(lambda: Stream(numbers()).rows(0, 1), ["stream(train, test)"])
     refused(lambda: stream(numbers(), test=[]), ["must be alike, and are none"])
+    refused(lambda: stream([], test=[np.ones((2, 3)), np.ones((2, 4))]), ["float32 (batch, 3) and float32 (batch, 4)"])
     refused(lambda: pack({"rng": object()}), ["holds a object"])
 
 
@@ -241,6 +242,8 @@ def test_a_dataloader_of_pytorch(refused):
     resumed.seek({"step": 4, "state": None})
     assert np.array_equal(resumed.draw(0, 4, 6, 2)[1], y[4:])
     refused(lambda: Stream(loader(drop_last=False)).draw(0, 0, 4, 2), ["step 4 has 1 examples", "drop_last=True"])
+    half = [torch.zeros(2, dtype=torch.bfloat16)]
+    refused(lambda: Stream(half).draw(0, 0, 1, 2), ["step 1 cannot be made a NumPy array"])
     state = {"generator": torch.Generator().manual_seed(0).get_state()}
     again = unpack(json.loads(json.dumps(pack(state))))["generator"]
     assert torch.equal(again, state["generator"])

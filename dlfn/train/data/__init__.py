@@ -7,7 +7,8 @@ from dlfn.train.data.in_memory import Arrays, arrays, split
 from dlfn.train.data.source import Dataset, Source, batch_indices
 from dlfn.train.data.streams import Stream, stream
 from dlfn.train.data.tables import csv, diabetes
-from dlfn.train.data.texts import MappedWindows, Windows, text
+from dlfn.train.data.texts import text
+from dlfn.train.data.windows import MappedWindows, Windows
 
 __all__ = [
     "DATA", "Arrays", "Dataset", "MappedWindows", "Source", "Stream", "Windows", "arrays", "arrays_file",

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
+from dlfn.train.data.numbers import count_examples, numbers
 from dlfn.train.data.source import Dataset, Source, batch_indices
 
 __all__ = ["Arrays", "arrays", "held_out", "labelled", "scaled", "split"]
@@ -71,14 +72,14 @@ def arrays(x: Any, y: Any = None, *, test: Any = None, test_fraction: float = 0.
     >>> data.train.size, data.test.size, data.info
     (8, 2, {'outputs': 2})
     """
-    examples = _numbers(x, "x") if y is None else (_numbers(x, "x"), _numbers(y, "y"))
-    count = _count(examples)
+    examples = numbers(x, "x") if y is None else (numbers(x, "x"), numbers(y, "y"))
+    count = count_examples(examples, "the data")
     labels = _targets(examples)
     if test is not None:
         if test_fraction:
             raise InputError(f"test_fraction = {test_fraction}: must be 0 where test is given")
-        tests = _numbers(test, "test")
-        _count(tests)
+        tests = numbers(test, "test")
+        count_examples(tests, "test")
         _require_alike(tests, examples)
         return labelled(examples, tests)
     trained, tested = held_out(labels if _is_labels(labels) else np.zeros(count), seed, test_fraction)
@@ -152,43 +153,6 @@ def scaled(x: np.ndarray, standardise: bool, largest: float) -> Callable[[Any], 
         return (x, *y) if y else x
 
     return prepare
-
-
-def _numbers(tree: Any, name: str) -> Any:
-    """The tree with NumPy arrays for leaves, of the dtypes that JAX has for them."""
-
-    def number(path: Any, leaf: Any) -> np.ndarray:
-        array, name_of_leaf = np.asarray(leaf), name + jax.tree_util.keystr(path)
-        if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
-            raise InputError(f"{name_of_leaf} is of dtype {array.dtype}, and must be numbers")
-        if not array.ndim:
-            raise InputError(
-                f"{name_of_leaf} is the single number {array}, and must be an array with a leading axis of examples; "
-                f"a list becomes one by np.asarray({name})"
-            )
-        kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
-        if array.dtype.kind in "iu" and kept.dtype != array.dtype and not np.array_equal(kept, array):
-            raise InputError(f"{name_of_leaf} is {array.dtype} with numbers that do not fit into {kept.dtype}")
-        return kept
-
-    arrays = jax.tree_util.tree_map_with_path(number, tree)
-    if not jax.tree.leaves(arrays):
-        raise InputError(f"{name} holds no array")
-    return arrays
-
-
-def _count(examples: Any) -> int:
-    """How many examples there are, the same in all arrays and not none."""
-    leaves = jax.tree.leaves(examples)
-    counts = sorted({len(leaf) for leaf in leaves})
-    if len(counts) > 1:
-        shapes = ", ".join(str(leaf.shape) for leaf in leaves)
-        raise InputError(
-            f"the arrays' numbers of examples differ: their shapes are {shapes}; the first axes must agree"
-        )
-    if not counts[0]:
-        raise InputError("the arrays are empty; there must be at least one example")
-    return counts[0]
 
 
 def _require_alike(test: Any, train: Any) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
 from dlfn.train.data.in_memory import Arrays
 from dlfn.train.data.iterator_states import pack, unpack
+from dlfn.train.data.numbers import count_examples, numbers
 from dlfn.train.data.source import Dataset, Source
 
 __all__ = ["Stream", "stream"]
@@ -21,7 +21,8 @@ class Stream(Source):
     When the iterable ends it is iterated again. A resumed run goes on where it was: by the iterator's ``get_state`` and
     ``set_state`` (grain) or the loader's ``state_dict`` and ``load_state_dict`` (torchdata's ``StatefulDataLoader``);
     where there are none, by drawing what was drawn before and leaving it aside, which gives the same batches if the
-    iterable does: a PyTorch DataLoader that shuffles does with ``generator=torch.Generator().manual_seed(0)``.
+    iterable does: a PyTorch DataLoader that shuffles does with ``generator=torch.Generator().manual_seed(0)``, and most
+    surely made by a function, which makes both anew.
 
     :meth:`position` is that after the last step drawn; it is to be asked for before later steps are drawn ahead.
 
@@ -52,12 +53,11 @@ class Stream(Source):
             self._next()
         drawn = []
         for step in range(start + 1, stop + 1):
-            batch, kind = _batch(self._next(), step)
+            batch, kind, count = _batch(self._next(), f"the stream's batch of step {step}")
             if self._kind is None:
                 self._kind = kind
             if kind != self._kind:
                 raise InputError(f"the stream's batch of step {step} is {kind}, and the first was {self._kind}")
-            count = len(jax.tree.leaves(batch)[0])
             if count != batch_size:
                 last = "; leave out a last, smaller one: drop_last=True" if count < batch_size and step > 1 else ""
                 raise InputError(
@@ -144,31 +144,24 @@ def stream(
     """
     tests = None
     if test is not None:
-        batches, kinds = zip(*(_batch(item, i) for i, item in enumerate(test, 1))) if (test := list(test)) else ((), ())
-        if len(set(kinds)) != 1:
-            raise InputError(f"the test's batches must be alike, and are {' and '.join(sorted(set(kinds))) or 'none'}")
-        tests = Arrays(jax.tree.map(lambda *leaves: np.concatenate(leaves), *batches))
+        read = [_batch(item, f"the test's batch {i}") for i, item in enumerate(test, 1)]
+        kinds = sorted({kind for _, kind, _ in read})
+        if len(kinds) != 1:
+            raise InputError(f"the test's batches must be alike, and are {' and '.join(kinds) or 'none'}")
+        tests = Arrays(jax.tree.map(lambda *leaves: np.concatenate(leaves), *(batch for batch, _, _ in read)))
     return Dataset(Stream(train), tests, info or {})
 
 
 _END = object()
 
 
-def _batch(item: Any, step: int) -> tuple[Any, str]:
-    """The item as a pytree of NumPy arrays, and its kind: structure, dtypes and shapes without the batch axis."""
+def _batch(item: Any, name: str) -> tuple[Any, str, int]:
+    """The item as a pytree of NumPy arrays; its kind, which is structure, dtypes and shapes without the batch axis; and
+    how many examples it has."""
+    batch = numbers(tuple(item) if isinstance(item, list) else item, name)
+    count = count_examples(batch, name)
 
-    def number(leaf: Any) -> np.ndarray:
-        # PyTorch's tensors become arrays only on the host and without a graph.
-        array = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf)
-        if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
-            raise InputError(f"the stream's batch of step {step} holds {array.dtype}, and must hold numbers alone")
-        if not array.ndim:
-            raise InputError(f"the stream's batch of step {step} holds the single number {array}, with no batch axis")
-        return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    def kind(leaf: np.ndarray) -> str:
+        return f"{leaf.dtype} ({', '.join(map(str, ('batch', *leaf.shape[1:])))})"
 
-    batch = jax.tree.map(number, tuple(item) if isinstance(item, list) else item)
-    leaves = jax.tree.leaves(batch)
-    if len({len(leaf) for leaf in leaves}) != 1:
-        shapes = ", ".join(str(leaf.shape) for leaf in leaves) or "none"
-        raise InputError(f"the stream's batch of step {step} has arrays of shapes {shapes}; the first axes must agree")
-    return batch, str(jax.tree.map(lambda leaf: f"{leaf.dtype} (batch, {', '.join(map(str, leaf.shape[1:]))})", batch))
+    return batch, str(jax.tree.map(kind, batch)), count

@@ -64,8 +64,8 @@ def csv(
         fractional = np.flatnonzero(values % 1)
         if len(fractional):
             raise InputError(
-                f"{str(file)!r}: column {columns[chosen]!r} holds {values[fractional[0]]:g}, and classes are whole "
-                "numbers; is it task = 'regression'?"
+                f"{str(file)!r}, row {fractional[0] + 1}, column {columns[chosen]!r}: {values[fractional[0]]:g}, and "
+                "classes are whole numbers; is it task = 'regression'?"
             )
         classes, y = np.unique(values, return_inverse=True)
         y, info["labels"] = y.astype(np.int32), tuple(f"{value:.0f}" for value in classes)

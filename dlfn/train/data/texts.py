@@ -5,88 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
 from dlfn.train.data.reading import existing_file, readable, require_choice
-from dlfn.train.data.source import Dataset, Source
+from dlfn.train.data.source import Dataset
+from dlfn.train.data.windows import MappedWindows, Windows
 
-__all__ = ["MappedWindows", "Windows", "text"]
-
-
-class Windows(Source):
-    """Windows of ``context + 1`` tokens in int32: a model reads all but the last, and is to name all but the first.
-
-    Steps draw them at random offsets; :meth:`rows` counts those that follow each other, of which each begins with the
-    last token of the one before, so that every token but the first is predicted once. What is left over at the end,
-    less than a window, is in none of these.
-
-    Args:
-        tokens: all of them, one after the other, in any integer dtype; they are on the device as a whole.
-        context: how many tokens a model reads.
-        name: what the tokens are called in an error.
-
-    Raises:
-        InputError: where there are fewer tokens than a window has.
-
-    >>> source = Windows(np.arange(10, dtype=np.uint8), context=4)
-    >>> source.size, source.rows(0, 2).tolist()
-    (2, [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8]])
-    >>> drawn = source.draw(seed=0, start=0, stop=3, batch_size=2)
-    >>> source.take(jnp.asarray(source.resident()), drawn[0]).shape
-    (2, 5)
-    """
-
-    def __init__(self, tokens: np.ndarray, context: int, name: str = "text"):
-        if context < 1:
-            raise InputError(f"context = {context}: must be at least 1")
-        if len(tokens) <= context:
-            raise InputError(
-                f"context = {context}: the {name} has {len(tokens)} tokens, and must have {context + 1} at least; "
-                "lower context, or take more text"
-            )
-        self._tokens, self._context = tokens, context
-        self.size = self._count = (len(tokens) - 1) // context
-
-    def resident(self) -> Any:
-        return self._tokens
-
-    def draw(self, seed: int, start: int, stop: int, batch_size: int) -> np.ndarray:
-        return self._offsets(seed, start, stop, batch_size).astype(np.int32)
-
-    def take(self, resident: Any, drawn: Any) -> Any:
-        at = drawn[:, None] + jnp.arange(self._context + 1)
-        return resident.at[at].get(mode="promise_in_bounds").astype(jnp.int32)
-
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        return self._windows(np.arange(start, min(stop, self._count)) * self._context)
-
-    def _offsets(self, seed: int, start: int, stop: int, batch_size: int) -> np.ndarray:
-        """Of every step, by a generator of its own."""
-        steps = (np.random.Generator(np.random.Philox(key=[seed, step])) for step in range(start, stop))
-        return np.stack([step.integers(len(self._tokens) - self._context, size=batch_size) for step in steps])
-
-    def _windows(self, offsets: np.ndarray) -> np.ndarray:
-        return self._tokens[offsets[..., None] + np.arange(self._context + 1)].astype(np.int32)
-
-
-class MappedWindows(Windows):
-    """The same of tokens that stay in their file, of which no more is read than the windows that are drawn.
-
-    >>> source = MappedWindows(np.arange(10, dtype=np.uint16), context=4)
-    >>> source.resident(), source.draw(seed=0, start=0, stop=3, batch_size=2).shape
-    ((), (3, 2, 5))
-    """
-
-    def resident(self) -> Any:
-        return ()
-
-    def draw(self, seed: int, start: int, stop: int, batch_size: int) -> np.ndarray:
-        return self._windows(self._offsets(seed, start, stop, batch_size))
-
-    def take(self, resident: Any, drawn: Any) -> Any:
-        return drawn
+__all__ = ["text"]
 
 
 def text(
@@ -132,21 +58,21 @@ def text(
     require_choice("dtype", dtype, ("uint16", "uint32"))
     if not 0 <= test_fraction < 1:
         raise InputError(f"test_fraction = {test_fraction}: must be at least 0 and below 1, such as 0.1")
-    paths = [path, test] if test else [path]
-    mapped = {Path(name).suffix in (".bin", ".npy") for name in paths}
+    paths = {"path": path, "test": test} if test else {"path": path}
+    mapped = {Path(name).suffix in (".bin", ".npy") for name in paths.values()}
     if len(mapped) > 1:
         raise InputError(f"path = {path!r} and test = {test!r}: one is text and the other tokens; both must be alike")
     info: dict[str, Any] = {}
     if mapped == {True}:
-        parts, window = [_mapped(name, dtype) for name in paths], MappedWindows
+        parts, window = [_mapped(key, name, dtype) for key, name in paths.items()], MappedWindows
         if tokens != "characters":
             codec = _codec(tokens, ())
             vocabulary, info = vocabulary or codec.vocabulary, {"encode": codec.encode, "decode": codec.decode}
-        info["vocabulary"] = _vocabulary(parts, paths, vocabulary)
+        info["vocabulary"] = _vocabulary(parts, [*paths.values()], vocabulary)
     else:
         if vocabulary:
             raise InputError(f"vocabulary = {vocabulary} is for files of tokens; that of a text follows from tokens")
-        texts = [_topics() if name == "topics" and not Path(name).exists() else _read(name) for name in paths]
+        texts = [_read(key, name) for key, name in paths.items()]
         codec = _codec(tokens, texts)
         parts, window = [codec.encode(content) for content in texts], Windows
         digest = hashlib.sha256("".join(texts).encode()).hexdigest()
@@ -213,7 +139,7 @@ def _tokenizer(path: str) -> _Codec:
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the package raises nothing narrower
-        raise InputError(f"tokens = {path!r} is no file of tokenizers: {error}") from None
+        raise InputError(f"tokens = {path!r} is no file of tokenizers: {str(error).splitlines()[0]}") from None
     vocabulary = tokenizer.get_vocab_size()
     return _Codec(
         vocabulary,
@@ -224,20 +150,18 @@ def _tokenizer(path: str) -> _Codec:
     )
 
 
-def _topics() -> str:
-    from pydoc_data.topics import topics
+def _read(key: str, path: str) -> str:
+    if path == "topics" and not Path(path).exists():
+        from pydoc_data.topics import topics
 
-    return "\n".join(topics[name] for name in sorted(topics))
-
-
-def _read(path: str) -> str:
-    file = existing_file(path)
+        return "\n".join(topics[name] for name in sorted(topics))
+    file = existing_file(path, key)
     with readable(file):
         return file.read_bytes().decode("utf-8")
 
 
-def _mapped(path: str, dtype: str) -> np.ndarray:
-    file = existing_file(path)
+def _mapped(key: str, path: str, dtype: str) -> np.ndarray:
+    file = existing_file(path, key)
     with readable(file):
         if file.suffix == ".npy":
             tokens = np.load(file, mmap_mode="r", allow_pickle=False)
@@ -255,14 +179,12 @@ def _mapped(path: str, dtype: str) -> np.ndarray:
 
 def _vocabulary(parts: Sequence[np.ndarray], paths: Sequence[str], vocabulary: int) -> int:
     """How many tokens there are. All are looked at: a model would read one beyond them as another."""
-    most = 0
     for tokens, path in zip(parts, paths):
-        smallest, largest = int(tokens.min()), int(tokens.max())
-        if smallest < 0 or (vocabulary and largest >= vocabulary):
-            wrong = smallest if smallest < 0 else largest
+        if tokens.min() < 0:
+            raise InputError(f"{path!r} holds the token {tokens.min()}, and tokens count from 0")
+        if vocabulary and tokens.max() >= vocabulary:
             raise InputError(
-                f"{path!r} holds the token {wrong}, and vocabulary = {vocabulary or largest + 1} has 0 to "
-                f"{(vocabulary or largest + 1) - 1}; is dtype right?"
+                f"{path!r} holds the token {tokens.max()}, and vocabulary = {vocabulary} has 0 to {vocabulary - 1}; "
+                "is dtype right?"
             )
-        most = max(most, largest + 1)
-    return vocabulary or most
+    return vocabulary or max(int(tokens.max()) for tokens in parts) + 1
