@@ -275,6 +275,11 @@ def cut_gzip(folder):
     idx(str(folder))
 
 
+def no_gzip(folder):
+    (folder / "train-images-idx3-ubyte").rename(folder / "train-images-idx3-ubyte.gz")
+    idx(str(folder))
+
+
 def without(name):
     def mistake(folder):
         (folder / name).unlink()
@@ -296,11 +301,7 @@ MISTAKES = {
     "IDX cut": (damaged("train-images-idx3-ubyte", cut=-1), ["cut short", "(8, 4, 5), 160 bytes, and 159 follow"]),
     "IDX cut in its header": (damaged("train-images-idx3-ubyte", cut=9), ["ends within its header"]),
     "IDX cut in gzip": (cut_gzip, ["idx3-ubyte.gz", "cut short?"]),
-    "IDX no gzip": (
-        lambda f: [without("train-labels-idx1-ubyte"), write(f, "text", "train-labels-idx1-ubyte.gz"),
-                   (f / "train-labels-idx1-ubyte").unlink(), idx(str(f))],
-        ["idx1-ubyte.gz", "Not a gzipped file"],
-    ),
+    "IDX no gzip": (no_gzip, ["idx3-ubyte.gz", "Not a gzipped file"]),
     "IDX of floats": (
         damaged("train-images-idx3-ubyte", magic=bytes([0, 0, 13, 3])), ["00 00 0d 03", "with 00 00 08 03"],
     ),

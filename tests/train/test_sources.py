@@ -164,6 +164,7 @@ def test_a_stream_goes_on_where_a_checkpoint_was(name, step):
     x, y = source.draw(0, step, step + 8, 2)
     assert y[:, 0].tolist() == [i % 7 for i in range(step, step + 8)]
     resumed = Stream(STREAMS[name]())
+    resumed.draw(0, 0, 1, 2)  # a run looks at the first batch before it resumes
     resumed.seek(position)
     assert equal(resumed.draw(0, step, step + 8, 2), (x, y))
 
@@ -172,6 +173,18 @@ def test_a_stream_with_a_state_draws_nothing_again():
     source = Stream(Resumable(7))
     source.seek({"step": 5, "state": pack(b"5")})
     assert source.draw(0, 5, 7, 2)[1].tolist() == [[5, 5], [6, 6]]
+
+
+def test_the_last_draw_can_be_drawn_again_even_of_an_iterator():
+    """A run looks at the first batch before it begins, and at others where a step went wrong."""
+    source = Stream(iter(numbers()))
+    first = source.draw(0, 0, 1, 2)[1]
+    y = source.draw(0, 0, 4, 2)[1]
+    assert y[:, 0].tolist() == [0, 1, 2, 3]
+    assert np.array_equal(first, y[:1])
+    assert np.array_equal(source.draw(0, 1, 3, 2)[1], y[1:3])
+    assert source.draw(0, 3, 6, 2)[1][:, 0].tolist() == [3, 4, 5]
+    assert source.position() == {"step": 6, "state": None}
 
 
 def test_a_stream_goes_back_by_beginning_again():
@@ -211,7 +224,8 @@ def test_streams_refuse(refused, batches, parts):
 
 def test_streams_refuse_to_go_back_on_an_iterator(refused):
     source = Stream(iter(numbers()))
-    source.draw(0, 0, 3, 2)
+    source.draw(0, 0, 2, 2)
+    source.draw(0, 2, 3, 2)
     refused(lambda: source.draw(0, 1, 3, 2), ["is at step 3, and cannot go back to 1"])
 
 
@@ -277,5 +291,6 @@ def goes_on_by_its_state(loader):
     assert position["state"] is not None
     rest = source.draw(0, 3, 4, 2)
     resumed = Stream(loader())
+    resumed.draw(0, 0, 1, 2)
     resumed.seek(position)
     assert equal(resumed.draw(0, 3, 4, 2), rest)

@@ -45,6 +45,12 @@ def arrays_file(
     Raises:
         InputError: where the file cannot be read, is of another format, holds objects, which only pickle reads, has no
             array of such a name, and where :func:`arrays` refuses the arrays.
+
+    >>> from importlib.resources import files
+    >>> path = str(files("dlfn.train") / "digits" / "digits.npz")
+    >>> data = arrays_file(path, x="images", y="labels", test_fraction=0.2, standardise=True)
+    >>> data.train.size, data.test.size, data.info
+    (1437, 360, {'outputs': 10})
     """
     file = existing_file(path)
     with readable(file), file.open("rb") as opened:

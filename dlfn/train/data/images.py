@@ -53,14 +53,15 @@ def digits(seed: int = 0, test_fraction: float = 0.2, standardise: bool = True) 
 
 
 def idx(path: str = "fashion", *, standardise: bool = True, test_fraction: float = 0.0, seed: int = 0) -> Dataset:
-    """Images in a folder of IDX files, the format of MNIST: ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``,
-    and the same of ``t10k``, each plain or with ``.gz``.
+    """Images in a folder of IDX files, the format of the MNIST database of Y. LeCun, C. Cortes and C. Burges:
+    ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, and the same of ``t10k``, each plain or with ``.gz``.
 
     They stay bytes on the device, and become numbers batch by batch.
 
     Args:
-        path: the folder; ``fashion`` is Fashion-MNIST, 70,000 images (28, 28) of 10 kinds of clothes, from the Debian
-            package dataset-fashion-mnist, unless there is a folder of that name.
+        path: the folder; ``fashion`` is Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017, arXiv:1708.07747), 70,000
+            images (28, 28) of 10 kinds of clothes, from the Debian package dataset-fashion-mnist, unless there is a
+            folder of that name.
         standardise: by the training images' mean and standard deviation over all pixels; otherwise pixels are from 0 to
             1.
         test_fraction: above 0, this part of the training images is what is tested on, and the folder's own test
@@ -70,6 +71,16 @@ def idx(path: str = "fashion", *, standardise: bool = True, test_fraction: float
     Raises:
         InputError: where a file is missing, cut short, or of another format, the counts of images and labels differ, or
             a label of the test images is of no class.
+
+    >>> import tempfile
+    >>> images, labels = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1]), bytes([0, 0, 8, 1, 0, 0, 0, 2])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part in ("train", "t10k"):
+    ...         _ = (Path(folder) / f"{part}-images-idx3-ubyte").write_bytes(images + bytes([0, 255]))
+    ...         _ = (Path(folder) / f"{part}-labels-idx1-ubyte").write_bytes(labels + bytes([0, 1]))
+    ...     data = idx(folder, standardise=False)
+    >>> data.test.rows(0, 2)
+    (array([[[0.]], [[1.]]], dtype=float32), array([0, 1], dtype=int32))
     """
     folder = Path(path).expanduser()
     if path == "fashion" and not folder.exists():

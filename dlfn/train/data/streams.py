@@ -24,7 +24,8 @@ class Stream(Source):
     iterable does: a PyTorch DataLoader that shuffles does with ``generator=torch.Generator().manual_seed(0)``, and most
     surely made by a function, which makes both anew.
 
-    :meth:`position` is that after the last step drawn; it is to be asked for before later steps are drawn ahead.
+    What the last call of :meth:`draw` gave can be drawn again, and so can what is before it by beginning again, unless
+    the iterable is an iterator. :meth:`position` is that after the last step drawn.
 
     Args:
         batches: the iterable, or a function without arguments that makes one. Each item is a pytree of arrays or
@@ -44,15 +45,18 @@ class Stream(Source):
         self._loader: Any = None
         self._iterator: Iterator[Any] | None = None
         self._step = 0
+        self._last: list[Any] = []  # the batches of the last draw, up to self._step
         self._kind: Any = None  # of the first batch, which all others must have
 
     def draw(self, seed: int, start: int, stop: int, batch_size: int) -> Any:
-        if start < self._step:
+        back = self._step - start
+        if back > len(self._last):
             self._restart(f"is at step {self._step}, and cannot go back to {start}")
+            back = 0
+        drawn = self._last[len(self._last) - back :][: stop - start] if back > 0 else []
         while self._step < start:
             self._next()
-        drawn = []
-        for step in range(start + 1, stop + 1):
+        for step in range(start + len(drawn) + 1, stop + 1):
             batch, kind, count = _batch(self._next(), f"the stream's batch of step {step}")
             if self._kind is None:
                 self._kind = kind
@@ -65,6 +69,8 @@ class Stream(Source):
                     f"equal{last}"
                 )
             drawn.append(batch)
+        if stop >= self._step:
+            self._last = drawn
         return jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
 
     def rows(self, start: int, stop: int) -> Any:
@@ -95,7 +101,7 @@ class Stream(Source):
                 f"the checkpoint holds the state of a loader, and {type(loader).__name__} takes none; resume with the "
                 "data that the run began with"
             )
-        self._step = position["step"]
+        self._step, self._last = position["step"], []
 
     def _open(self) -> Any:
         self._loader = self._batches if isinstance(self._batches, Iterable) else self._batches()
@@ -120,7 +126,7 @@ class Stream(Source):
             raise InputError(
                 f"the stream {why}; it is an iterator, which can be gone through once: give a function that makes it"
             )
-        self._iterator, self._step = iterator, 0
+        self._iterator, self._step, self._last = iterator, 0, []
 
 
 def stream(

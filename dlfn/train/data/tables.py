@@ -49,6 +49,11 @@ def csv(
     Raises:
         InputError: where the file cannot be read, has no rows, has rows of different lengths, a field is no finite
             number, or there is no such column.
+
+    >>> path = str(files("dlfn.train") / "diabetes" / "diabetes.csv")
+    >>> data = csv(path, target="sex", task="classification", test_fraction=0.5)
+    >>> data.train.size, data.info["outputs"], data.info["labels"]
+    (221, 2, ('1', '2'))
     """
     require_choice("task", task, ("regression", "classification"))
     if len(delimiter) != 1:

@@ -14,9 +14,9 @@ __all__ = ["MappedWindows", "Windows"]
 class Windows(Source):
     """Windows of ``context + 1`` tokens in int32: a model reads all but the last, and is to name all but the first.
 
-    Steps draw them at random offsets; :meth:`rows` counts those that follow each other, of which each begins with the
-    last token of the one before, so that every token but the first is predicted once. What is left over at the end,
-    less than a window, is in none of these.
+    Steps draw them at random offsets, with replacement, as nanoGPT does. :meth:`rows` counts those that follow each
+    other, of which each begins with the last token of the one before, so that every token but the first is predicted
+    once; what is left over at the end, less than a window, is in none of these.
 
     Args:
         tokens: all of them, one after the other, in any integer dtype; they are on the device as a whole.
