@@ -27,21 +27,23 @@ def numbers(tree: Any, name: str) -> Any:
     """
 
     def number(path: Any, leaf: Any) -> np.ndarray:
-        where = name + jax.tree_util.keystr(path)
+        def where() -> str:
+            return name + jax.tree_util.keystr(path)
+
         try:  # PyTorch's tensors become arrays only on the host and without a graph
             array = np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf)
         except (TypeError, ValueError) as error:
-            raise InputError(f"{where} cannot be made a NumPy array: {error}") from None
+            raise InputError(f"{where()} cannot be made a NumPy array: {error}") from None
         if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
-            raise InputError(f"{where} is of dtype {array.dtype}, and must be numbers")
+            raise InputError(f"{where()} is of dtype {array.dtype}, and must be numbers")
         if not array.ndim:
             raise InputError(
-                f"{where} is the single number {array}, and must be an array with a leading axis of examples; "
+                f"{where()} is the single number {array}, and must be an array with a leading axis of examples; "
                 "a list becomes one by np.asarray"
             )
         kept = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
         if array.dtype.kind in "iu" and kept.dtype != array.dtype and not np.array_equal(kept, array):
-            raise InputError(f"{where} is {array.dtype} with numbers that do not fit into {kept.dtype}")
+            raise InputError(f"{where()} is {array.dtype} with numbers that do not fit into {kept.dtype}")
         return kept
 
     return jax.tree_util.tree_map_with_path(number, tree)

@@ -46,7 +46,7 @@ class Stream(Source):
         self._iterator: Iterator[Any] | None = None
         self._step = 0
         self._last: list[Any] = []  # the batches of the last draw, up to self._step
-        self._kind: Any = None  # of the first batch, which all others must have
+        self._kind: _Kind | None = None  # of the first batch, which all others must have
 
     def draw(self, seed: int, start: int, stop: int, batch_size: int) -> Any:
         back = self._step - start
@@ -61,7 +61,9 @@ class Stream(Source):
             if self._kind is None:
                 self._kind = kind
             if kind != self._kind:
-                raise InputError(f"the stream's batch of step {step} is {kind}, and the first was {self._kind}")
+                raise InputError(
+                    f"the stream's batch of step {step} is {_shown(kind)}, and the first was {_shown(self._kind)}"
+                )
             if count != batch_size:
                 last = "; leave out a last, smaller one: drop_last=True" if count < batch_size and step > 1 else ""
                 raise InputError(
@@ -151,9 +153,10 @@ def stream(
     tests = None
     if test is not None:
         read = [_batch(item, f"the test's batch {i}") for i, item in enumerate(test, 1)]
-        kinds = sorted({kind for _, kind, _ in read})
+        kinds = {kind for _, kind, _ in read}
         if len(kinds) != 1:
-            raise InputError(f"the test's batches must be alike, and are {' and '.join(kinds) or 'none'}")
+            shown = " and ".join(sorted(map(_shown, kinds))) or "none"
+            raise InputError(f"the test's batches must be alike, and are {shown}")
         tests = Arrays(jax.tree.map(lambda *leaves: np.concatenate(leaves), *(batch for batch, _, _ in read)))
     return Dataset(Stream(train), tests, info or {})
 
@@ -161,13 +164,19 @@ def stream(
 _END = object()
 
 
-def _batch(item: Any, name: str) -> tuple[Any, str, int]:
+_Kind = tuple[Any, tuple[tuple[np.dtype, tuple[int, ...]], ...]]
+
+
+def _batch(item: Any, name: str) -> tuple[Any, _Kind, int]:
     """The item as a pytree of NumPy arrays; its kind, which is structure, dtypes and shapes without the batch axis; and
     how many examples it has."""
     batch = numbers(tuple(item) if isinstance(item, list) else item, name)
     count = count_examples(batch, name)
+    leaves, structure = jax.tree.flatten(batch)
+    return batch, (structure, tuple((leaf.dtype, leaf.shape[1:]) for leaf in leaves)), count
 
-    def kind(leaf: np.ndarray) -> str:
-        return f"{leaf.dtype} ({', '.join(map(str, ('batch', *leaf.shape[1:])))})"
 
-    return batch, str(jax.tree.map(kind, batch)), count
+def _shown(kind: _Kind) -> str:
+    structure, leaves = kind
+    shapes = [f"{dtype} ({', '.join(map(str, ('batch', *shape)))})" for dtype, shape in leaves]
+    return str(jax.tree.unflatten(structure, shapes))
