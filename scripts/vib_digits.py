@@ -62,19 +62,22 @@ def main(argv=None):
     parser.add_argument("--steps", type=positive, default=1500, help="of Adam, for each β (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and noise (default: %(default)s)")
     arguments = with_plot(parser, argv, "vib_digits", "rate, information and error")
-    data = digits(arguments.seed, 0.2)
+    train_set, test_set, _ = digits(arguments.seed, 0.2)
+    (train_x, train_y), test_examples = train_set.rows(0, train_set.size), test_set.rows(0, test_set.size)
     keys = jax.random.split(jax.random.key(arguments.seed), 4)
     params = {
-        "encoder": jax.jit(ENCODER.init)(keys[0], data.train_x[:1])[0],
+        "encoder": jax.jit(ENCODER.init)(keys[0], train_x[:1])[0],
         "decoder": jax.jit(DECODER.init)(keys[1], np.zeros((1, LATENT), np.float32))[0],
     }
     steps = range(arguments.steps)
-    chosen = np.stack([batch_indices(arguments.seed, step, len(data.train_x), BATCH) for step in steps])
-    batches = data.train_x[chosen], data.train_y[chosen], jax.random.normal(keys[2], (*chosen.shape, LATENT))
+    chosen = np.stack([batch_indices(arguments.seed, step, len(train_x), BATCH) for step in steps])
+    batches = train_x[chosen], train_y[chosen], jax.random.normal(keys[2], (*chosen.shape, LATENT))
     # All prices at once: the whole training is batched over them.
     fitted = jax.vmap(train, (0, None, None))(jnp.asarray(PRICES), params, batches)
-    noise = jax.random.normal(keys[3], (len(data.test_x), LATENT))
-    rates, losses, errors = map(np.asarray, jax.jit(jax.vmap(test, (0, None, None, None)))(fitted, *data[2:4], noise))
+    noise = jax.random.normal(keys[3], (len(test_examples[0]), LATENT))
+    rates, losses, errors = map(
+        np.asarray, jax.jit(jax.vmap(test, (0, None, None, None)))(fitted, *test_examples, noise)
+    )
     rows = [
         [f"{price:g}", f"{rate:.2f}", f"{np.log(10) - loss:z.2f}", f"{100 * (1 - error):.1f} %"]
         for price, rate, loss, error in zip(PRICES, rates, losses, errors)

@@ -15,25 +15,38 @@ def test_the_digits_are_those_of_scikit_learn():
     assert np.array_equal(labels, theirs.target)
 
 
+def of_digits(seed, **settings):
+    """Inputs and labels, to train on and to test on."""
+    train, test, _ = digits(seed, 0.2, **settings)
+    return *train.rows(0, train.size), *test.rows(0, test.size)
+
+
 def test_split_is_stratified_seeded_and_complete():
-    data = digits(seed=0, test_fraction=0.2)
-    counts = np.bincount(np.concatenate([data.train_y, data.test_y]))
+    train_x, train_y, test_x, test_y = of_digits(0)
+    counts = np.bincount(np.concatenate([train_y, test_y]))
     assert counts.sum() == 1797
-    assert len(data.test_y) == 360
-    assert np.abs(np.bincount(data.test_y) - 0.2 * counts).max() <= 1
-    again, other = digits(0, 0.2), digits(1, 0.2)
-    assert np.array_equal(data.train_x, again.train_x)
-    assert not np.array_equal(data.test_y, other.test_y)
-    examples = np.concatenate([data.train_x, data.test_x]).reshape(1797, -1)
+    assert len(test_y) == 360
+    assert np.abs(np.bincount(test_y) - 0.2 * counts).max() <= 1
+    again, other = of_digits(0), of_digits(1)
+    assert np.array_equal(train_x, again[0])
+    assert not np.array_equal(test_y, other[3])
+    examples = np.concatenate([train_x, test_x]).reshape(1797, -1)
     assert len(np.unique(examples, axis=0)) == len(np.unique(np.round(examples, 4), axis=0)) > 1790
 
 
 def test_images_are_standardised_by_the_training_images():
-    data = digits(seed=0, test_fraction=0.2)
-    assert data.train_x.dtype == jnp.zeros(()).dtype
-    assert data.train_x.mean() == pytest.approx(0, abs=1e-4)
-    assert data.train_x.std() == pytest.approx(1, abs=1e-4)
-    assert data.test_x.mean() != pytest.approx(0, abs=1e-6)
+    train_x, _, test_x, _ = of_digits(0)
+    assert train_x.dtype == jnp.zeros(()).dtype
+    assert train_x.mean() == pytest.approx(0, abs=1e-4)
+    assert train_x.std() == pytest.approx(1, abs=1e-4)
+    assert test_x.mean() != pytest.approx(0, abs=1e-6)
+
+
+def test_images_are_from_0_to_1_unless_standardised():
+    train_x, _, test_x, _ = of_digits(0, standardise=False)
+    images = np.concatenate([train_x, test_x])
+    assert sorted(images.sum((1, 2))) == sorted(digit_images()[0].sum((1, 2)) / 16)
+    assert images.max() == 1
 
 
 def test_batches_depend_on_seed_and_step_alone():
