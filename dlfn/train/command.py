@@ -14,8 +14,8 @@ HELP = """train a model from a TOML file, whose keys can be set on the command l
 Without CONFIG it is digits_mlp, a small network for handwritten digits; configuration and data come with dlfn.
 
 The run's folder (run.folder, by default runs/<name of the file>) receives config.toml, the configuration with every
-key; metrics.jsonl, whose last line holds step and test/accuracy; and params.npz. They replace an earlier run there
-once the run has succeeded. Until then, and for good where it fails, they are in the folder's subfolder unfinished."""
+key; metrics.jsonl, whose last line holds step and test/accuracy; and, once the run has succeeded, params.safetensors.
+An earlier run there is moved aside, to <folder>.1 or the next free number."""
 EXAMPLE = "dlfn train digits_mlp train.steps=50 gradient=backprop"
 
 

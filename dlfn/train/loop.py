@@ -13,7 +13,7 @@ import numpy as np
 
 from dlfn import autodiff, nn
 from dlfn.check import compare, why
-from dlfn.train.config import Config
+from dlfn.train.config import Config, to_toml
 from dlfn.train.data import Dataset, batch_indices, digits
 from dlfn.train.optimizer import make_optimizer
 from dlfn.train.progress import progress
@@ -46,7 +46,7 @@ def train(config: Config) -> Trained:
         TrainingError: when the loss or a gradient is not finite, with the report of :func:`dlfn.why` on that step, and
             when the trained model's gradients by hand, by backprop and by autodiff disagree.
     """
-    with contextlib.closing(RunFolder(config)) as folder:
+    with contextlib.closing(RunFolder(config.run.folder, to_toml(config), fresh=True)) as folder:
         return _train(config, folder)
 
 
@@ -96,7 +96,6 @@ def _train(config: Config, folder: RunFolder) -> Trained:
                 test = {"test/loss": float(loss), "test/accuracy": float(accuracy)}
                 record(stop, test)
 
-    folder.save_params(carry.params)
     rate = config.train.steps / seconds
     print(
         f"trained {config.train.steps} steps in {seconds:.2f} s ({rate:,.0f} steps/s, "
@@ -104,7 +103,7 @@ def _train(config: Config, folder: RunFolder) -> Trained:
     )
     if config.train.compare:
         _compare_gradients(model, carry, data, step_key)
-    folder.finish()
+    folder.finish(carry.params, test, state=carry.state)
     print(f"the run is in {folder.path}")
     return Trained(model, carry.params, carry.state, test)
 
