@@ -107,12 +107,14 @@ class Checkpoints:
             )
         leaves = by_path(tree)
         text = _as_json(meta, score, describe(leaves))
+        arrays = {path: as_data(leaf) for path, leaf in leaves.items() if leaf.size}
+        if not arrays:
+            raise InputError("save: tree has no array with an element, and must have something to save")
         try:
             if jax.process_index() == 0:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 for left in self.folder.glob(f"*{_TEMPORARY}*"):  # by a process that was killed
                     shutil.rmtree(left)
-            arrays = {path: as_data(leaf) for path, leaf in leaves.items() if leaf.size}
             # What has the step's name is damaged, or else it would have been among the valid ones.
             args = _orbax().args.Composite(**{_ITEM: _orbax().args.PyTreeSave(arrays)})
             self._engine.save(self._path(step), args=args, force=True)
@@ -156,16 +158,17 @@ class Checkpoints:
         Raises:
             InputError: when it could not be written.
         """
-        if self._pending:
-            step, saving = self._pending
-            error = saving.exception()
-            self._pending = None  # only now, as Ctrl-C may end the line above
-            if error is not None:
-                raise _refusal(self.folder, step, error) from error
-        if jax.process_count() > 1:  # the first process seals, and the others may look at it from here on
+        if not self._pending:
+            return
+        step, saving = self._pending
+        error = saving.exception()
+        self._pending = None  # only now, as Ctrl-C may end the line above
+        if jax.process_count() > 1:  # the first process seals, and the others look at what it has done
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices("dlfn.train.checkpoints")
+        if error is not None:
+            raise _refusal(self.folder, step, error) from error
 
     def close(self) -> None:
         """Waits, and ends the thread. Without it the save in progress at the end of a program is lost."""
@@ -268,5 +271,6 @@ def _orbax() -> Any:
     import orbax.checkpoint
     from absl import logging as absl_logging
 
-    absl_logging.get_absl_logger().addFilter(lambda record: "orbax" not in Path(record.pathname).parts)
+    package = str(Path(orbax.checkpoint.__file__).parent)
+    absl_logging.get_absl_logger().addFilter(lambda record: not record.pathname.startswith(package))
     return orbax.checkpoint

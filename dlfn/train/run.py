@@ -161,10 +161,11 @@ class RunFolder:
             raise InputError(f"cannot read {str(path)!r}: {error}; --fresh moves that run aside") from None
         here, there = dict(_flat(tomllib.loads(self._config))), dict(_flat(there))
         for key in [*here, *(key for key in there if key not in here)]:
-            if key != "run.folder" and (key in here, here.get(key)) != (key in there, there.get(key)):
+            before, now = _setting(key, there), _setting(key, here)
+            if key != "run.folder" and before != now:
                 raise InputError(
-                    f"{self._name} holds a run with {_setting(key, there)}, and now it is {_setting(key, here)}; "
-                    "choose another folder with run.folder=..., or move that run aside with --fresh"
+                    f"{self._name} holds a run with {before}, and now it is {now}; choose another folder with "
+                    "run.folder=..., or move that run aside with --fresh"
                 )
 
     def _acquire(self) -> None:
