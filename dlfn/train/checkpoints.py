@@ -35,7 +35,7 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class Restored(NamedTuple):
-    """A restored step, what was saved with it, and the newer steps that were skipped, each with the reason."""
+    """A restored step, what was saved with it, and the damaged steps that were skipped, each with the reason."""
 
     step: int
     tree: Any
@@ -243,7 +243,7 @@ class Checkpoints:
         """What :class:`orbax.checkpoint.CheckpointManager` saves by, without its list of steps: that removes old steps
         before the new one can be sealed, and does not expect damaged ones."""
         ocp = _orbax()
-        # With folders made by the thread that waits for nothing else, an error in making them stops all the others.
+        # Orbax can make folders in the background, too; but when it cannot make them, its other threads wait for them.
         options = ocp.options.AsyncOptions(create_directories_asynchronously=False)
         return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(), async_options=options)
 

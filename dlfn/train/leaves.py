@@ -80,7 +80,7 @@ def sharding(leaf: Any) -> jax.sharding.Sharding:
 
 
 def _type(leaf: Any) -> list[Any]:
-    return [list(leaf.shape), str(leaf.dtype)]
+    return [list(leaf.shape), str(leaf.dtype)] if hasattr(leaf, "dtype") else [[], type(leaf).__name__]
 
 
 def _shown(kind: list[Any] | None) -> str:

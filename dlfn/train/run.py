@@ -1,8 +1,10 @@
 """The folder of a run: what it was asked for, what it has measured, its checkpoints and the trained parameters."""
 
 import contextlib
+import itertools
 import json
 import math
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,10 +57,14 @@ class RunFolder:
 
     def __init__(self, path: str | Path, config: str, *, fresh: bool = False):
         self.path = Path(path)
-        self.checkpoints = self.path / _CHECKPOINTS
         self._config, self._fresh, self._lock = config, fresh, Lock()
         self._name = f"run.folder = {str(self.path)!r}"
         self._inspect()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for them."""
+        return self.path / _CHECKPOINTS
 
     @property
     def finished(self) -> dict[str, Any] | None:
@@ -87,7 +93,8 @@ class RunFolder:
                 self._acquire()
                 self._inspect()
                 if _visible(self.path):
-                    self.path.rename(next(aside for aside in _aside(self.path) if not aside.exists()))
+                    self.path = Path(os.path.abspath(self.path))  # "." would go with the folder that is moved
+                    self.path.rename(_aside(self.path))
                 self._lock.release()
             self._fresh = False
             self.path.mkdir(parents=True, exist_ok=True)
@@ -187,11 +194,9 @@ def _visible(folder: Path) -> list[Path]:
     return list(folder.glob("[!.]*"))
 
 
-def _aside(path: Path) -> Iterator[Path]:
-    path, number = path.resolve(), 0
-    while True:
-        number += 1
-        yield path.with_name(f"{path.name}.{number}")
+def _aside(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -304,6 +304,7 @@ MISFITS = {
         {"a": jnp.ones((2, 0)), "b": jnp.ones(1)},
         ["float32[0, 2]", "float32[2, 0]", "another model"],
     ),
+    "number": ({"a": jnp.float32(1)}, {"a": 1.0}, ["'a' is float32[]", "here it is float[]"]),
     "first": ({"a": jnp.ones(1), "b": jnp.ones(1)}, {"a": jnp.ones(2), "b": jnp.ones(2)}, ["leaf 'a'"]),
     "key": ({"k": KEY(0)}, {"k": KEY(0, impl="rbg")}, ["'k' is key<fry>", "key<rbg>", "impl='threefry2x32'"]),
     "raw key": ({"k": KEY(0)}, {"k": jax.random.PRNGKey(0)}, ["'k' is key<fry>[]", "uint32[2]"]),

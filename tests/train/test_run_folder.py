@@ -153,6 +153,21 @@ def test_fresh_moves_the_old_run_aside_with_all_that_is_in_its_folder(work, conf
     assert sorted(path.name for path in work.iterdir()) == ["run", "run.1", "run.2", "run.3", "run.4"]
 
 
+def test_fresh_moves_the_working_folder_and_a_link(work, monkeypatch):
+    old = interrupted()
+    monkeypatch.chdir("run")
+    folder = RunFolder(".", CONFIG, fresh=True)
+    folder.start()
+    folder.close()
+    monkeypatch.chdir(work)
+    assert contents("run.1") == old
+    assert contents("run") == {Path("config.toml"): CONFIG.encode()}
+    Path("link").symlink_to("run.1")
+    RunFolder("link", CONFIG, fresh=True).start()
+    assert Path("link.1").is_symlink()
+    assert contents("link") == contents("run")
+
+
 def test_fresh_needs_no_old_run(work):
     started(fresh=True)
     assert [path.name for path in work.iterdir()] == ["run"]
