@@ -342,7 +342,9 @@ def test_a_folder_that_cannot_be_made_is_one_line(make, tmp_path, refused):
 
 
 @pytest.mark.parametrize("save_next", [True, False])
-def test_a_disk_that_takes_no_more_is_one_line_at_the_next_call_and_loses_nothing(make, tmp_path, refused, save_next):
+def test_a_disk_that_takes_no_more_is_one_line_at_the_next_call_and_loses_nothing(
+    make, tmp_path, refused, capfd, save_next
+):
     """Here the system refuses files above a limit, which is told in the same way as a full disk."""
     checkpoints = make()
     save_all(checkpoints, [1])
@@ -358,6 +360,7 @@ def test_a_disk_that_takes_no_more_is_one_line_at_the_next_call_and_loses_nothin
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
     save_all(checkpoints, [4])
     assert checkpoints.steps() == [1, 4]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_restoring_writes_nothing(make, tmp_path):
