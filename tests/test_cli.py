@@ -23,7 +23,7 @@ def config(tmp_path, monkeypatch):
 
 def test_train_runs_into_the_default_folder(config, capsys):
     assert main(["train", str(config), "seed=1"]) == 0
-    assert (config.parent / "runs" / "tiny" / "params.npz").is_file()
+    assert (config.parent / "runs" / "tiny" / "params.safetensors").is_file()
     assert capsys.readouterr().err == ""
 
 
@@ -107,4 +107,4 @@ def test_interrupt_is_exit_130(config, capsys, monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "dlfn: interrupted\n"
-    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["unfinished"]
+    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["config.toml"]

@@ -51,7 +51,7 @@ MAY_IMPORT = {
         "augmentation", "calculus", "check", "core", "dlfn", "linalg", "linear_models", "nn", "ops", "optimizers",
         "probability", "registry", "statistics", "train",
     },
-    "train": {"check", "core", "dlfn", "nn", "ops"},
+    "train": {"check", "core", "dlfn", "nn", "ops", "weights"},
     "cli": {"core"},
     "__main__": {"cli"},
     "dlfn": {"check", "core"},

@@ -1,133 +1,225 @@
-"""The folder of a run: the resolved configuration, the metrics and the trained parameters."""
+"""The folder of a run: what it was asked for, what it has measured, its checkpoints and the trained parameters."""
 
+import contextlib
+import itertools
 import json
 import math
 import os
-import shutil
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from dlfn.core import InputError
 from dlfn.files import replacing, require_writable, write_text
-from dlfn.train.config import Config, to_toml
 from dlfn.train.lock import Lock
+from dlfn.weights import save_params
 
 __all__ = ["RunFolder"]
 
-_FILES = _CONFIG, _METRICS, _PARAMS = "config.toml", "metrics.jsonl", "params.npz"
-_UNFINISHED, _FINISHED = "unfinished", ".finished"
+_FILES = _CONFIG, _METRICS, _PARAMS, _FINISHED = "config.toml", "metrics.jsonl", "params.safetensors", "finished.json"
+_CHECKPOINTS = "checkpoints"
 
 
 class RunFolder:
-    """Where a run writes. It replaces an earlier run in the folder, once it has succeeded.
+    """Where a run writes, and from where the same run goes on after an interruption. Nothing in it is ever deleted.
 
-    Until then its files are in ``unfinished`` inside the folder: ``config.toml`` is there from the start,
-    ``metrics.jsonl`` grows line by line, ``params.npz`` comes at the end. What has failed or was killed stays there
-    until the next run. A success renames ``unfinished`` to ``.finished``, which is one step, and moves the files from
-    there; the next run moves those that a kill has left. Other files in the folder are left alone.
+    ``config.toml`` is there from the start and ``metrics.jsonl`` grows line by line; ``checkpoints`` is for
+    :class:`dlfn.train.checkpoints.Checkpoints`. At the end come ``params.safetensors`` and then ``finished.json`` with
+    the final metrics. Files of the user may lie beside them. From :meth:`start` to :meth:`close`, or to the end of the
+    process, no other run can start in the folder. Of a program in several processes, the first writes.
 
-    From ``start`` to ``finish`` or ``close`` no other run can start in the folder.
+    Args:
+        path: the folder, which need not exist.
+        config: the configuration, with every key, in TOML. Its ``run.folder`` may differ from that of an earlier start.
+        fresh: whether a run that the folder holds is moved aside, to ``NAME.1`` or the next free number.
 
     Raises:
-        InputError: when the folder holds files but no run, when ``unfinished`` holds what no run has written, when a
-            name that a run needs stands for something else, when the folder cannot be written, and by ``start`` when
-            another run is at work in it.
+        InputError: when the folder holds a run of another configuration, or files but no run; when a name that a run
+            needs stands for something else; and when the folder cannot be written.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from dlfn.train.run import RunFolder
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     folder = RunFolder(f"{parent}/run", "seed = 1")
+    ...     folder.start()
+    ...     folder.log(10, {"train/loss": 0.5})
+    ...     folder.finish({"w": np.ones(2)}, {"train/loss": 0.5})
+    ...     folder.close()
+    ...     print(RunFolder(f"{parent}/run", "seed = 1").finished)
+    ...     RunFolder(f"{parent}/run", "seed = 2")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dlfn.core.errors.InputError: run.folder = '...run' holds a run with seed = 1, and now it is seed = 2; ...
     """
 
-    def __init__(self, config: Config):
-        self.path = Path(config.run.folder)
-        self.unfinished = self.path / _UNFINISHED
-        self._config, self._lock = to_toml(config), Lock()
-        name = f"run.folder = {str(self.path)!r}"
-        if self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{name} is a file; choose a folder")
-        runs = (self.path, self.unfinished, self.path / _FINISHED)
-        for run in runs[1:]:
-            if os.path.lexists(run) and (run.is_symlink() or not run.is_dir()):
-                what = "a link" if run.is_symlink() else "a file"
-                raise InputError(f"{str(run)!r} is {what}, and must be a folder that a run makes; move it elsewhere")
-        for path in (run / file for run in runs for file in _FILES):
-            if path.is_dir():
-                raise InputError(f"{str(path)!r} is a folder, and must be a file that a run writes; move it elsewhere")
-        if self.path.is_dir() and any(self.path.iterdir()) and not any((run / _CONFIG).is_file() for run in runs):
-            raise InputError(f"{name} holds files but no run; choose a new or an empty folder")
-        for run in runs[1:]:
-            if others := _visible_others(run):
-                raise InputError(f"{str(run)!r} holds {others[0]!r}, which no run wrote; move it elsewhere")
+    def __init__(self, path: str | Path, config: str, *, fresh: bool = False):
+        self.path = Path(path)
+        self._config, self._fresh, self._lock = config, fresh, Lock()
+        self._name = f"run.folder = {str(self.path)!r}"
+        self._inspect()
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for them."""
+        return self.path / _CHECKPOINTS
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """The final metrics of the run in the folder, if it has finished and is not to be moved aside."""
+        path = self.path / _FINISHED
+        if self._fresh or not path.is_file():
+            return None
         try:
-            require_writable(self.path / _CONFIG)
-            require_writable(self.unfinished / _CONFIG)
-        except OSError as error:
-            raise InputError(f"cannot write to {name}: {error.strerror}") from None
+            return json.loads(path.read_bytes())
+        except ValueError:
+            raise InputError(
+                f"{str(path)!r} is not JSON, so that it was changed; remove it, and the run ends again from its last "
+                "checkpoint"
+            ) from None
 
     def start(self) -> None:
-        """Makes the folder of the unfinished run, or empties it of one that failed, and writes the configuration."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self._lock.acquire(self.path):
-            raise InputError(
-                f"run.folder = {str(self.path)!r} is in use by another run; wait for its end, or choose another folder"
-            )
-        self._take_over()
-        self.unfinished.mkdir(exist_ok=True)
-        for name in _FILES:
-            (self.unfinished / name).unlink(missing_ok=True)
-        _remove_hidden(self.unfinished)
-        write_text(self.unfinished / _CONFIG, self._config)
+        """Makes the folder and takes its lock, after moving an earlier run aside where that was asked for.
 
-    def finish(self) -> None:
-        """Puts the run, which has succeeded, in the place of the earlier one, and closes the folder."""
-        with (self.unfinished / _METRICS).open("rb") as file:
-            os.fsync(file.fileno())
-        self.unfinished.replace(self.path / _FINISHED)
-        self._take_over()
-        self.close()
+        Raises:
+            InputError: when another run is at work in the folder, and as when this was made.
+        """
+        if jax.process_index():
+            return
+        with _writing(self._name):
+            if self._fresh and self.path.is_dir():
+                self._acquire()
+                self._inspect()
+                if _visible(self.path):
+                    self.path = Path(os.path.abspath(self.path))  # "." would go with the folder that is moved
+                    self.path.rename(_aside(self.path))
+                self._lock.release()
+            self._fresh = False
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+            self._inspect()  # once more, as other runs may have been here until now
+            if not (self.path / _CONFIG).is_file():
+                write_text(self.path / _CONFIG, self._config)
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends a line to ``metrics.jsonl``; what is not finite becomes null.
+
+        A step's line goes before its checkpoint, or else a kill between the two loses it.
+        """
+        if jax.process_index() == 0:
+            path = self.path / _METRICS
+            with _writing(repr(str(path))), path.open("a", encoding="utf-8") as file:
+                file.write(_as_json({"step": step, **metrics}) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Cuts the lines of ``metrics.jsonl`` past a step, from which the run goes on, and half a line at the end."""
+        path = self.path / _METRICS
+        if jax.process_index() or not path.exists():
+            return
+        with _writing(repr(str(path))):
+            content = path.read_bytes()
+            kept = b"".join(line for line in content.splitlines(keepends=True) if _is_until(step, line))
+            if kept != content:
+                with replacing(path) as file:
+                    file.write(kept)
+
+    def finish(
+        self, params: Any, metrics: Mapping[str, Any], *, state: Any = (), metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Writes the trained parameters, as :func:`dlfn.weights.load_params` reads them, and marks the run as finished.
+
+        Args:
+            params: of the model.
+            metrics: the final ones.
+            state: of the model, such as the running statistics of batch norm.
+            metadata: further text for the file of the parameters.
+        """
+        if jax.process_index() == 0:
+            save_params(self.path / _PARAMS, params, state, metadata=metadata)
+            path = self.path / _FINISHED
+            with _writing(repr(str(path))):
+                write_text(path, _as_json(metrics) + "\n")
 
     def close(self) -> None:
         """Lets other runs start in the folder. So does the end of the process, whatever ends it."""
         self._lock.release()
 
-    def _take_over(self) -> None:
-        finished = self.path / _FINISHED
-        if not finished.is_dir():
-            return
-        for name in _FILES:
-            if os.path.lexists(finished / name):  # and was not moved before a kill
-                (finished / name).replace(self.path / name)
-        _remove_hidden(finished)
-        if _visible_others(finished):  # which somebody has put there during the run; the next one asks to move them
-            finished.replace(self.unfinished)
+    def _inspect(self) -> None:
+        """Refuses the folder for any of the reasons that the class names."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self._name} is a file; choose a folder")
+        for path in (*(self.path / name for name in _FILES), self.checkpoints):
+            wanted = "folder" if path == self.checkpoints else "file"
+            if path.exists() and path.is_dir() != (wanted == "folder"):
+                given = "file" if wanted == "folder" else "folder"
+                raise InputError(f"{str(path)!r} is a {given}, and must be the {wanted} of a run; move it elsewhere")
+        config = self.path / _CONFIG
+        if not config.is_file() and self.path.is_dir() and _visible(self.path):
+            raise InputError(f"{self._name} holds files but no run; choose a new or an empty folder")
+        if config.is_file() and not self._fresh:
+            self._compare(config)
+        if self.finished is None:
+            with _writing(self._name):
+                require_writable(config)
+
+    def _compare(self, path: Path) -> None:
+        try:
+            there = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {str(path)!r}: {error}; --fresh moves that run aside") from None
+        here, there = dict(_flat(tomllib.loads(self._config))), dict(_flat(there))
+        for key in [*here, *(key for key in there if key not in here)]:
+            before, now = _setting(key, there), _setting(key, here)
+            if key != "run.folder" and before != now:
+                raise InputError(
+                    f"{self._name} holds a run with {before}, and now it is {now}; choose another folder with "
+                    "run.folder=..., or move that run aside with --fresh"
+                )
+
+    def _acquire(self) -> None:
+        if not self._lock.acquire(self.path):
+            raise InputError(f"{self._name} is in use by another run; wait for its end, or choose another folder")
+
+
+@contextlib.contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """Makes one line of what the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write to {what}: {error.strerror}") from None
+
+
+def _visible(folder: Path) -> list[Path]:
+    """What a person sees. A killed run may leave a hidden file, and tools do so of their own accord."""
+    return list(folder.glob("[!.]*"))
+
+
+def _aside(path: Path) -> Path:
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
         else:
-            finished.rmdir()
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Appends a line to ``metrics.jsonl``; what is not finite becomes null."""
-        values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        with (self.unfinished / _METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-
-    def save_params(self, params: Any) -> None:
-        """Writes the arrays of ``params``, each in its own dtype, by tree path: ``hidden_0/linear/w``."""
-        leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-        arrays: dict[str, Any] = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves
-        }
-        with replacing(self.unfinished / _PARAMS) as file:
-            np.savez(file, **arrays)
+            yield prefix + key, value
 
 
-def _visible_others(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("[!.]*") if path.name not in _FILES)
+def _setting(key: str, table: Mapping[str, Any]) -> str:
+    return f"{key} = {json.dumps(table[key], default=str, ensure_ascii=False)}" if key in table else f"no {key}"
 
 
-def _remove_hidden(folder: Path) -> None:
-    """Removes what a kill has left of a file that was being written, and what tools make of their own accord, such as
-    ``.ipynb_checkpoints``."""
-    for path in folder.glob(".*"):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _as_json(metrics: Mapping[str, Any]) -> str:
+    return json.dumps({name: value if math.isfinite(value) else None for name, value in metrics.items()}, default=float)
+
+
+def _is_until(step: int, line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False

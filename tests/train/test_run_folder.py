@@ -1,247 +1,252 @@
-"""The folder of a run: whatever ends a run before it has succeeded, what was there stays as it was."""
+"""The folder of a run: the same run goes on in it, another one is refused or moves it aside, and nothing is lost."""
 
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dlfn
 import dlfn.files
-from dlfn.cli import main
-from dlfn.train import TrainingError, load, loop, run
 from dlfn.train.run import RunFolder
+from dlfn.weights import load_params
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+CONFIG = 'seed = 1\n[run]\nfolder = "run"\n[model]\nname = "mlp"\nwidths = [4, 4]\n'
+PARAMS = {"w": np.arange(3.0)}
 
-TINY = "[train]\nsteps = 2\nsteps_per_dispatch = 1\nlog_every = 1\ncompare = false\n[model]\nwidths = [4]\n"
-FILES = ["config.toml", "metrics.jsonl", "params.npz"]
+
+@pytest.fixture(autouse=True)
+def work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def succeeded(tmp_path_factory):
-    """A run's configuration and folder."""
-    folder = tmp_path_factory.mktemp("work")
-    (folder / "tiny.toml").write_text(TINY)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert main(["train", "tiny.toml"]) == 0
-    finally:
-        os.chdir(before)
+def started(config=CONFIG, **settings):
+    folder = RunFolder("run", config, **settings)
+    folder.start()
     return folder
 
 
-@pytest.fixture
-def earlier(succeeded, monkeypatch):
-    """The folder of a run that has succeeded, with a note of the user, which are compared in the end."""
-    monkeypatch.chdir(succeeded)
-    folder = succeeded / "runs" / "tiny"
-    (folder / "notes.txt").write_text("mine")
-    before = contents(folder)
-    assert sorted(before) == sorted([*FILES, "notes.txt"])
-    yield folder
-    assert contents(folder) == before
+def interrupted(config=CONFIG):
+    """A run with lines for three steps and a checkpoint, whose process has ended."""
+    folder = started(config)
+    for step in (1, 2, 3):
+        folder.log(step, {"train/loss": 1 / step})
+    (folder.checkpoints / "2").mkdir(parents=True)
+    (folder.checkpoints / "2" / "data").write_text("weights")
+    folder.close()
+    return contents("run")
 
 
-def interrupt(*_, **__):
-    raise KeyboardInterrupt
+def finished(config=CONFIG):
+    folder = started(config)
+    folder.log(1, {"train/loss": 0.5})
+    folder.finish(PARAMS, {"train/loss": 0.5})
+    folder.close()
+    return contents("run")
+
+
+def test_a_run_from_its_start_to_its_end(work):
+    folder = RunFolder("run", CONFIG)
+    assert not list(work.iterdir())
+    folder.start()
+    assert contents("run") == {Path("config.toml"): CONFIG.encode()}
+    folder.log(1, {"train/loss": np.float32(0.5), "test/loss": float("nan"), "rate": jnp.float32(2), "tokens": 10**12})
+    folder.log(2, {"train/loss": float("-inf")})
+    assert (work / "run" / "metrics.jsonl").read_text() == (
+        '{"step": 1, "train/loss": 0.5, "test/loss": null, "rate": 2.0, "tokens": 1000000000000}\n'
+        '{"step": 2, "train/loss": null}\n'
+    )
+    assert folder.finished is None
+    params, state = {"w": jnp.arange(3.0), "b": jnp.ones(2, jnp.bfloat16)}, {"mean": jnp.ones(2)}
+    folder.finish(params, {"test/loss": 0.25, "test/accuracy": float("nan")}, state=state)
+    assert RunFolder("run", CONFIG).finished == {"test/loss": 0.25, "test/accuracy": None}
+    loaded = load_params("run/params.safetensors", params, state)
+    assert jax.tree.all(
+        jax.tree.map(lambda a, b: a.dtype == b.dtype and jnp.array_equal(a, b), loaded, (params, state))
+    )
+    names = ["config.toml", "finished.json", "metrics.jsonl", "params.safetensors"]
+    assert sorted(path.name for path in (work / "run").iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, CONFIG.replace('"run"', '"elsewhere/run"'), "\n# said otherwise\n" + CONFIG.replace("= [4, 4]", "=[4,4]")],
+)
+def test_the_same_run_goes_on(config):
+    before = interrupted()
+    folder = started(config)
+    assert folder.finished is None
+    assert contents("run") == before
+    folder.rewind(2)
+    folder.log(3, {"train/loss": 9.0})
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["train/loss"]) for line in lines] == [(1, 1.0), (2, 0.5), (3, 9.0)]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, 0), (1, 1), (2, 3), (3, 4), (99, 5)])
+def test_lines_past_a_step_are_cut_and_half_a_line(step, kept):
+    lines = [b'{"step": 1, "a": 1}\n', b'{"step": 2, "a": 1}\n', b'{"step": 2, "b": 1}\n', b'{"step": 3}\n']
+    folder = started()
+    Path("run/metrics.jsonl").write_bytes(b"".join([*lines, b'{"step": 4}\n', b'{"step": 5, "a"']))
+    folder.rewind(step)
+    assert Path("run/metrics.jsonl").read_bytes() == b"".join([*lines, b'{"step": 4}\n'][:kept])
+
+
+def test_a_kill_while_lines_are_cut_leaves_them_all(monkeypatch):
+    before = interrupted()
+
+    def killed(*_):
+        raise SystemExit
+
+    folder = started()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(SystemExit):
+            folder.rewind(1)
+    assert contents("run") == before
+
+
+DIFFERENT = {
+    "another value": (CONFIG.replace("seed = 1", "seed = 2"), ["seed = 1", "now it is seed = 2"]),
+    "another type": (CONFIG.replace("seed = 1", "seed = true"), ["seed = 1", "now it is seed = true"]),
+    "in a table": (CONFIG.replace("[4, 4]", "[4]"), ["model.widths = [4, 4]", "now it is model.widths = [4]"]),
+    "a key more": (CONFIG + "depth = 2\n", ["no model.depth", "now it is model.depth = 2"]),
+    "a key less": (CONFIG.replace("seed = 1\n", ""), ["seed = 1", "now it is no seed"]),
+    "the first of two": (CONFIG.replace("mlp", "cnn").replace("[4, 4]", "[8]"), ['model.name = "mlp"', '"cnn"']),
+    "a table for a value": (CONFIG.replace("seed = 1", "seed.a = 1"), ["no seed.a", "now it is seed.a = 1"]),
+}
+
+
+@pytest.mark.parametrize(("config", "parts"), DIFFERENT.values(), ids=DIFFERENT)
+@pytest.mark.parametrize("make", [interrupted, finished])
+def test_another_configuration_is_refused(refused, make, config, parts):
+    before = make()
+    refused(lambda: RunFolder("run", config), ["run.folder = 'run' holds a run with", *parts, "run.folder=", "--fresh"])
+    assert contents("run") == before
+
+
+@pytest.mark.parametrize("config", [CONFIG, CONFIG.replace("seed = 1", "seed = 2")])
+def test_fresh_moves_the_old_run_aside_with_all_that_is_in_its_folder(work, config):
+    olds = []
+    for make in (interrupted, finished):
+        make()
+        Path("run/notes.txt").write_text("mine")
+        olds.append(contents("run"))
+        folder = RunFolder("run", config, fresh=True)
+        assert folder.finished is None
+        assert contents("run") == olds[-1]
+        folder.start()
+        assert contents("run") == {Path("config.toml"): config.encode()}
+        folder.close()
+        Path("run/config.toml").write_text(CONFIG)
+    Path("run.3").touch()
+    RunFolder("run", config, fresh=True).start()
+    assert [contents("run.1"), contents("run.2")] == olds
+    assert sorted(path.name for path in work.iterdir()) == ["run", "run.1", "run.2", "run.3", "run.4"]
+
+
+def test_fresh_moves_the_working_folder_and_a_link(work, monkeypatch):
+    old = interrupted()
+    monkeypatch.chdir("run")
+    folder = RunFolder(".", CONFIG, fresh=True)
+    folder.start()
+    folder.close()
+    monkeypatch.chdir(work)
+    assert contents("run.1") == old
+    assert contents("run") == {Path("config.toml"): CONFIG.encode()}
+    Path("link").symlink_to("run.1")
+    RunFolder("link", CONFIG, fresh=True).start()
+    assert Path("link.1").is_symlink()
+    assert contents("link") == contents("run")
+
+
+def test_fresh_needs_no_old_run(work):
+    started(fresh=True)
+    assert [path.name for path in work.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_no_run_wrote_is_refused(refused, fresh):
+    Path("run").mkdir()
+    Path("run/.DS_Store").touch()
+    RunFolder("run", CONFIG, fresh=fresh)
+    Path("run/thesis.txt").write_text("mine")
+    refused(lambda: RunFolder("run", CONFIG, fresh=fresh), ["run.folder = 'run' holds files but no run", "choose"])
+
+
+@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl", "params.safetensors", "finished.json", "checkpoints"])
+def test_what_stands_where_a_run_writes_is_refused(refused, name):
+    interrupted()
+    path = Path("run") / name
+    if path.exists():
+        path.rename("aside")
+    kinds = ("file", "folder") if name == "checkpoints" else ("folder", "file")
+    path.touch() if name == "checkpoints" else path.mkdir()
+    refused(lambda: RunFolder("run", CONFIG), [f"'run/{name}' is a {kinds[0]}", f"must be the {kinds[1]}", "move it"])
+
+
+def test_what_cannot_be_read_is_refused(refused):
+    finished()
+    Path("run/finished.json").write_text('{"loss"')
+    refused(lambda: RunFolder("run", CONFIG).finished, ["'run/finished.json' is not JSON", "remove it"])
+    Path("run/config.toml").write_text("seed = ")
+    refused(lambda: RunFolder("run", CONFIG), ["cannot read 'run/config.toml'", "--fresh"])
+
+
+def test_a_file_for_the_folder_or_above_it_is_refused(refused):
+    Path("file").touch()
+    refused(lambda: RunFolder("file", CONFIG), ["run.folder = 'file' is a file", "choose a folder"])
+    refused(lambda: RunFolder("file/run", CONFIG), ["cannot write to run.folder = 'file/run': Not a directory"])
+
+
+@pytest.mark.parametrize("end", [RunFolder.close, None])
+def test_a_second_run_is_refused_until_the_first_has_ended(refused, end):
+    pytest.importorskip("fcntl")
+    first = started()
+    for fresh in (False, True):
+        refused(RunFolder("run", CONFIG, fresh=fresh).start, ["run.folder = 'run' is in use by another run", "wait"])
+    assert contents("run") == {Path("config.toml"): CONFIG.encode()}
+    if end:
+        end(first)
+    del first  # as the end of the process does
+    started(fresh=True)
+    assert Path("run.1").is_dir()
+
+
+def test_a_run_that_began_in_between_is_noticed(refused):
+    late = RunFolder("run", CONFIG.replace("seed = 1", "seed = 2"))
+    interrupted()
+    refused(late.start, ["holds a run with seed = 1"])
 
 
 def full_disk(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def broken(*_, **__):
-    raise RuntimeError("broken")
-
-
-def disagree(*_):
-    raise TrainingError("the gradients disagree")
-
-
-FAILURES = {
-    "loss not finite": (None, None, None, 1),
-    "interrupted at a step": (loop, "_check_finite", interrupt, 130),
-    "interrupted while it writes": (run.np, "savez", interrupt, 130),
-    "disk full at a line": (RunFolder, "log", full_disk, 2),
-    "disk full at the parameters": (run.np, "savez", full_disk, 2),
-    "disk full at the end": (run.os, "fsync", full_disk, 2),
-    "gradients disagree": (loop, "_compare_gradients", disagree, 1),
-    "an error of the program": (loop, "_check_finite", broken, RuntimeError),
-}
-
-
-@pytest.mark.parametrize(("owner", "name", "failure", "code"), FAILURES.values(), ids=FAILURES)
-def test_a_run_that_fails_leaves_the_earlier_one(earlier, monkeypatch, owner, name, failure, code):
-    argv = ["train", "tiny.toml", "seed=1", "train.compare=true"]
-    if failure is None:
-        argv += ["optimizer.name=sgd", "optimizer.learning_rate=1e38", "train.steps=9"]
-    else:
-        monkeypatch.setattr(owner, name, failure)
-    if isinstance(code, int):
-        assert main(argv) == code
-    else:
-        with pytest.raises(code, match="broken"):
-            main(argv)
-    assert not (earlier / ".finished").exists()
-
-
-def test_a_killed_run_leaves_the_earlier_one_and_the_next_replaces_both(earlier):
-    script = "import sys; from dlfn.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", script, "train", "tiny.toml", "seed=1", "train.steps=10000000"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(dlfn.__file__).parents[1])}
-    running = earlier / "unfinished" / "metrics.jsonl"
-    running.unlink(missing_ok=True)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not (running.exists() and running.read_text().count("\n") >= 3):  # it can be read while it grows
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-    finally:
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-    assert json.loads(running.read_text().splitlines()[0])["step"] == 1
-    (earlier / "unfinished" / ".params.npz.123").touch()  # as a kill would leave it there
-
-    folder = RunFolder(load("tiny.toml"))
-    folder.start()
-    assert [path.name for path in folder.unfinished.iterdir()] == ["config.toml"]
-    folder.close()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only_is_refused_before_the_work(earlier, capsys):
-    earlier.chmod(0o555)
-    try:
-        assert main(["train", "tiny.toml"]) == 2
-    finally:
-        earlier.chmod(0o755)
-    assert capsys.readouterr().out == ""
-
-
-def make(folder, seed):
-    """A run that only has to finish, and the files that it then has."""
-    made = RunFolder(load("tiny.toml", [f"run.folder={folder}", f"seed={seed}"]))
-    made.start()
-    made.log(1, {"test/loss": float(seed)})
-    made.save_params({"w": np.full(3, seed)})
-    return made, contents(made.unfinished)
-
-
-@pytest.mark.parametrize("renames", range(5))
-def test_a_kill_while_files_are_moved_is_made_good_by_the_next_run(tmp_path, monkeypatch, renames):
-    """Before the first rename the earlier run is there, after it the new one is, if need be when the next starts."""
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    first, old = make("run", 1)
-    first.finish()
-    assert contents(tmp_path / "run") == old
-    second, new = make("run", 2)
-    replace, done = Path.replace, []
-
-    def killed(path, target):
-        if len(done) == renames:
-            raise SystemExit
-        done.append(path)
-        return replace(path, target)
-
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda folder: folder.log(4, {"a": 1.0}), "run/metrics.jsonl"),
+        (lambda folder: folder.rewind(1), "run/metrics.jsonl"),
+        (lambda folder: folder.finish(PARAMS, {}), "run/params.safetensors"),
+    ],
+    ids=["log", "rewind", "finish"],
+)
+def test_a_full_disk_is_one_line_and_loses_nothing(monkeypatch, refused, call, name):
+    before = interrupted()
+    folder = started()
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", killed)
-        if renames < 4:
-            with pytest.raises(SystemExit):
-                second.finish()
-        else:
-            second.finish()
-    second.close()  # as a kill does
-    RunFolder(load("tiny.toml", ["run.folder=run"])).start()
-    assert contents(tmp_path / "run") == (old if renames == 0 else new)
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [*FILES, "unfinished"]
-
-
-def test_what_no_run_has_written_is_refused(tmp_path, monkeypatch, refused):
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    made, _ = make("run", 1)
-    (made.unfinished / "plot.png").touch()
-    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), ["run/unfinished' holds 'plot.png'", "move it"])
-    (made.unfinished / "plot.png").unlink()
-    made.finish()
-    (tmp_path / "run" / "params.npz").unlink()
-    (tmp_path / "run" / "params.npz").mkdir()
-    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), ["run/params.npz' is a folder", "must be a file"])
-
-
-@pytest.mark.parametrize("name", ["unfinished", ".finished"])
-@pytest.mark.parametrize("kind", ["file", "link"])
-def test_what_stands_where_a_run_makes_a_folder_is_refused_before_the_work(tmp_path, monkeypatch, refused, name, kind):
-    (tmp_path / "tiny.toml").write_text(TINY)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path)
-    make("run", 1)[0].finish()
-    path = tmp_path / "run" / name
-    if kind == "file":
-        path.touch()
-    else:
-        path.symlink_to(tmp_path / "elsewhere")
-    parts = [f"run/{name}' is a {kind}", "must be a folder", "move it elsewhere"]
-    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), parts)
-
-
-def test_what_tools_put_beside_the_files_of_a_run_goes_with_its_folder(tmp_path, monkeypatch):
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    for seed in (1, 2):
-        made, files = make("run", seed)
-        for hidden in (made.unfinished / ".ipynb_checkpoints", tmp_path / "run" / ".ipynb_checkpoints"):
-            hidden.mkdir(exist_ok=True)
-            (hidden / "a.txt").touch()
-        made.finish()
-        assert contents(tmp_path / "run") == files
-        assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".ipynb_checkpoints", *FILES]
-
-
-def test_what_the_user_puts_beside_the_files_of_a_run_is_kept(tmp_path, monkeypatch, refused):
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    made, files = make("run", 1)
-    (made.unfinished / "plots").mkdir()
-    made.finish()
-    assert contents(tmp_path / "run") == files
-    refused(lambda: RunFolder(load("tiny.toml", ["run.folder=run"])), ["run/unfinished' holds 'plots'", "move it"])
-    (tmp_path / "run" / "unfinished" / "plots").rmdir()
-    make("run", 2)[0].finish()
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == FILES
-
-
-def test_a_second_run_in_a_folder_is_refused_until_the_first_has_ended(tmp_path, monkeypatch, refused):
-    pytest.importorskip("fcntl")
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    for end in (RunFolder.finish, RunFolder.close):
-        first, files = make("run", 1)
-        second = RunFolder(load("tiny.toml", ["run.folder=run", "seed=2"]))
-        refused(second.start, ["run.folder = 'run' is in use by another run", "wait"])
-        assert contents(first.unfinished) == files
-        end(first)
-        second.start()
-        second.close()
-    first, _ = make("run", 1)
-    assert main(["train", "tiny.toml", "run.folder=run"]) == 2
-    del first
-    assert main(["train", "tiny.toml", "run.folder=run"]) == 0
+        patched.setattr(Path, "open", full_disk)
+        refused(lambda: call(folder), ["cannot write", name, "No space left on device"])
+    assert contents("run") == before
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
@@ -257,4 +262,4 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     for error in (KeyboardInterrupt(), OSError(errno.ENOSPC, "full")):
         with pytest.raises(type(error)):
             write(error)
-        assert contents(tmp_path) == {"a.json": b"old"}
+        assert contents(tmp_path) == {Path("a.json"): b"old"}

@@ -19,6 +19,7 @@ from dlfn.train.loop import _check_finite, _chunk_lengths, _chunks
 from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.progress import progress
 from dlfn.train.step import Carry, Metrics, make_dispatch
+from dlfn.weights import load_safetensors
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -44,15 +45,17 @@ def configure(tmp_path):
 
 
 def _leaves(folder):
-    with np.load(folder / "params.npz") as arrays:
-        return dict(arrays)
+    return {
+        name.removeprefix("params/"): leaf for name, leaf in load_safetensors(folder / "params.safetensors").items()
+    }
 
 
 def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, capsys):
     config = configure()
     trained = train(config)
     folder = tmp_path / "run"
-    assert sorted(path.name for path in folder.iterdir()) == ["config.toml", "metrics.jsonl", "params.npz"]
+    names = ["config.toml", "finished.json", "metrics.jsonl", "params.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert load(folder / "config.toml") == config
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6, 7]
@@ -65,7 +68,7 @@ def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, 
         assert part in printed
 
 
-def test_a_run_replaces_an_earlier_one_and_nothing_else(configure, tmp_path):
+def test_a_run_moves_an_earlier_one_aside_and_nothing_else(configure, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
@@ -78,7 +81,7 @@ def test_a_run_replaces_an_earlier_one_and_nothing_else(configure, tmp_path):
     (folder / "thesis.txt").write_text("mine")
     train(configure("train.steps=2", "seed=1"))
     assert tomllib.loads((folder / "config.toml").read_text())["seed"] == 1
-    assert (folder / "thesis.txt").read_text() == "mine"
+    assert (tmp_path / "run.1" / "thesis.txt").read_text() == "mine"
 
 
 def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path):
@@ -167,7 +170,7 @@ def test_a_loss_that_is_not_finite_names_step_and_leaf(configure, tmp_path):
     with pytest.raises(TrainingError, match=r"step \d: the loss is (nan|inf)") as caught:
         train(configure("optimizer.name=sgd", "optimizer.learning_rate=1e38"))
     assert "inf, forward at " in str(caught.value)
-    assert not (tmp_path / "run" / "params.npz").exists()
+    assert not (tmp_path / "run" / "params.safetensors").exists()
 
     params = {"a": {"w": 0}, "b": [0, 0]}
     finite = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 0]], bool)
