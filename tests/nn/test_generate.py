@@ -99,7 +99,7 @@ def test_past_learned_positions_the_last_half_is_read_again():
             start = tokens.shape[1] - 3
         return last(tokens[:, start:])
 
-    # 4 tokens from a table of 6 after 3, and then each time that 3 are read again; of a prompt of 9 the last 6 are read.
+    # From a table of 6, 4 tokens after 3, and each time that 3 are read again; of a prompt of 9 the last 6 are read.
     for prompt, length in ((PROMPT, 12), (np.tile(PROMPT, (1, 3)), 5)):
         start = max(0, prompt.shape[1] - 6)
         expected = greedy(logits_of, prompt, length)
