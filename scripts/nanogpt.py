@@ -16,17 +16,17 @@ import time
 from pathlib import Path
 
 # A checkout does without installing it.
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / folder) for folder in ("", "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import jax
 import numpy as np
 import optax
 import torch
-import torch_models
 
 from dlfn import weights
 from dlfn.nn import models
 from scripts._example import positive
+from tests import torch_models
 
 VOCABULARY, CONTEXT, BATCH, LAYERS, HEADS, WIDTH = 65, 64, 12, 4, 4, 128
 RATE, DECAY, BETAS, CLIP = 1e-3, 0.1, (0.9, 0.99), 1.0
