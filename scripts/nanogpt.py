@@ -4,11 +4,17 @@ context 64, batch 12, 65 characters; AdamW with decay of the matrices alone, gra
 
     python scripts/nanogpt.py --rounds 15
 
+Each step of a compiled program asks for its memory anew. glibc hands large blocks back to the system at once, so that
+every step pays for the page faults again. --keep-memory has it keep what is freed, for both libraries alike; outside of
+this script MALLOC_MMAP_MAX_=0, MALLOC_TRIM_THRESHOLD_=8589934592 and MALLOC_TOP_PAD_=268435456 in the environment do
+the same.
+
 The steps are interleaved in one process, from the same weights on the same batches, and ratios are of each round's
 times; their median is printed, PyTorch's time over ours. Without torch.compile's compiler, that row is left out.
 """
 
 import argparse
+import ctypes
 import functools
 import statistics
 import sys
@@ -30,6 +36,15 @@ from tests import torch_models
 
 VOCABULARY, CONTEXT, BATCH, LAYERS, HEADS, WIDTH = 65, 64, 12, 4, 4, 128
 RATE, DECAY, BETAS, CLIP = 1e-3, 0.1, (0.9, 0.99), 1.0
+
+
+def keep_memory():
+    """Sets glibc's allocator, by the numbers that malloc.h has for its settings."""
+    mmap_max, top_pad, trim_threshold = -4, -2, -1
+    mallopt = ctypes.CDLL("libc.so.6").mallopt
+    for setting, value in ((mmap_max, 0), (top_pad, 2**28), (trim_threshold, 2**31 - 1)):
+        if not mallopt(setting, value):
+            raise OSError(f"mallopt refused setting {setting}")
 
 
 def dlfn_step(model, params):
@@ -77,7 +92,10 @@ def main(argv=None):
     parser.add_argument("--steps", type=positive, default=20, help="steps in a round (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=2, help="PyTorch's (default: %(default)s)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--keep-memory", action="store_true", help="give no freed memory back to the system (glibc)")
     arguments = parser.parse_args(argv)
+    if arguments.keep_memory:
+        keep_memory()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     model = models.gpt(VOCABULARY, context=CONTEXT, layers=LAYERS, heads=HEADS, width=WIDTH)

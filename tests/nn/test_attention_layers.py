@@ -70,8 +70,16 @@ def test_alibi_counts_far_keys_apart_in_half_precision():
     np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=0.03)
 
 
-@pytest.mark.parametrize("positions", ["rope", "alibi"])
-@pytest.mark.parametrize("steps", [(1,) * 11, (4, 1, 6), (9, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("positions", "steps"),
+    [
+        ("rope", (1,) * 11),
+        ("alibi", (4, 1, 6)),
+        pytest.param("rope", (9, 2), marks=pytest.mark.exhaustive),
+        pytest.param("alibi", (1,) * 11, marks=pytest.mark.exhaustive),
+    ],
+    ids=str,
+)
 def test_decoding_past_the_cache_is_attention_within_a_window(positions, steps):
     x, window = jax.random.normal(KEY, (2, 11, 8)), 4
     layer = nn.MultiHeadAttention(2, causal=True, positions=positions)

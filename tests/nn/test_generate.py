@@ -71,7 +71,9 @@ MODELS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name == "rope" else ()) for name in MODELS]
+)
 def test_greedy_decoding_is_that_without_caches(name):
     model = MODELS[name]
     params, state = initialised(model, PROMPT)
@@ -81,7 +83,7 @@ def test_greedy_decoding_is_that_without_caches(name):
 
 
 def test_past_the_context_each_token_sees_the_window_before_it():
-    model = models.gpt(11, context=5, layers=2, heads=2, width=8, positions="rope")
+    model = models.gpt(11, context=5, layers=2, heads=2, width=8, positions="rope", tied=False, checkpoint=True)
     params, _ = initialised(model, PROMPT)
     expected = greedy(padded(windowed(model, 5), params, 18), PROMPT, 15)
     np.testing.assert_array_equal(nn.generate(model, params, (), PROMPT, 15, temperature=0), expected)

@@ -42,7 +42,7 @@ def random(module):
 
 
 @with_torch
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bias", [pytest.param(True, marks=pytest.mark.exhaustive), False])
 def test_gpt_is_nanogpts(bias, x64):
     import torch
 
@@ -54,17 +54,23 @@ def test_gpt_is_nanogpts(bias, x64):
     model = models.gpt(11, context=6, layers=2, heads=2, width=8, bias=bias)
     inputs, labels = TOKENS[:, :-1], TOKENS[:, 1:]
     params, _ = ours(theirs, model, inputs, names)
-    close(model.apply(params, (), inputs)[0], theirs(torch.tensor(inputs)).detach())
     loss = theirs.loss(torch.tensor(inputs), torch.tensor(labels))
     loss.backward()
-    value, gradient = jax.value_and_grad(lambda params: model.loss(params, (), inputs, labels)[0].mean())(params)
+
+    @jax.jit
+    def run(params):
+        mean = jax.value_and_grad(lambda params: model.loss(params, (), inputs, labels)[0].mean())
+        return model.apply(params, (), inputs)[0], *mean(params)
+
+    logits, value, gradient = run(params)
+    close(logits, theirs(torch.tensor(inputs)).detach())
     close(value, loss.item())
     expected, _ = weights.import_state(arrays(theirs, lambda p: p.grad), params, (), names, gradients=True)
     jax.tree.map(close, gradient, expected)
 
 
 @with_torch
-@pytest.mark.parametrize("name", ["vit", "resnet", "resnet, large stem"])
+@pytest.mark.parametrize("name", ["vit", pytest.param("resnet", marks=pytest.mark.exhaustive), "resnet, large stem"])
 def test_models_of_images_are_those_of_pytorch(name, x64):
     import torch
 
@@ -81,12 +87,18 @@ def test_models_of_images_are_those_of_pytorch(name, x64):
         x = RNG.normal(size=(2, 16, 16, 3) if large else (2, 8, 8, 3))
     theirs = random(theirs.double())
     params, state = ours(theirs, model, x, names)
-    y, back, state = jax.vjp(lambda params: model.apply(params, state, x, train=True), params, has_aux=True)
+
+    @jax.jit
+    def run(params):
+        y, back, after = jax.vjp(lambda params: model.apply(params, state, x, train=True), params, has_aux=True)
+        return y, back(jnp.cos(y))[0], after
+
+    y, gradient, state = run(params)
     logits = theirs(torch.tensor(np.moveaxis(x, -1, 1) if x.ndim == 4 else x))
     close(y, logits.detach())
     logits.backward(torch.cos(logits.detach()))
     expected, _ = weights.import_state(arrays(theirs, lambda p: p.grad), params, (), _learned(names), gradients=True)
-    jax.tree.map(close, back(jnp.cos(y))[0], expected)
+    jax.tree.map(close, gradient, expected)
     jax.tree.map(close, state, weights.import_state(arrays(theirs), params, state, names)[1])
 
 
