@@ -57,6 +57,7 @@ BY_KIND = {
         ),
         "LearnedPositions": lambda: nn.LearnedPositions(8),
         "SinusoidalPositions": lambda: nn.Serial(nn.Linear(4), nn.SinusoidalPositions()),
+        "Checkpointed": lambda: nn.Checkpointed(nn.FeedForward()),
         "Conv in time": lambda: nn.Conv(3, (3,), padding="SAME"),
     },
 }

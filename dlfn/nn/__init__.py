@@ -1,6 +1,6 @@
 """Layers as static configuration with two pure functions, combinators, initialisers and models."""
 
-from dlfn.nn import initializers
+from dlfn.nn import initializers, models
 from dlfn.nn.activations import (
     ACTIVATIONS,
     CELU,
@@ -30,13 +30,15 @@ from dlfn.nn.attention import MultiHeadAttention
 from dlfn.nn.basic import Flatten, Linear
 from dlfn.nn.bayesian import BayesianLinear
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
+from dlfn.nn.checkpointed import Checkpointed
 from dlfn.nn.combinators import Parallel, Residual, Serial
 from dlfn.nn.conv import Conv, ConvTranspose, DepthwiseConv
 from dlfn.nn.dropout import DropConnect, Dropout, SpatialDropout
 from dlfn.nn.embedding import Embedding
 from dlfn.nn.gated import GEGLU, GLU, Gated, PReLU, SwiGLU
+from dlfn.nn.generation import generate
 from dlfn.nn.layer import Layer
-from dlfn.nn.models import mlp
+from dlfn.nn.models.perceptrons import mlp
 from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RMSNorm
 from dlfn.nn.overview import count_flops, count_parameters, summary
 from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
@@ -68,6 +70,7 @@ __all__ = [
     "BayesianLinear",
     "Bidirectional",
     "Cell",
+    "Checkpointed",
     "Conv",
     "ConvTranspose",
     "DepthwiseConv",
@@ -124,7 +127,9 @@ __all__ = [
     "Zoneout",
     "count_flops",
     "count_parameters",
+    "generate",
     "initializers",
     "mlp",
+    "models",
     "summary",
 ]

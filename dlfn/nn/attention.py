@@ -7,11 +7,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jaxtyping import PyTree
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn import ring
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
@@ -44,16 +44,20 @@ class MultiHeadAttention(Layer):
             is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
         cache: for decoding, of how many times the keys and values are kept. ``init`` then returns a state with room for
             them, and ``apply`` takes the next times only, one or several; see below.
+        weight_init, bias_init: of the four linear maps.
+        output_init: of the weight of ``o``; None for ``weight_init``.
 
     Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``.
 
     Decoding: a layer with ``cache`` takes the params of the same layer without. Each ``apply`` appends the keys and
-    values of its input to the state, and attends to all so far; so do models with such layers in them. Going past the
-    end of the cache is an error where its length is a concrete number; under ``jit`` and in a loop it gives nan.
+    values of its input to the state, and attends to those so far; so do models with such layers in them. The cache is a
+    rolling window: each time sees the last ``cache`` times, itself included, and decoding goes on for as long as one
+    likes. Positions go on counting: rope and ALiBi give what attention within that window gives over the whole
+    sequence.
 
     Raises:
         InputError: when heads, kv_heads and features do not divide; when a cache is asked of attention that is not
-            causal or has a context; when it is full, or was made for another batch; on a mask of another rank.
+            causal or has a context, or was made for another batch; on a mask of another rank.
 
     Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 sections 8.2 and 8.3.
 
@@ -79,6 +83,7 @@ class MultiHeadAttention(Layer):
     cache: int | None = None
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
+    output_init: Initializer | None = None
     precision: lax.PrecisionLike = None
 
     def __post_init__(self):
@@ -118,13 +123,13 @@ class MultiHeadAttention(Layer):
         params = {}
         for (name, shape), own in zip(shapes.items(), jax.random.split(key, 4), strict=True):
             w_key, b_key = jax.random.split(own)
-            params[name] = {"w": self.weight_init(w_key, shape, dtype)}
+            weight_init = self.output_init if name == "o" and self.output_init else self.weight_init
+            params[name] = {"w": weight_init(w_key, shape, dtype)}
             if self.bias:
                 params[name]["b"] = self.bias_init(b_key, shape[1:], dtype)
         if not self.cache:
             return params, ()
-        empty = jnp.zeros((*x.shape[:-2], self.cache, kv_heads, dim), dtype)
-        return params, {"k": empty, "v": empty, "length": jnp.zeros((), jnp.int32)}
+        return params, ring.empty((*x.shape[:-2], self.cache, kv_heads, dim), dtype)
 
     def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
         if self.cache and (isinstance(x, tuple) and (not isinstance(x, Sequence) or x.lengths is not None)):
@@ -138,23 +143,23 @@ class MultiHeadAttention(Layer):
         q, k, v = (
             self._split(params[name], inputs, dim) for name, inputs in (("q", x), ("k", context), ("v", context))
         )
-        (start,) = held(self, "state", state, "length") if self.cache else (0,)
+        start, *_ = held(self, "state", state, "length", "k", "v") if self.cache else (0,)
+        here = start + jnp.arange(x.shape[-2])
         if self.positions == "rope":
-            q, k = (ops.rope(z, start + jnp.arange(z.shape[-3]) if self.cache else None) for z in (q, k))
+            q, k = (ops.rope(z, here if self.cache else None) for z in (q, k))
+        times = k.shape[-3]
         if self.cache:
-            k, v, state = self._appended(state, k, v)
-        keys, here = k.shape[-3], start + jnp.arange(x.shape[-2])
-        if self.cache:
-            mask = jnp.arange(keys)[None, :] <= here[:, None]
+            self._check_batch(state, k)
+            k, v, times, state = ring.with_past(state, k, v)
+            mask = (times >= 0) & (times > here[:, None] - self.cache) & (times <= here[:, None])
         bias = None
         if self.positions == "alibi":
             # In float32 at least: bfloat16 rounds distances from 257 on.
             queries = here if self.cache else x.shape[-2]
-            bias = ops.alibi_bias(self.heads, queries, keys, dtype=sum_dtype(x.dtype))
+            bias = ops.alibi_bias(self.heads, queries, times, dtype=sum_dtype(x.dtype))
         causal = self.causal and not self.cache
         y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))
-        y = jnp.where(state["length"] <= self.cache, y, jnp.nan) if self.cache else y
         return (around._replace(values=y).without_padding() if isinstance(around, Sequence) else y), state
 
     def flops(self, x, y):
@@ -203,21 +208,12 @@ class MultiHeadAttention(Layer):
         y = self._linear(params, x)
         return y.reshape(*y.shape[:-1], y.shape[-1] // dim, dim)
 
-    def _appended(self, state: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
-        length, more = state["length"], k.shape[-3]
+    def _check_batch(self, state: Any, k: Any) -> None:
         if k.shape[:-3] != state["k"].shape[:-3]:
             raise InputError(
                 f"{self}: the cache is for a batch of {list(state['k'].shape[:-3])} and x has {list(k.shape[:-3])}; "
                 "call init with an example of this batch"
             )
-        k, v = k.astype(state["k"].dtype), v.astype(state["v"].dtype)
-        past = 0 if isinstance(length, Tracer) else int(length)
-        if past + more > self.cache:
-            raise InputError(f"{self}: the cache holds {self.cache} times, and {past} + {more} are asked of it")
-        k, v = (
-            lax.dynamic_update_slice_in_dim(old, new, length, -3) for old, new in ((state["k"], k), (state["v"], v))
-        )
-        return k, v, {"k": k, "v": v, "length": length + more}
 
 
 def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any, Any, Any]:

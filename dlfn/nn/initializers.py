@@ -124,9 +124,9 @@ def constant(key: jax.Array, shape: Sequence[int], dtype: Any = float, *, value:
     return jnp.full(shape, value, dtype)
 
 
-def small_normal(key: jax.Array, shape: Sequence[int], dtype: Any = float) -> jax.Array:
-    """Normal with standard deviation 0.02, whatever the shape: for tables of embeddings, as in GPT-2."""
-    return _normal(key, shape, dtype, 0.02**2)
+def small_normal(key: jax.Array, shape: Sequence[int], dtype: Any = float, *, std: float = 0.02) -> jax.Array:
+    """Normal with standard deviation 0.02 or ``std``, whatever the shape: for tables of embeddings, as in GPT-2."""
+    return _normal(key, shape, dtype, std**2)
 
 
 def zeros(key: jax.Array, shape: Sequence[int], dtype: Any = float) -> jax.Array:

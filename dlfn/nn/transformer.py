@@ -15,6 +15,7 @@ from dlfn.nn.basic import Linear
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.dropout import Dropout
 from dlfn.nn.gated import Gated
+from dlfn.nn.initializers import Initializer, xavier_uniform
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
 from dlfn.nn.types import Example, Params, State, Steps
@@ -28,7 +29,8 @@ class FeedForward(Layer):
 
     ``activation`` is a function or the name of one in :data:`ACTIVATIONS`. With a gated one, ``"glu"``, ``"geglu"``,
     ``"geglu_tanh"`` or ``"swiglu"``, the first map has twice as many outputs: the values and then their gates.
-    With 2/3 of the ratio there are as many parameters as without gates.
+    With 2/3 of the ratio there are as many parameters as without gates. ``weight_init`` is that of :math:`W_1`, and of
+    :math:`W_2` too, unless there is an ``output_init``.
 
     Params are ``{"up": {"w", "b"}, "down": {"w", "b"}}``.
 
@@ -39,6 +41,8 @@ class FeedForward(Layer):
     ratio: float = 4
     activation: str | Callable[..., Any] = "gelu"
     bias: bool = True
+    weight_init: Initializer = xavier_uniform
+    output_init: Initializer | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -63,7 +67,8 @@ class FeedForward(Layer):
 
     def _layers(self, features: int) -> Serial:
         inside = round(self.ratio * features)
-        up, down = Linear(inside * (2 if self._gated() else 1), self.bias), Linear(features, self.bias)
+        up = Linear(inside * (2 if self._gated() else 1), self.bias, self.weight_init)
+        down = Linear(features, self.bias, self.output_init or self.weight_init)
         return Serial(up=up, activation=self._activation(), down=down)
 
     def _gated(self) -> bool:
@@ -82,6 +87,8 @@ def TransformerBlock(  # a layer made of layers, and named like one
     activation: str | Callable[..., Any] = "gelu",
     bias: bool = True,
     keep_prob: float = 1.0,
+    weight_init: Initializer = xavier_uniform,
+    output_init: Initializer | None = None,
     **attention: Any,
 ) -> Serial:
     r"""A transformer block: with ``norm="pre"``
@@ -99,6 +106,8 @@ def TransformerBlock(  # a layer made of layers, and named like one
         activation: of the MLP, a name or a function; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
         bias: whether the linear maps of attention and MLP have one.
         keep_prob: of the dropout before each sum.
+        weight_init: of the weights of attention and MLP.
+        output_init: of those of the two maps before the sums; None for ``weight_init``.
 
     Returns:
         A ``Serial``. Its input is x alone: for a context or a mask build the block of its parts, which are public.
@@ -126,9 +135,10 @@ def TransformerBlock(  # a layer made of layers, and named like one
         raise InputError(f"TransformerBlock: norm is {norm!r}, and must be 'pre' or 'post'")
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
+    inits: dict[str, Any] = {"weight_init": weight_init, "output_init": output_init}
     parts: dict[str, Layer] = {
-        "attention": MultiHeadAttention(heads, bias=bias, **attention),
-        "mlp": FeedForward(ratio, activation, bias),
+        "attention": MultiHeadAttention(heads, bias=bias, **inits, **attention),
+        "mlp": FeedForward(ratio, activation, bias, **inits),
     }
     layers: dict[str, Layer] = {}
     for name, part in parts.items():

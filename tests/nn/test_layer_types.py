@@ -35,6 +35,13 @@ MODELS |= {
     "decoding": (lambda: nn.MultiHeadAttention(2, causal=True, cache=8), _STEPS),
     "learned positions, decoding": (lambda: nn.LearnedPositions(8, decoding=True), _STEPS),
     "a context": (lambda: nn.MultiHeadAttention(2), (_STEPS, _STEPS)),
+    "cnn": (lambda: nn.models.cnn(3, channels=(2,), hidden=4), jax.ShapeDtypeStruct((2, 8, 8), jnp.float32)),
+    "vit": (
+        lambda: nn.models.vit(3, layers=1, heads=2, width=4, checkpoint=True),
+        jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32),
+    ),
+    "gpt": (lambda: nn.models.gpt(IDS, layers=1, heads=2, width=4), _IDS),
+    "vae": (lambda: nn.models.vae(widths=(4,), latent=2), _STEPS),
 }
 CELLS = {
     "RNNCell": lambda: nn.RNNCell(3),

@@ -237,7 +237,7 @@ LAYERS = {
     "a slope of inf at 0": nn.Serial(nn.Linear(4), nn.Activation(lambda x: jnp.sqrt(jnp.abs(x))), nn.Linear(3)),
     "logarithm": nn.Serial(nn.Linear(4), nn.Activation(lambda x: jnp.log(jnp.abs(x)))),
     "merged": nn.Serial(nn.Parallel(nn.Linear(4), nn.Serial(), merge=jnp.multiply),
-                        nn.Residual(nn.Linear(4)), nn.Residual(nn.FeedForward(2), nn.Linear(4))),
+                        nn.Residual(nn.Linear(4)), nn.Residual(nn.Checkpointed(nn.FeedForward(2)), nn.Linear(4))),
     "attention": nn.Serial(nn.MultiHeadAttention(2), nn.Linear(3)),
     "transformer": nn.Serial(nn.Embedding(7, 4), nn.Repeat(nn.TransformerBlock(2, causal=True, keep_prob=0.5), 2)),
     "rnn": nn.Serial(nn.RNN(4), nn.RNN(3, reverse=True, output="last")),

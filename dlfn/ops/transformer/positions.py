@@ -151,14 +151,19 @@ def alibi_slopes(heads: int) -> Float64[np.ndarray, " {heads}"]:
 
 
 def alibi_bias(
-    heads: int, queries: int | Integer[ArrayLike, " queries"], keys: int, *, dtype: DTypeLike = jnp.float32
-) -> Float[Array, "{heads} queries {keys}"]:
+    heads: int,
+    queries: int | Integer[ArrayLike, " queries"],
+    keys: int | Integer[ArrayLike, " keys"],
+    *,
+    dtype: DTypeLike = jnp.float32,
+) -> Float[Array, "{heads} queries keys"]:
     r"""A bias for :func:`attention`, :math:`B_{hij} = -m_h |i - j|` with the slopes m of :func:`alibi_slopes`.
 
     Args:
         heads: how many.
-        queries: how many, of which the last is at the place of the last key; or their positions, an array of integers.
-        keys: how many, at the positions 0, 1, ….
+        queries: how many, of which the last is at the place of the last key; or their positions, an array of integers,
+            which they must be where those of the keys are.
+        keys: how many, at the positions 0, 1, …; or their positions.
         dtype: that of the bias.
 
     Returns:
@@ -171,8 +176,9 @@ def alibi_bias(
     [[-1. -0. -1.]
      [-2. -1. -0.]]
     """
-    i = jnp.arange(keys - queries, keys) if isinstance(queries, numbers.Integral) else jnp.asarray(queries)
-    distance = jnp.abs(i[:, None] - jnp.arange(keys)[None, :]).astype(dtype)
+    j = jnp.arange(keys) if isinstance(keys, numbers.Integral) else jnp.asarray(keys)
+    i = jnp.arange(len(j) - queries, len(j)) if isinstance(queries, numbers.Integral) else jnp.asarray(queries)
+    distance = jnp.abs(i[:, None] - j[None, :]).astype(dtype)
     return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
 
 

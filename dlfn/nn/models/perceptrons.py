@@ -1,4 +1,4 @@
-"""Models made of layers."""
+"""The multilayer perceptron."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,12 @@
+"""Whole models, as functions of their settings; the batch is the first axis of what they take."""
+
+from dlfn.nn.models import sharding
+from dlfn.nn.models.autoencoders import VAE, Reconstruction, vae
+from dlfn.nn.models.convolutional import cnn, resnet
+from dlfn.nn.models.language import LanguageModel, gpt, lstm
+from dlfn.nn.models.perceptrons import mlp
+from dlfn.nn.models.vision import vit
+
+__all__ = [
+    "VAE", "LanguageModel", "Reconstruction", "cnn", "gpt", "lstm", "mlp", "resnet", "sharding", "vae", "vit",
+]  # fmt: skip
