@@ -14,6 +14,7 @@ import optax
 from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.data import Dataset, Source
+from dlfn.train.environment import environment
 from dlfn.train.loop import Loop, Standing
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan, make_plan
@@ -185,6 +186,7 @@ def _in_folder(loop: Loop, carry: Carry, folder: RunFolder) -> tuple[Carry, Stan
                 folder.rewind(found.step)
                 standing.stopped = None
                 loop.say(f"resumed at step {found.step}, from {folder.checkpoints / str(found.step)}")
+            folder.log_environment(standing.step, environment())
             carry, standing = loop.run(carry, standing, folder, checkpoints)
             if standing.stopped in (None, "patience"):
                 checkpoints.wait()

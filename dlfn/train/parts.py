@@ -14,6 +14,7 @@ from dlfn.train.data import DATA, Dataset
 from dlfn.train.engine import Result, fit, make_loop
 from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.placement import Placement
+from dlfn.train.progress import terminal_width
 from dlfn.train.run import RunFolder
 from dlfn.train.settings import parameters
 from dlfn.train.tasks import TASKS, Supervised, Task
@@ -129,7 +130,7 @@ def summary(config: Config, model: Any, data: Dataset, task: Task) -> str:
         return f"{config.model.name}: {type(model).__name__}"
     first = jax.tree.map(lambda a: a[0], data.train.draw(config.seed, 0, 1, config.train.batch_size))
     example = jax.eval_shape(lambda *args: task.inputs(data.train.take(*args)), data.train.resident(), first)
-    return nn.summary(model, example)
+    return nn.summary(model, example, width=terminal_width())
 
 
 def _dtype(key: str, name: str) -> Any:
