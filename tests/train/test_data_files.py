@@ -49,7 +49,7 @@ def test_idx_reads_what_was_written(folder, packed):
     data = idx(str(folder), standardise=False)
     x, y = everything(data.test)
     np.testing.assert_allclose(x, IMAGES[8:] / np.float32(255), rtol=1e-6)
-    assert (y.tolist(), y.dtype, data.info) == (LABELS[8:].tolist(), np.int32, {"outputs": 3})
+    assert (y.tolist(), y.dtype, data.info) == (LABELS[8:].tolist(), np.int32, {"outputs": 3, "input_scale": (0.0, 255.0)})
     assert data.train.resident()[0].dtype == np.uint8
     assert everything(idx(str(folder)).train)[0].std() == pytest.approx(1)
 

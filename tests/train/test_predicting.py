@@ -29,7 +29,7 @@ def data():
 TINY = """
 [train]
 steps = 2
-batch_size = 4
+batch_size = 8
 eval_batch = 512
 eval_batches = 1
 """
@@ -139,7 +139,7 @@ def test_what_is_exported_runs_where_there_is_jax_alone(runs):
         folder = train.export(runs / name)
         assert sorted(path.name for path in folder.iterdir()) == ["model.jaxexport", "params.safetensors"]
         loaded = train.load(runs / name)
-        x = np.zeros((3, *loaded.inputs.shape[1:]), loaded.inputs.dtype)  # training had four examples
+        x = np.zeros((3, *loaded.inputs.shape[1:]), loaded.inputs.dtype)  # training had eight examples
         outputs = applied(loaded, x)
         np.save(runs / f"{name}.npy", x)
         np.save(runs / f"{name}_outputs.npy", outputs.mean if name == "elbo" else outputs)
