@@ -88,6 +88,13 @@ def optimised(quick_compilation):
 
 
 @pytest.fixture
+def unaudited(monkeypatch):
+    """A comparison that fails does not look for the rule that is wrong, which takes longer than the comparison itself:
+    for tests of its verdict alone."""
+    monkeypatch.setattr("dlfn.check.verdict._audited", lambda *_: None)
+
+
+@pytest.fixture
 def refused():
     """Checks that a mistake is refused in one line, which says all of the parts."""
 

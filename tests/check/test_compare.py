@@ -11,7 +11,7 @@ from jax.interpreters import ad, mlir
 import dlfn
 from dlfn import ops
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "unaudited")
 
 X, W = jnp.array([[0.3, -0.7], [1.2, 0.4], [-0.5, 0.9]]), jnp.array([[0.5, -0.2, 0.8], [0.1, 0.7, -0.4]])
 

@@ -9,7 +9,7 @@ from jax.experimental import pallas
 
 import dlfn
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "unaudited")
 
 X, A = jnp.array([0.5, 1.5, 2.5]), jnp.eye(3) * 3 + 0.3
 
