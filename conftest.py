@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import gc
 from pathlib import Path
@@ -51,26 +52,47 @@ def older_emitters_option():
     return options
 
 
-@pytest.fixture
-def older_emitters(monkeypatch):
-    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds
-    to; those must compile functions of their own, as JAX keeps what it has compiled for single operations."""
+@contextlib.contextmanager
+def by_older_emitters():
     options, original = older_emitters_option(), compiler.get_compile_options
 
     def with_options(*args, **kwargs):
         kwargs["env_options_overrides"] = {**options, **(kwargs.get("env_options_overrides") or {})}
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(compiler, "get_compile_options", with_options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", with_options)
+        yield
+
+
+@contextlib.contextmanager
+def not_optimised():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """The arrays that modules make when they are imported are examples alone."""
+    with by_older_emitters(), not_optimised():
+        return (yield)
+
+
+@pytest.fixture
+def older_emitters():
+    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds
+    to; those must compile functions of their own, as JAX keeps what it has compiled for single operations."""
+    with by_older_emitters():
+        yield
 
 
 @pytest.fixture
 def quick_compilation(older_emitters):
     """Without XLA's optimiser too: a fifth of the time. For tests in float64, and those with room for a last digit."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with not_optimised():
+        yield
 
 
 @pytest.fixture(autouse=True)

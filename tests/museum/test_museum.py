@@ -31,7 +31,7 @@ def some(names):
 
 
 @pytest.mark.usefixtures("unaudited")  # which is tried below
-@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.name)
+@some({exhibit.name for exhibit in EXHIBITS[::2]})
 def test_wrong_gradients_are_found(exhibit):
     result = dlfn.compare(exhibit.wrong, probe=True, coordinates=0, **exhibit.options)(*exhibit.args)
     assert not result, result

@@ -116,5 +116,6 @@ nn.BatchNorm().apply((), (), x)
 """
 
 
+@pytest.mark.exhaustive  # it takes as long as checking all of dlfn does
 def test_a_type_checker_knows_which_layers_take_a_sequence(tmp_path):
     assert lines_with_type_errors(CALLS, tmp_path) == {11, 12}

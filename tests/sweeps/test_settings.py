@@ -76,7 +76,7 @@ class Sweep:
         yield run(self.jvp, self.point, self.ones)
 
 
-MORE = first_case_of(FEW | {"attention", "batch_norm", "conv", "hypot"})
+MORE = first_case_of(FEW | {"batch_norm", "conv", "hypot"})
 
 
 @over_cases(lambda entry, case: MORE(entry, case) or case.name == "integer exponents")
