@@ -13,7 +13,7 @@ import dlfn
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Tests and pages that take about a second or more, by `pytest --durations=0`, for any of their parameters, which are
-# marked together; and those whose parameters take five seconds in all, but for the values and gradients of every op and
+# marked together; and those whose parameters take two seconds in all, but for the values and gradients of every op and
 # the rules of every primitive.
 SLOW = set(Path(__file__).with_name("tests").joinpath("slow.txt").read_text(encoding="utf-8").splitlines())
 

@@ -189,7 +189,7 @@ def test_all_ops_with_forms_are_swept():
     assert found <= WITH_FORMS
 
 
-LARGE = {"attention", "linear_cross_entropy", "lstm", "gru", "info_nce"}
+LARGE = {"attention", "linear_cross_entropy", "lstm", "info_nce"}
 
 
 @over_cases(ordinary=first_case_of(LARGE), among=lambda entry, case: entry.op.name in WITH_FORMS)
