@@ -1,9 +1,9 @@
 """The sweeps over the registry: a new op gets all of them by its entry.
 
-Values and gradients in float64 and traps are swept over every case of every op, and types, which show in tracing, over
-every op's first case; the others, finite differences among them, over a few ops of different making, as compilation
-takes its time.
-``pytest -m exhaustive`` sweeps the rest, and ``dlfn check`` every path in every dtype.
+Values and gradients in float64 are swept over every case in which an op does something of its own, traps over all of
+them, and types, which show in tracing, over every op's first case; the others, finite differences among them, over a
+few ops of different making, as compilation takes its time. ``pytest -m exhaustive`` sweeps the rest, and ``dlfn check``
+every path in every dtype.
 """
 
 import functools
@@ -28,21 +28,11 @@ HAND_DERIVED = PATHS[:2]
 
 quick = pytest.mark.usefixtures("quick_compilation")
 every_op = over_cases(is_first_case)
-# Of convolution and pooling, with two axes of space what the first case has with as many or others.
+# Of convolution and pooling: what goes the way of the first case, with other sizes or numbers of axes.
 LAYOUTS = {
-    "1-D",
-    "3-D",
-    "3-D same",
-    "2-D",
-    "uneven and even, 3-D",
-    "even",
-    "to one",
-    "1-D, padding at one end",
-    "1×1",
-    "same",
+    "1-D", "2-D", "3-D", "3-D same", "uneven and even, 3-D", "1-D, padding at one end", "even", "to one", "1×1", "same",
     "strides larger than the window, no bias",
-    "padding not counted",
-}
+}  # fmt: skip
 
 # Sums and entries are made of every loss by one function, which these try.
 REDUCED = {"mse", "softmax_cross_entropy", "normal_kl"}
@@ -51,7 +41,13 @@ REDUCED = {"mse", "softmax_cross_entropy", "normal_kl"}
 def reduces_alike(entry, case):
     """Whether a case differs from the first one in its reduction alone."""
     first, static = entry.cases[0].static, case.static
-    return case is not entry.cases[0] and {**static, "reduction": None} == {**first, "reduction": None}
+    alike = static != first and {**static, "reduction": None} == {**first, "reduction": None}
+    return alike and entry.op.name not in REDUCED
+
+
+def goes_its_own_way(entry, case):
+    """Whether an op does with a case what it does with no earlier one."""
+    return case is entry.cases[0] or not (case.name in LAYOUTS or reduces_alike(entry, case))
 
 
 few_ops = over_cases(first_case_of({"sigmoid", "softmax_cross_entropy", "linear", "lstm", "max_pool"}))
@@ -96,9 +92,7 @@ def test_gradients(entry, case):
 
 
 @quick
-@over_cases(
-    lambda entry, case: case.name not in LAYOUTS and (entry.op.name in REDUCED or not reduces_alike(entry, case))
-)
+@over_cases(goes_its_own_way)
 def test_values_and_gradients(entry, case):
     """Against the definition and PyTorch, in float64."""
     check_values(entry, case)
@@ -239,15 +233,27 @@ def test_every_numbered_trap_is_closed():
     assert numbers == set(range(1, 34)) - {30, 33}
 
 
+def over_random_shapes(examples):
+    pairs = [(e, c) for e in ENTRIES for c in e.cases]
+    leads = st.lists(st.integers(1, 5), max_size=3).map(tuple)
+    drawn = given(pair=st.sampled_from(pairs), lead=leads, seed=st.integers(0, 2**16))
+    return lambda test: settings(max_examples=examples, deadline=None, derandomize=True)(drawn(test))
+
+
 @quick
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(
-    pair=st.sampled_from([(e, c) for e in ENTRIES for c in e.cases]),
-    lead=st.lists(st.integers(1, 5), max_size=3).map(tuple),
-    seed=st.integers(0, 2**16),
-)
+@over_random_shapes(6)
 def test_random_shapes(pair, lead, seed):
-    entry, case = pair
+    agrees_at(*pair, lead, seed)
+
+
+@pytest.mark.exhaustive
+@quick
+@over_random_shapes(200)
+def test_many_random_shapes(pair, lead, seed):
+    agrees_at(*pair, lead, seed)
+
+
+def agrees_at(entry, case, lead, seed):
     if not lead and not case.scalar_rows:
         lead = (1,)
     failed = [r for r in check_case(entry, case, "float64", lead, seed, HAND_DERIVED) if not r.ok]
