@@ -34,8 +34,8 @@ LAYOUTS = {
     "strides larger than the window, no bias",
 }  # fmt: skip
 
-# Sums and entries are made of every loss by one function, which these try.
-REDUCED = {"mse", "softmax_cross_entropy", "normal_kl"}
+# Sums and entries are made of every loss by one function, which these try; the mean of ctc_loss is its own.
+REDUCED = {"mse", "softmax_cross_entropy", "normal_kl", "ctc_loss"}
 
 
 def reduces_alike(entry, case):
