@@ -248,7 +248,7 @@ def test_random_shapes(pair, lead, seed):
 
 @pytest.mark.exhaustive
 @quick
-@over_random_shapes(200)
+@over_random_shapes(30)
 def test_many_random_shapes(pair, lead, seed):
     agrees_at(*pair, lead, seed)
 
