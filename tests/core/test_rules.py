@@ -32,7 +32,13 @@ NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision"}
 
 
 def every_case(table):
-    return pytest.mark.parametrize(("name", "index"), [(n, i) for n, cases in table.items() for i in range(len(cases))])
+    """Of each primitive the first stands for the others in quick runs, and on the newest jax."""
+    params = [
+        pytest.param(name, i, marks=[pytest.mark.slow] * (i > 0))
+        for name, cases in table.items()
+        for i in range(len(cases))
+    ]
+    return pytest.mark.parametrize(("name", "index"), params)
 
 
 def scalar(f):
