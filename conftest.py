@@ -1,18 +1,22 @@
+import contextlib
 import functools
 import gc
+import itertools
+import threading
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax._src import compiler  # there is no public way to set compiler options for all that a test compiles
+from jax._src.interpreters import mlir
 
 import dlfn
 
 jax.config.update("jax_num_cpu_devices", 8)
 
 # Tests and pages that take about a second or more, by `pytest --durations=0`, for any of their parameters, which are
-# marked together; and those whose parameters take five seconds in all, but for the values and gradients of every op and
+# marked together; and those whose parameters take two seconds in all, but for the values and gradients of every op and
 # the rules of every primitive.
 SLOW = set(Path(__file__).with_name("tests").joinpath("slow.txt").read_text(encoding="utf-8").splitlines())
 
@@ -30,6 +34,21 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+def reuse_contexts():
+    """Programs are lowered in contexts of MLIR, which take 7 ms to make: ten share one, as they do from jax 0.12 on."""
+    make, lowered = mlir.make_ir_context, itertools.count()
+
+    @functools.lru_cache(maxsize=1)
+    def context(thread, number):
+        return make()
+
+    mlir.make_ir_context = lambda: context(threading.get_ident(), next(lowered) // 10)
+
+
+if not hasattr(mlir, "_create_ir_context"):
+    reuse_contexts()
 
 
 @pytest.fixture
@@ -51,26 +70,47 @@ def older_emitters_option():
     return options
 
 
-@pytest.fixture
-def older_emitters(monkeypatch):
-    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds
-    to; those must compile functions of their own, as JAX keeps what it has compiled for single operations."""
+@contextlib.contextmanager
+def by_older_emitters():
     options, original = older_emitters_option(), compiler.get_compile_options
 
     def with_options(*args, **kwargs):
         kwargs["env_options_overrides"] = {**options, **(kwargs.get("env_options_overrides") or {})}
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(compiler, "get_compile_options", with_options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "get_compile_options", with_options)
+        yield
+
+
+@contextlib.contextmanager
+def not_optimised():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """The arrays that modules make when they are imported are examples alone."""
+    with by_older_emitters(), not_optimised():
+        return (yield)
+
+
+@pytest.fixture
+def older_emitters():
+    """With XLA's older emitters, compilation takes less than half the time. Not for tests of what users' code rounds
+    to; those must compile functions of their own, as JAX keeps what it has compiled for single operations."""
+    with by_older_emitters():
+        yield
 
 
 @pytest.fixture
 def quick_compilation(older_emitters):
     """Without XLA's optimiser too: a fifth of the time. For tests in float64, and those with room for a last digit."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    with not_optimised():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +125,13 @@ def optimised(quick_compilation):
     """With XLA's optimiser after all, where the tests of a file are quickly compiled: for one that runs for longer than
     it compiles, or whose results depend on the last digit."""
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def unaudited(monkeypatch):
+    """A comparison that fails does not look for the rule that is wrong, which takes longer than the comparison itself:
+    for tests of its verdict alone."""
+    monkeypatch.setattr("dlfn.check.verdict._audited", lambda *_: None)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ install .venv-newest-jax "$python" --group tests --editable .
 [[ ${1:-} != install ]] || exit 0
 
 .venv-newest-jax/bin/python -c 'import jax, sys; print(f"jax {jax.__version__}, Python {sys.version.split()[0]}")'
-# Of the transformations those of typical ops. All: .venv-newest-jax/bin/pytest -m "" tests/sweeps/test_transformations.py
+# Of the transformations those of typical ops, of the rules a case each. All: .venv-newest-jax/bin/pytest -m "" tests/sweeps/test_transformations.py
 .venv-newest-jax/bin/pytest --numprocesses auto --dist worksteal -m "not exhaustive and (typical or not slow)" \
     tests/core/test_rules.py tests/core/test_op.py tests/core/test_backprop.py tests/check/test_compare.py \
     tests/sweeps/test_transformations.py

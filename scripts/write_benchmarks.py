@@ -67,6 +67,7 @@ ON_GPU = {
          "PyTorch, `torch.compile`": "gpt: PyTorch compile"},
     ),
     "the same, blocks checkpointed": ("gpt: 16×1024, 12 layers dlfn, checkpoint", {}),
+    "the same, blocks written out (`unroll`)": ("gpt: 16×1024, 12 layers dlfn, unroll", {}),
     "LSTM, 64 × 256, 512 → 512": (
         "recurrences: lstm dlfn bfloat16",
         {"`lax.scan`": "recurrences: lstm, lax.scan bfloat16", "PyTorch": "lstm: PyTorch bfloat16"},

@@ -17,7 +17,7 @@ from dlfn.registry.all import entries
 
 __all__ = [
     "ENTRIES", "TYPICAL", "cotangent", "first_case_of", "fresh_interpreter", "initialised", "is_first_case",
-    "lines_with_type_errors", "marks_of", "over_cases",
+    "lines_with_type_errors", "marks_of", "ordinarily", "over_cases",
 ]  # fmt: skip
 
 ENTRIES = list(entries())
@@ -39,6 +39,11 @@ def first_case_of(names):
 
 def marks_of(name, ordinary):
     return [pytest.mark.typical] * (name in TYPICAL) + [pytest.mark.exhaustive] * (not ordinary)
+
+
+def ordinarily(chosen, values):
+    """Parameters for ``parametrize``: those among ``chosen`` in every run, the others exhaustively alone."""
+    return [pytest.param(value, marks=[pytest.mark.exhaustive] * (value not in chosen)) for value in values]
 
 
 def over_cases(ordinary=lambda entry, case: True, among=lambda entry, case: True):

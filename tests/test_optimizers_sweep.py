@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from dlfn import optimizers
+from helpers import ordinarily
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -108,7 +109,12 @@ def test_every_optimiser_has_an_example():
     assert {ours for ours, *_ in VARIANTS.values()} == set(MAKERS.values())
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+# A formula each; the other variants are tried exhaustively, and beside optax's in test_optimizers.py.
+FEW = {"momentum", "adamw, mask", "rmsprop", "adagrad, optax's"}
+few = pytest.mark.parametrize("name", ordinarily(FEW, VARIANTS))
+
+
+@few
 def test_half_types_are_float64_rounded_once(name, x64):
     params, gradients = of_every_dtype(steps=1000)
     state, updates = updates_of(make(name), params, gradients)
@@ -121,7 +127,7 @@ def test_half_types_are_float64_rounded_once(name, x64):
         agree(a, b, 1e-3)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@few
 def test_a_gradient_of_zero_moves_nothing_but_what_decays(name):
     params, gradients = of_every_dtype(steps=3, scale=0.0)
     # Where there is an ε it is 0, as 1e-8 is in float16.
@@ -169,7 +175,7 @@ def statics_of(name):
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@few
 def test_every_number_may_be_traced(name):
     """As arguments of jit, and under vmap, where one after the other changes."""
     params, gradients, numbers = params_of(jnp.float32), gradients_of(jnp.float32, 5), numbers_of(name)
@@ -187,7 +193,7 @@ def test_every_number_may_be_traced(name):
         jax.tree.map(lambda a, b: close(a[i], b), many, traced(row))  # noqa: B023
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@few
 def test_inject_hyperparams(name):
     """Over the steps of a scan, with the state of known numbers and with that of traced ones."""
     params, gradients = params_of(jnp.float32), gradients_of(jnp.float32, 20)

@@ -1,6 +1,7 @@
 """The rooms of the house: which may import which, what `import dlfn` loads, and which names are public."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,13 @@ def room(parts):
     return parts[1] if at_top else "dlfn"
 
 
+@functools.cache
 def imports(path):
     """What a file imports of dlfn, as parts of dotted names, but not what it does for type checkers alone."""
+    return list(_imports(path))
+
+
+def _imports(path):
     tree = ast.parse(path.read_text())
     typing_only = {
         id(node)
@@ -122,12 +128,11 @@ def imports(path):
             yield from (tuple(a.name.split(".")) for a in node.names if a.name.split(".")[0] == "dlfn")
 
 
+@functools.cache
 def edges():
     """The file, its room, what it imports and the room of that, for every import of another room."""
-    for path in FILES:
-        for name in imports(path):
-            if room(module(path)) != room(name):
-                yield path, room(module(path)), name, room(name)
+    found = [(path, room(module(path)), name, room(name)) for path in FILES for name in imports(path)]
+    return [edge for edge in found if edge[1] != edge[3]]
 
 
 def test_rooms_import_what_they_may():

@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
     >>> sorted(environment())
     ['cores', 'date', 'device', 'dlfn', 'jax', 'jaxlib', 'processor', 'python', 'system']
     """
-    versions = {name: metadata.version(name) for name in ("dlfn", "jax", "jaxlib")}
+    versions = {name: _version(name) for name in ("dlfn", "jax", "jaxlib")}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": jax.devices()[0].device_kind,
@@ -28,6 +28,13 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         **versions,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a checkout that is on the path and not installed
+        return "(not installed)"
 
 
 def _processor() -> str:

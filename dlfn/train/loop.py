@@ -95,10 +95,11 @@ class Loop:
             return params, state
 
         shapes, state_shapes = jax.eval_shape(init, self.init_key, self.given)
-        places = self.placement.of_params(shapes), self.placement.everywhere(state_shapes)
+        places = self.placement.by_rules(shapes), self.placement.everywhere(state_shapes)
         params, state = jax.jit(init, out_shardings=places)(self.init_key, self.given)
         optimizer = self.learner.optimizer
-        moments = jax.jit(optimizer.init, out_shardings=self.placement.of_optimizer(optimizer, shapes))(params)
+        own = self.placement.by_rules(jax.eval_shape(optimizer.init, shapes))
+        moments = jax.jit(optimizer.init, out_shardings=own)(params)
         average = jax.tree.map(jnp.copy, params) if self.learner.ema else ()
         return Carry(params, state, moments, average, self.placement.put(np.array(True)))
 

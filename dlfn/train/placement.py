@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from dlfn.core import InputError
@@ -60,17 +59,11 @@ class Placement:
         """Makes the mesh the one at hand."""
         return jax.set_mesh(self.mesh)
 
-    def of_params(self, params: Any) -> Any:
-        specs = partition_specs(params, self.mesh, self._rules)
+    def by_rules(self, tree: Any) -> Any:
+        """The shardings of parameters, or of an optimiser's state: the path of a moment ends with its parameter's, so
+        that the same rule is for both."""
+        specs = partition_specs(tree, self.mesh, self._rules)
         return jax.tree.map(self._sharding, specs, is_leaf=lambda spec: isinstance(spec, PartitionSpec))
-
-    def of_optimizer(self, optimizer: optax.GradientTransformation, params: Any) -> Any:
-        """That of every moment is that of its parameter."""
-        state = jax.eval_shape(optimizer.init, params)
-        whole = self._sharding(PartitionSpec())
-        return optax.tree_map_params(
-            optimizer, lambda _, own: own, state, self.of_params(params), transform_non_params=lambda _: whole
-        )
 
     def everywhere(self, tree: Any) -> Any:
         """The same shardings for all leaves: every device has the whole."""

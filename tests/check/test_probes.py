@@ -10,7 +10,7 @@ from dlfn.check.kinks import is_convention
 from dlfn.check.probes import cotangent_kinds, subsets, vary
 from dlfn.check.shapes import reshaped
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "unaudited")
 
 X = np.array([[0.3, -0.7, 1.1], [1.2, 0.4, -0.2]])
 

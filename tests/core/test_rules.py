@@ -1,4 +1,5 @@
-"""Every rule of the sheet against JAX's own derivative, primitive by primitive, in float64."""
+"""Every rule of the sheet against JAX's own derivative, primitive by primitive, in float64; and where JAX has none,
+against finite differences, with which ``pytest -m exhaustive`` compares the others too."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,13 @@ NOT_BY_DIFFERENCES = {"convert_element_type", "reduce_precision"}
 
 
 def every_case(table):
-    return pytest.mark.parametrize(("name", "index"), [(n, i) for n, cases in table.items() for i in range(len(cases))])
+    """Of each primitive the first stands for the others in quick runs, and on the newest jax."""
+    params = [
+        pytest.param(name, i, marks=[pytest.mark.slow] * (i > 0))
+        for name, cases in table.items()
+        for i in range(len(cases))
+    ]
+    return pytest.mark.parametrize(("name", "index"), params)
 
 
 def scalar(f):
@@ -50,34 +57,37 @@ def slope(loss, args, step=1e-5):
     return values @ jnp.array([1.0, -8.0, 8.0, -1.0]) / (12 * step), directions
 
 
-def agrees_with_differences(gradients, difference, directions):
-    along = sum(np.vdot(g, d) for g, d in zip(gradients, directions, strict=True))
-    size = sum(np.linalg.norm(g) * np.linalg.norm(d) for g, d in zip(gradients, directions, strict=True))
-    np.testing.assert_allclose(along, difference, rtol=1e-7, atol=1e-8 * max(1, size))
-
-
 @every_case(CASES)
 def test_rule_agrees_with_jax(name, index, x64):
     f, *args = CASES[name][index]
     loss, argnums = scalar(f), tuple(range(len(args)))
-    ours, theirs, (difference, directions) = jax.jit(
-        lambda *args: [*(way(loss, argnums)(*args) for way in (dlfn.backprop, jax.grad)), slope(loss, args)]
-    )(*args)
+    ours, theirs = jax.jit(lambda *args: [way(loss, argnums)(*args) for way in (dlfn.backprop, jax.grad)])(*args)
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12 * max(1, np.abs(b).max()))
-    if name not in NOT_BY_DIFFERENCES:
-        agrees_with_differences(ours, difference, directions)
+
+
+def agrees_with_differences(f, args):
+    loss, argnums = scalar(f), tuple(range(len(args)))
+    ours, (difference, directions) = jax.jit(lambda *args: (dlfn.backprop(loss, argnums)(*args), slope(loss, args)))(
+        *args
+    )
+    along = sum(np.vdot(g, d) for g, d in zip(ours, directions, strict=True))
+    size = sum(np.linalg.norm(g) * np.linalg.norm(d) for g, d in zip(ours, directions, strict=True))
+    np.testing.assert_allclose(along, difference, rtol=1e-7, atol=1e-8 * max(1, size))
 
 
 @every_case(BEYOND_JAX)
 def test_rule_that_jax_does_not_have(name, index, x64):
     f, *args = BEYOND_JAX[name][index]
-    loss, argnums = scalar(f), tuple(range(len(args)))
-    ours, (difference, directions) = jax.jit(lambda *args: (dlfn.backprop(loss, argnums)(*args), slope(loss, args)))(
-        *args
-    )
-    agrees_with_differences(ours, difference, directions)
+    agrees_with_differences(f, args)
+
+
+@pytest.mark.exhaustive
+@every_case({name: cases for name, cases in CASES.items() if name not in NOT_BY_DIFFERENCES})
+def test_rule_agrees_with_differences(name, index, x64):
+    f, *args = CASES[name][index]
+    agrees_with_differences(f, args)
 
 
 def ragged_contraction(a, b):

@@ -16,8 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "museum.md"
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-# A right rule is tried with every probe, which takes seconds: a few in every run, all exhaustively.
-ALWAYS = {"Liger: total variation of equal distributions", "Theano: all to each of the largest", "jax: sinc near 0"}
+# A right rule is tried with every probe, which takes seconds: two in every run, all exhaustively.
+ALWAYS = {"Liger: total variation of equal distributions", "jax: sinc near 0"}
 
 
 def some(names):
@@ -30,7 +30,8 @@ def some(names):
     )
 
 
-@pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.name)
+@pytest.mark.usefixtures("unaudited")  # which is tried below
+@some({exhibit.name for exhibit in EXHIBITS[::2]})
 def test_wrong_gradients_are_found(exhibit):
     result = dlfn.compare(exhibit.wrong, probe=True, coordinates=0, **exhibit.options)(*exhibit.args)
     assert not result, result
@@ -63,7 +64,7 @@ def at_probe(exhibit):
     return next(probe.values for probe in probes if probe.name == exhibit.found)
 
 
-@some({exhibit.name for exhibit in EXHIBITS[::3]})
+@some({exhibit.name for exhibit in EXHIBITS[::8]})
 def test_audit_names_the_wrong_rule(exhibit):
     audit = dlfn.audit(exhibit.wrong, dtype=exhibit.options.get("dtype", "float64"))(*at_probe(exhibit))
     assert not audit, audit

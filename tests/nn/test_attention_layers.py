@@ -27,7 +27,7 @@ def language_model(cache=None, positions=None, **options):
     [
         ({}, (1,) * 12),
         ({"positions": "rope"}, (5, 1, 1, 5)),
-        ({"positions": "alibi"}, (1, 11)),
+        pytest.param({"positions": "alibi"}, (1, 11), marks=pytest.mark.exhaustive),
         ({"kv_heads": 2, "norm": "post"}, (6, 6)),
     ],
     ids=str,

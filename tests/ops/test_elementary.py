@@ -65,19 +65,26 @@ def test_rows_of_a_batch_do_not_change_each_other():
         np.testing.assert_allclose(mapped, alone, rtol=3e-7)
 
 
-@pytest.mark.parametrize("axis", [0, -1, (0, 2), (-1, -3), None])
-@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "keepdims"), [(0, False), (-1, True), ((0, 2), False), ((-1, -3), True), (None, False), (None, True)]
+)
 def test_axes_are_those_of_numpy(axis, keepdims, x64):
     x, y = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
     static = {"axis": axis, "keepdims": keepdims}
-    for ours, theirs in ((ops.mean, np.mean), (ops.std, np.std), (ops.variance, np.var)):
-        np.testing.assert_allclose(ours(x, **static), theirs(x, **static), rtol=1e-12)
-    np.testing.assert_allclose(ops.norm(x, **static), np.sqrt(np.sum(x**2, **static)), rtol=1e-12)
     products = (x - x.mean(axis, keepdims=True)) * (y - y.mean(axis, keepdims=True))
-    np.testing.assert_allclose(ops.covariance(x, y, **static), products.mean(**static), rtol=1e-12)
+    pairs = [
+        (lambda x, y: ops.mean(x, **static), np.mean(x, **static)),
+        (lambda x, y: ops.std(x, **static), np.std(x, **static)),
+        (lambda x, y: ops.variance(x, **static), np.var(x, **static)),
+        (lambda x, y: ops.norm(x, **static), np.sqrt(np.sum(x**2, **static))),
+        (lambda x, y: ops.covariance(x, y, **static), products.mean(**static)),
+    ]
     if axis is not None and not keepdims:
         plain = np.sum(x * y, axis) / np.sqrt(np.sum(x**2, axis) * np.sum(y**2, axis))
-        np.testing.assert_allclose(ops.cosine_similarity(x, y, axis=axis), plain, rtol=1e-12)
+        pairs.append((lambda x, y: ops.cosine_similarity(x, y, axis=axis), plain))
+    found = jax.jit(lambda x, y: [ours(x, y) for ours, _ in pairs])(x, y)
+    for got, (_, expected) in zip(found, pairs, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n", [7, 100_003])

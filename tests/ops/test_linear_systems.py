@@ -8,6 +8,7 @@ import scipy.linalg
 
 import dlfn
 from dlfn import ops
+from helpers import ordinarily
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -129,10 +130,11 @@ def of_function(a):
     return jnp.sum(jnp.cos(jnp.arange(y.size)).reshape(y.shape) * y)
 
 
-@pytest.mark.parametrize("eigenvalues", EQUAL.values(), ids=EQUAL)
+@pytest.mark.parametrize("name", ordinarily({"two of three", "zeros"}, EQUAL))
 @pytest.mark.parametrize("f", [of_eigenvalues, of_largest_space, of_function])
-def test_equal_eigenvalues_against_finite_differences(f, eigenvalues, x64):
+def test_equal_eigenvalues_against_finite_differences(f, name, x64):
     """The functions do not depend on the basis, and their gradients are right."""
+    eigenvalues = EQUAL[name]
     for a in (rotated(eigenvalues), jnp.diag(jnp.asarray(eigenvalues))):
         compiled, step = jax.jit(f), 1e-5
         expected = np.zeros(a.shape)

@@ -17,7 +17,7 @@ import dlfn
 from dlfn import nn, ops
 from dlfn.core.platforms import ByPlatform
 from dlfn.registry.gradients import check_case
-from helpers import ENTRIES, over_cases
+from helpers import ENTRIES, first_case_of, over_cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -55,11 +55,17 @@ def products(text):
     )
 
 
+WITH_FORMS = {
+    "attention", "batch_norm", "conv", "conv_transpose", "group_norm", "gru", "gru_step", "info_nce", "instance_norm",
+    "kl_divergence", "layer_norm", "linear_cross_entropy", "lstm", "lstm_step", "normal_kl", "prelu", "rms_norm", "rnn",
+    "rnn_step", "softmax", "softmax_cross_entropy", "softmax_focal_loss", "std", "variance",
+}  # fmt: skip
+
 # Decompositions and their products have no use for half types; sums along rows are exact in float32 alone.
 IN_FLOAT32 = {"eigh", "matrix_function", "inverse", "solve", "spectral_quotient", "rms_norm"}
 
 
-@over_cases(ordinary=lambda entry, case: case is entry.cases[0], among=lambda entry, case: not entry.elementwise)
+@over_cases(ordinary=first_case_of(WITH_FORMS | {"linear", "matmul"}), among=lambda entry, case: not entry.elementwise)
 def test_products_are_of_half_types_and_nothing_is_held_back(entry, case):
     args = case.make((4,), "bfloat16", 0)
     traced = jax.jit(gradient(lambda *args: entry.op(*args, **case.static))).trace(*args)
@@ -172,13 +178,6 @@ def as_on(monkeypatch):
         yield begin
 
 
-WITH_FORMS = {
-    "attention", "batch_norm", "conv", "conv_transpose", "group_norm", "gru", "gru_step", "info_nce", "instance_norm",
-    "kl_divergence", "layer_norm", "linear_cross_entropy", "lstm", "lstm_step", "normal_kl", "prelu", "rms_norm", "rnn",
-    "rnn_step", "softmax", "softmax_cross_entropy", "softmax_focal_loss", "std", "variance",
-}  # fmt: skip
-
-
 def test_all_ops_with_forms_are_swept():
     def has_forms(entry):
         case = entry.cases[0]
@@ -190,11 +189,10 @@ def test_all_ops_with_forms_are_swept():
     assert found <= WITH_FORMS
 
 
-def worth_it(entry, case):
-    return case in entry.cases[:2] and entry.op.name in {"attention", "linear_cross_entropy", "lstm", "gru", "info_nce"}
+LARGE = {"attention", "linear_cross_entropy", "lstm", "info_nce"}
 
 
-@over_cases(ordinary=worth_it, among=lambda entry, case: entry.op.name in WITH_FORMS)
+@over_cases(ordinary=first_case_of(LARGE), among=lambda entry, case: entry.op.name in WITH_FORMS)
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.exhaustive), "float64"])
 def test_gradients_by_the_forms_for_accelerators(as_on, entry, case, dtype):
     as_on("cuda")  # without cuDNN
@@ -304,8 +302,17 @@ def test_float16_attention_does_not_overflow_where_its_gradients_do_not(as_on):
     assert all(bool(jnp.isfinite(g).all()) for g in gradients)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-@pytest.mark.parametrize(("queries", "keys", "block"), [(600, 100, None), (4, 4, 1), (9, 3, 2)])
+LENGTHS = [(600, 100, None), (4, 4, 1), (9, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("platform", "queries", "keys", "block"),
+    [
+        pytest.param(platform, *lengths, marks=[pytest.mark.exhaustive] * ((platform == "tpu") != (lengths[0] == 600)))
+        for platform in ("cpu", "tpu")
+        for lengths in LENGTHS
+    ],
+)
 def test_the_gradient_of_a_bias_where_the_first_queries_see_one_key_or_none(as_on, platform, queries, keys, block):
     if platform != "cpu":
         as_on(platform)

@@ -26,9 +26,8 @@ ENTRIES = list(entries())
 
 # What is swept in every run: a kind of failure each.
 QUICK = {
-    "kl_divergence-−∞ in the target", "norm-an infinite entry", "std-large data", "power-a base below 0",
-    "softmax_cross_entropy-a sure prediction, one-hot",
-    "std", "layer_norm", "gelu-erf", "elu-default",
+    "kl_divergence-−∞ in the target", "norm-an infinite entry", "power-a base below 0", "std",
+    "gelu-erf", "elu-default",
 }  # fmt: skip
 
 
@@ -155,7 +154,7 @@ def test_derivatives_of_functions_of_two_numbers_up_to_order_4(name, x64):
 
 
 POWERS = [
-    pytest.param(base, n, marks=() if (base, n) in ((0.0, 2), (-2.0, 3)) else pytest.mark.exhaustive)
+    pytest.param(base, n, marks=() if (base, n) in ((0.0, 2),) else pytest.mark.exhaustive)
     for base in (0.0, 3.0, -2.0)
     for n in (0, 1, 2, 3, -1, 0.5)
 ]
