@@ -29,9 +29,11 @@ def data():
 TINY = """
 [train]
 steps = 2
-batch_size = 8
+batch_size = 4
 eval_batch = 512
 eval_batches = 1
+[mesh]
+data = 1
 """
 RUNS = {
     "classification": '[data]\nname = "classes_in_bytes:data"\n[model]\nwidths = [4]\n',
@@ -93,7 +95,9 @@ def test_a_regression_predicts_in_the_units_of_its_target(runs, capsys):
     offset, unit = loaded.info["target_scale"]
     data = make_data(loaded.config)
     theirs = [np.ravel(applied(loaded, part.rows(0, part.size)[0])) for part in (data.train, data.test)]
-    np.testing.assert_allclose(sorted(predictions), sorted(np.concatenate(theirs) * unit + offset), rtol=1e-5)
+    np.testing.assert_allclose(
+        sorted(predictions), sorted(np.concatenate(theirs) * unit + offset), rtol=1e-4, atol=1e-4
+    )
     assert main(["predict", str(runs / "regression"), str(runs / "patients.csv")]) == 0
     assert float(capsys.readouterr().out.split()[0]) == pytest.approx(predictions[0], rel=1e-5)
 
@@ -134,16 +138,19 @@ print("equal")
 """
 
 
-def test_what_is_exported_runs_where_there_is_jax_alone(runs):
-    for name in RUNS:
+@pytest.mark.parametrize(
+    "names", [["next_token", "elbo"], pytest.param(["classification", "regression"], marks=pytest.mark.exhaustive)]
+)
+def test_what_is_exported_runs_where_there_is_jax_alone(runs, names):
+    for name in names:
         folder = train.export(runs / name)
         assert sorted(path.name for path in folder.iterdir()) == ["model.jaxexport", "params.safetensors"]
         loaded = train.load(runs / name)
-        x = np.zeros((3, *loaded.inputs.shape[1:]), loaded.inputs.dtype)  # training had eight examples
+        x = np.zeros((3, *loaded.inputs.shape[1:]), loaded.inputs.dtype)  # training had four examples
         outputs = applied(loaded, x)
         np.save(runs / f"{name}.npy", x)
         np.save(runs / f"{name}_outputs.npy", outputs.mean if name == "elbo" else outputs)
-    code = textwrap.dedent(LONE).format(here=os.getcwd(), names=list(RUNS), folder=runs)
+    code = textwrap.dedent(LONE).format(here=os.getcwd(), names=names, folder=runs)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=runs, env=environment, capture_output=True, text=True, check=False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dlfn.core import InputError
 from dlfn.files import write_text
-from dlfn.train.reporting.page import page
+from dlfn.train.reporting.page import page_about
 from dlfn.train.reporting.reading import read_runs
 
 __all__ = ["report"]
@@ -38,7 +38,7 @@ def report(runs: str | Path | Sequence[str | Path], file: str | Path | None = No
         raise InputError("runs are empty, and must be one at least")
     if file is None:
         file = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
-    text = page(read_runs(folders))
+    text = page_about(read_runs(folders))
     try:
         write_text(Path(file), text)
     except OSError as error:

@@ -13,7 +13,7 @@ from dlfn.train.reporting.markup import Markup, element, table
 from dlfn.train.reporting.outcomes import outcome
 from dlfn.train.reporting.reading import Record, Series
 
-__all__ = ["page"]
+__all__ = ["page_about"]
 
 _LAYERS = "gradient_norm/"
 _LOGARITHMIC = ("loss", "gradient norm", "update norm")
@@ -28,7 +28,7 @@ _ORDER = (
 )
 
 
-def page(records: Sequence[Record]) -> str:
+def page_about(records: Sequence[Record]) -> str:
     """The HTML of a page about runs, with style and script in it. Its policy lets the browser load nothing, and run
     nothing but that script."""
     style, script = (
