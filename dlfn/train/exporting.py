@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from dlfn.core import InputError
-from dlfn.files import replacing
+from dlfn.files import replacing, require_writable
 from dlfn.train.runs import load
 from dlfn.weights import save_params
 
@@ -22,10 +22,11 @@ def export(run: str | Path, folder: str | Path | None = None) -> Path:
     """Writes the model of a run to two files: ``params.safetensors``, and ``model.jaxexport``, the model in inference
     as one program for CPUs, NVIDIA's GPUs and TPUs, for any size of a batch.
 
-    The parameters are in the program, so that this one file is the whole model: whoever has jax can call it, without
-    dlfn, and nobody can call it with the parameters of another. It takes inputs as the run's model does, standardised
-    if that is what the run's data were, and has a derivative by them where they are floating point. Those who want to
-    train on have ``params.safetensors``. Where the model returns a named tuple, the program returns a dictionary.
+    The parameters are in the program, so that this one file is the whole model: whoever has jax, and flatbuffers, with
+    which jax reads such files, can call it, and nobody can call it with the parameters of another. It takes inputs as
+    the run's model does, standardised if that is what the run's data were, and has a derivative by them where they are
+    floating point. Those who want to train on have ``params.safetensors``. Where the model returns a named tuple, the
+    program returns a dictionary.
 
     Args:
         run: the folder of a run.
@@ -49,6 +50,10 @@ def export(run: str | Path, folder: str | Path | None = None) -> Path:
         raise InputError(
             f"folder = {str(folder)!r} is that of the run; choose another, such as {str(folder / 'export')!r}"
         )
+    try:
+        require_writable(folder / PROGRAM)
+    except OSError as error:
+        raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}") from None
     batch = jax_export.symbolic_shape("batch")
     inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*batch, *leaf.shape[1:]), leaf.dtype), loaded.inputs)
     params, state = jax.device_get((loaded.params, loaded.state))
@@ -60,17 +65,13 @@ def export(run: str | Path, folder: str | Path | None = None) -> Path:
     try:
         program = jax_export.export(model, platforms=_PLATFORMS)(inputs)
     except Exception as error:  # a model that asks for the size of a batch may fail in any way
-        raise InputError(
-            f"the model of {str(run)!r} cannot be computed for a batch of any size: {str(error).splitlines()[0]}"
-        ) from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"the model of {str(run)!r} cannot be computed for a batch of any size: {reason}") from None
     floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(inputs))
     content = program.serialize(vjp_order=int(floating))
-    try:
-        with replacing(folder / PROGRAM) as file:
-            file.write(content)
-    except OSError as error:
-        raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}") from None
     save_params(folder / PARAMS, params, state)
+    with replacing(folder / PROGRAM) as file:
+        file.write(content)
     return folder
 
 

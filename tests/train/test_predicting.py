@@ -28,12 +28,15 @@ def data():
 """
 TINY = """
 [train]
-steps = 2
+steps = 1
 batch_size = 4
 eval_batch = 512
 eval_batches = 1
 [mesh]
 data = 1
+[optimizer]
+name = "sgd"
+learning_rate = 0.1
 """
 RUNS = {
     "classification": '[data]\nname = "classes_in_bytes:data"\n[model]\nwidths = [4]\n',

@@ -9,7 +9,7 @@ __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 HELP = """write a run's model for use without dlfn
 
 params.safetensors has the parameters. model.jaxexport is the model in inference, with its parameters, for a batch of
-any size on CPUs, NVIDIA's GPUs and TPUs. Where there is jax, this is all that it takes to call it:
+any size on CPUs, NVIDIA's GPUs and TPUs. With jax and flatbuffers, this is all that it takes to call it:
 
     from jax import export
     model = export.deserialize(bytearray(open("model.jaxexport", "rb").read()))
