@@ -90,7 +90,7 @@ def heat(rows: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> Markup
             element("td", strip, class_="strip"),
             element("td", number(values[-1])),
         )
-        lines.append(element("tr", element("th", name, scope="row"), *cells))
+        lines.append(element("tr", element("th", *_breakable(name), scope="row"), *cells))
     head = element(
         "thead",
         element(
@@ -116,6 +116,12 @@ def number(value: float) -> str:
     ['0.9877', '12,346', '1.23e-05', '1,000', '0']
     """
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def _breakable(path: str) -> list[str]:
+    """A path that can be folded after its slashes."""
+    first, *rest = path.split("/")
+    return [first, *(part for name in rest for part in ("/", Markup("<wbr>"), name))]
 
 
 def _frame(title: str, below: str, x: _Axis, y: _Axis, paths: Sequence[Markup], said: str, data: str | None) -> Markup:

@@ -34,8 +34,10 @@ def page_about(records: Sequence[Record]) -> str:
     style, script = (
         Markup(files("dlfn.train.reporting").joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js")
     )
-    hidden = "".join(
-        f"body:has(#run-{i}:not(:checked)) .run-{i} {{ display: none; }}\n.run-{i} {{ --run: var(--run-{i % 8}); }}\n"
+    # Without the script too, a box that is not ticked hides what is its run's alone; tables stay whole.
+    runs = "".join(
+        f".run-{i} {{ --run: var(--run-{i % 8}); }}\n"
+        f"body:has(#run-{i}:not(:checked)) :is(.curve, .dots, .panel).run-{i} {{ display: none; }}\n"
         for i in range(len(records))
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -45,7 +47,7 @@ def page_about(records: Sequence[Record]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"{element('title', title)}\n<style>\n{style}{hidden}</style>\n</head>\n"
+        f"{element('title', title)}\n<style>\n{style}{runs}</style>\n</head>\n"
     )
     body = element(
         "main",
