@@ -172,8 +172,8 @@ class Loop:
                     break
             recorder.stop_clock()
         rate = (standing.step - start) / recorder.total if recorder.total else math.nan
-        self.say(f"trained to step {standing.step} in {recorder.total:.2f} s ({rate:,.0f} steps/s)")
-        self.say(results(standing.metrics))
+        self.say(f"trained to step {standing.step} in {recorder.total:.2f} s")
+        self.say(results({**standing.metrics, "steps/s": rate}))
         if plan.compare and not standing.stopped:
             self.compare(carry)
         return carry, standing
@@ -189,8 +189,9 @@ class Loop:
         return taken, float(program(*arguments)[1].loss[0]), seconds
 
     def known(self) -> str:
-        """What a model is made from beside the configuration: what is known of the data, and shapes, in JSON."""
-        info = {name: value for name, value in self.data.info.items() if isinstance(value, (int, float, str, tuple))}
+        """What a model is made from beside the configuration: what is known of the data, as far as JSON can hold it,
+        and shapes."""
+        info = {name: value for name, value in self.data.info.items() if _is_json(value)}
         return json.dumps({"info": info, "inputs": jax.tree.map(lambda s: [s.shape, s.dtype.name], self.inputs)})
 
     def compare(self, carry: Carry) -> None:
@@ -242,6 +243,14 @@ class Loop:
                 key = jax.random.fold_in(self.key, step)
                 message += f"\n{explanation(self.learner, carry, self._batch_of(step), key)}"
             raise TrainingError(message)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 class _Programs:

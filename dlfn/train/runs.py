@@ -44,7 +44,8 @@ def load(folder: str | Path) -> Loaded:
     A finished run needs no data for it.
 
     Raises:
-        InputError: where the folder holds no run, or one without any parameters yet.
+        InputError: where the folder holds no run, one of :func:`dlfn.train.fit`, which has no configuration of its
+            model, or one without any parameters yet.
 
     >>> from dlfn import train
     >>> train.load("runs/nothing")
@@ -54,6 +55,11 @@ def load(folder: str | Path) -> Loaded:
     folder = Path(folder)
     if not (folder / "config.toml").is_file():
         raise InputError(f"{str(folder)!r} holds no run: there is no config.toml in it")
+    if "\n[model]\n" not in (folder / "config.toml").read_text(encoding="utf-8", errors="replace"):
+        raise InputError(
+            f"{str(folder)!r} holds a run of dlfn.train.fit, whose model is in no configuration; "
+            "dlfn.weights.load_params reads its parameters"
+        )
     config = load_config(folder / "config.toml")
     path = folder / "params.safetensors"
     if not path.is_file():

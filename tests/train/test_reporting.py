@@ -51,7 +51,7 @@ def test_runs_are_beside_each_other(tmp_path):
     assert "a/run, b/run" in text
     assert re.search(r"seed\|+1\|+2\|", text)
     assert re.search(r"\|a\|+5\|", text), "the norm of a layer is that of all its parameters"
-    assert "left out: unknown" in text or "left out: " in text
+    assert "left out: model.name = " in text
 
 
 def test_a_run_at_work_can_be_shown_and_a_damaged_one_is_named(tmp_path, refused):
@@ -65,6 +65,11 @@ def test_a_run_at_work_can_be_shown_and_a_damaged_one_is_named(tmp_path, refused
     refused(lambda: train.report(folder), ["metrics.jsonl", "line 4", "no JSON"])
     refused(lambda: train.report([]), ["runs are empty"])
     refused(lambda: train.report(tmp_path / "none"), ["none", "holds no run"])
+
+
+def test_a_run_of_fit_has_a_page(tmp_path):
+    page = train.report(write_run(tmp_path / "run", config="seed = 1\nsteps = 3\n")).read_text()
+    assert "holds a run of dlfn.train.fit, whose model is in no configuration" in page
 
 
 def test_a_run_without_records_has_a_page(tmp_path):
