@@ -139,6 +139,8 @@ register(
                  {"scale": 0.3, "block": 3}, "row of biases", _oracle, _terms),
             Case(lambda lead: (*_qkv(lead, 5, 4, 2, 2), normal(5, 4), absent), {"block": 2}, "one bias for all heads",
                  _oracle, _terms),
+            Case(lambda lead: (*_qkv(lead, 16, 16, 4, 2, 8, 8), absent, absent), {"causal": True}, "as kernels take it",
+                 _oracle, _terms),
             Case(lambda lead: (*_qkv(lead, 9, 9, 2, 1), normal(2, 9, 9), absent),
                  {"causal": True, "window": 3, "block": 2}, "window", _oracle, _terms),
             Case(lambda lead: (*_qkv(lead, 8, 9, 2, 2), absent, absent), {"window": 2, "block": 2}, "window both ways",
