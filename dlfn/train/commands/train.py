@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dlfn.train.config import DEFAULT, load
 from dlfn.train.diagnosis import TrainingError
+from dlfn.train.memory import keep_freed_memory
 from dlfn.train.parts import dry_run, train
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "=" in config and not Path(config).exists():  # the first override, of the default
         config, overrides = DEFAULT, [config, *overrides]
     config = load(config, overrides)
+    keep_freed_memory()
     try:
         if arguments.dry_run:
             print(dry_run(config))
