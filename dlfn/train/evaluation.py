@@ -11,7 +11,7 @@ import numpy as np
 from dlfn.core import InputError
 from dlfn.train.data import Source
 from dlfn.train.placement import Placement
-from dlfn.train.step import Learner
+from dlfn.train.step import Learner, at_least_float32
 
 __all__ = ["Evaluation"]
 
@@ -75,7 +75,7 @@ def _sums(learner: Learner, params: Any, state: Any, batch: Any, counts: jax.Arr
     measured = learner.measure(params, state, batch)
 
     def total(values: jax.Array) -> jax.Array:
-        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        values = at_least_float32(values)
         if not values.ndim:
             return values * jnp.sum(counts)
         each = values.reshape(len(values), -1).mean(1)
