@@ -179,7 +179,10 @@ def test_a_loss_that_is_not_finite_names_step_and_leaf(configure, tmp_path):
 
     paths, alive = ["a/w", "b/0", "b/1"], np.array([True, False, False])
     norms = np.array([[1, 1, 1], [1, np.nan, 1], [1, 1, 1]])
-    for start, losses, expected in ((10, [1, np.nan, 1], "step 12: the loss is nan"), (0, [1, 1, 1], "step 2: the loss is 1")):
+    for start, losses, expected in (
+        (10, [1, np.nan, 1], "step 12: the loss is nan"),
+        (0, [1, 1, 1], "step 2: the loss is 1"),
+    ):
         metrics = Metrics(np.array(losses), {}, norms, np.ones(3), alive)
         step, message = first_bad_step(start, metrics, paths)
         assert step == start + 1

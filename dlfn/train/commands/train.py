@@ -25,7 +25,7 @@ EXAMPLE = "dlfn train digits_mlp train.steps=50 gradient=backprop"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", default=DEFAULT, help="a TOML file, or a name (default: %(default)s)")
+    parser.add_argument("config", nargs="?", default=DEFAULT, help=f"a TOML file, or a name (default: {DEFAULT})")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="a key of the file and its value")
     parser.add_argument("--fresh", action="store_true", help="move an earlier run in the folder aside, to NAME.1")
     parser.add_argument("--dry-run", action="store_true", help="compile, take one step, and write nothing")
