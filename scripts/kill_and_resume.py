@@ -52,15 +52,14 @@ def start(work: Path, folder: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
 
 
-def saving(folder: Path) -> bool:
-    """Whether a step is written right now: its folder is there, but its sums are not."""
-    steps = [path for path in (folder / "checkpoints").glob("*") if not (path / "SHA256SUMS").exists()]
-    return bool(steps)
+def unsealed(folder: Path) -> set[Path]:
+    """The steps that are being written, or whose process was killed: their folders are there, but not their sums."""
+    return {path for path in (folder / "checkpoints").glob("*") if not (path / "SHA256SUMS").exists()}
 
 
 def kill(process: subprocess.Popen[bytes], folder: Path, moment: str, rng: random.Random) -> str | None:
     """Kills the run at the moment asked for, and returns what it was doing; None if it has ended before."""
-    metrics = folder / "metrics.jsonl"
+    metrics, left = folder / "metrics.jsonl", unsealed(folder)
     before = metrics.stat().st_mtime_ns if metrics.exists() else 0
     if moment == "anywhere":
         time.sleep(rng.uniform(0, 5))
@@ -68,10 +67,11 @@ def kill(process: subprocess.Popen[bytes], folder: Path, moment: str, rng: rando
         while process.poll() is None and not (metrics.exists() and metrics.stat().st_mtime_ns != before):
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 1))
-        while moment == "in a save" and process.poll() is None and not saving(folder):
+        while moment == "in a save" and process.poll() is None and not unsealed(folder) - left:
             time.sleep(0.0005)
         time.sleep(rng.uniform(0, 0.02))
-    doing = "in a save" if saving(folder) else "training" if metrics.exists() else "starting"
+    trains = metrics.exists() and metrics.stat().st_mtime_ns != before
+    doing = "in a save" if unsealed(folder) - left else "between saves" if trains else "at the start"
     if process.poll() is not None:
         return None
     process.send_signal(signal.SIGKILL)
@@ -128,8 +128,8 @@ def main(argv: list[str] | None = None) -> int:
                 return 1
     where = ", ".join(f"{count} {doing}" for doing, count in sorted(doings.items()))
     print(
-        f"{kills} kills ({where}) in {runs} runs, which resumed {resumed} times from a checkpoint and else began "
-        f"anew; all {len(expected)} arrays of each end are those of the run that was left alone"
+        f"{kills} kills ({where}) in {runs} runs, which went on from a checkpoint {resumed} times; "
+        f"all {len(expected)} arrays of each end are those of the run that was left alone"
     )
     return 0
 

@@ -10,7 +10,16 @@ from dlfn.train import Plan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = "[train]\nsteps = 2\nsteps_per_dispatch = 1\nlog_every = 1\ncompare = false\n[model]\nwidths = [4]\n"
+TINY = """
+[mesh]
+data = 1
+[train]
+steps = 2
+steps_per_dispatch = 1
+log_every = 1
+[model]
+widths = [4]
+"""
 
 
 @pytest.fixture

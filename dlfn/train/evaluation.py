@@ -39,8 +39,14 @@ class Evaluation:
         self._kept: list[tuple[Any, Any]] | None = None
 
     def require_fit(self, params: Any, state: Any) -> None:
-        """Traces the task on one example, before a run begins: whether it has a loss for each."""
-        measured = jax.eval_shape(lambda *args: self._learner.measure(*args), params, state, self._source.rows(0, 1))
+        """Traces the task on one example, before a run begins: whether it has a loss for each.
+
+        Raises:
+            InputError: where the test data are not for the model, or for the task.
+        """
+        learner, batch = self._learner, self._source.rows(0, 1)
+        learner.task.require_fit(batch, learner.outputs(params, state, batch))
+        measured = jax.eval_shape(lambda *args: learner.measure(*args), params, state, batch)
         self._pads = measured.losses.ndim > 0
 
     def __call__(self, params: Any, state: Any) -> dict[str, float]:

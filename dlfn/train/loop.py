@@ -73,7 +73,9 @@ class Loop:
                 f"train.batch_size = {plan.batch_size}: must be a multiple of {plan.accumulate * placement.parts}, "
                 f"which is train.accumulate = {plan.accumulate} times the {placement.parts} devices that share a batch"
             )
-        self.init_key, self.key = jax.random.split(jax.random.key(seed))
+        # On every device, as a restored one is.
+        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=placement.whole)
+        self.init_key, self.key = keys(np.uint32(seed))
         first = self._draw(0, 1)  # refuses a batch that is larger than the data
         self.resident = placement.put(data.train.resident())
         self.batch = jax.eval_shape(data.train.take, self.resident, jax.tree.map(lambda a: a[0], first))
@@ -122,8 +124,7 @@ class Loop:
         """Refuses a model, a task and data that are not for each other, as far as shapes and the first batch tell."""
         learner = self.learner
         with foreign("the model fails"):
-            apply = lambda params, state, x: learner.model.apply(params, state, x)[0]  # noqa: E731
-            self.outputs = jax.eval_shape(apply, params, state, self.inputs)
+            self.outputs = learner.outputs(params, state, self.batch)
         learner.task.require_fit(self._batch_of(0), self.outputs)
         if self.evaluation is not None:
             with foreign("the model fails on the test data"):

@@ -26,6 +26,10 @@ class Placement:
         sizes: of the axes by name. One may be -1, for all devices that are left. Without it the first devices are used.
         rules: for the parameters, as :func:`dlfn.nn.models.sharding.partition_specs` takes them.
 
+    Attributes:
+        parts: into how many a batch is divided.
+        whole: the sharding of what every device has.
+
     Raises:
         InputError: when there are not so many devices, or other ones are left.
 
@@ -54,6 +58,7 @@ class Placement:
             tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * 3, devices=devices[:count]
         )
         self._rules = rules
+        self.whole = self._sharding(PartitionSpec())
         self.parts = sizes["data"] * sizes["fsdp"]
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
@@ -66,15 +71,11 @@ class Placement:
 
     def of_optimizer(self, optimizer: optax.GradientTransformation, params: Any) -> Any:
         """That of every moment is that of its parameter."""
-        state = jax.eval_shape(optimizer.init, params)
-        whole = self._sharding(PartitionSpec())
-        return optax.tree_map_params(
-            optimizer, lambda _, own: own, state, self.of_params(params), transform_non_params=lambda _: whole
-        )
+        return self.of_params(jax.eval_shape(optimizer.init, params))  # their paths end as the parameters' do
 
     def everywhere(self, tree: Any) -> Any:
         """The same shardings for all leaves: every device has the whole."""
-        return jax.tree.map(lambda _: self._sharding(PartitionSpec()), tree)
+        return jax.tree.map(lambda _: self.whole, tree)
 
     def put(self, tree: Any, axis: int | None = None) -> Any:
         """NumPy arrays that every process has alike, on the devices: divided along an axis of examples, if one is given

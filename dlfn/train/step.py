@@ -78,6 +78,11 @@ class Learner:
         new = jax.tree.map(lambda new, old: new.astype(old.dtype), measured.state, state)
         return measured._replace(state=new)
 
+    def outputs(self, params: Any, state: Any, batch: Any) -> Any:
+        """The shapes of what the model makes of a batch at inference."""
+        apply = lambda params, state, batch: self.model.apply(params, state, self.task.inputs(batch))[0]  # noqa: E731
+        return jax.eval_shape(apply, params, state, batch)
+
     def loss(self, params: Any, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """``(mean loss, (new state, means of the metrics))`` in training."""
         measured = self.measure(params, state, batch, key=key, train=True)

@@ -35,6 +35,8 @@ steps_per_dispatch = 3
 log_every = 2
 eval_every = 4
 compare = false
+[mesh]
+data = 1
 """
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from dlfn.train.config import DEFAULT, load
 from dlfn.train.diagnosis import TrainingError
 from dlfn.train.parts import dry_run, train
+from dlfn.train.processes import join
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    join()
     config, overrides = arguments.config, arguments.overrides
     if "=" in config and not Path(config).exists():  # the first override, of the default
         config, overrides = DEFAULT, [config, *overrides]
