@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import optax
 
+from dlfn import nn
 from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.data import Dataset, Source
@@ -123,6 +124,8 @@ def fit(
         folder = RunFolder(folder, _described(loop.plan, seed, gradient))
     with loop.placement.active():
         carry = loop.begin()
+        if isinstance(model, nn.Layer):
+            loop.say(nn.summary(model, loop.inputs))
         loop.profile = profile
         carry, ended = _in_folder(loop, carry, folder) if folder else loop.run(carry)
     return Result(loop.learner.model, loop.params(carry), carry.state, ended.metrics, ended.step, ended.stopped, carry)

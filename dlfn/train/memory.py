@@ -17,4 +17,4 @@ def keep_freed_memory() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     settings = (_MMAP_MAX, 0), (_TOP_PAD, 2**28), (_TRIM_THRESHOLD, 2**31 - 1)
-    return mallopt is not None and all([mallopt(*setting) for setting in settings])
+    return mallopt is not None and all(mallopt(*setting) for setting in settings)
