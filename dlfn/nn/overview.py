@@ -1,6 +1,8 @@
 """What a model costs, layer by layer."""
 
+import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +18,10 @@ __all__ = ["Visit", "count_flops", "count_parameters", "summary", "visits"]
 
 _HEADER = ("path", "layer", "output", "parameters", "FLOPs", "parameter bytes", "output bytes")
 _TEXT_COLUMNS = 3
+# In this order columns are left out, from the end, where the table is too wide. Text that can be folded takes so many
+# characters at least.
+_IMPORTANCE = ("path", "parameters", "layer", "output", "FLOPs", "parameter bytes", "output bytes")
+_FOLDED = {"path": 24, "layer": 25}
 
 
 def count_parameters(params: Any) -> int:
@@ -33,11 +39,13 @@ def count_flops(model: Layer, x: Any) -> int:
     return sum(each.times * each.layer.flops(values_of(each.x), values_of(each.y)) for each in visits(model, x))
 
 
-def summary(model: Layer, x: Any) -> str:
+def summary(model: Layer, x: Any, *, width: int | None = None) -> str:
     """A table of every layer's path, output, parameters, FLOPs of one forward pass and bytes, with their totals.
 
     Only shapes are computed; ``x`` is an example of the input, an array or a ``jax.ShapeDtypeStruct``. A layer that is
-    repeated has one row, with what all its repetitions cost.
+    repeated has one row, with what all its repetitions cost; and so has each of equal blocks that follow each other,
+    ``blocks/0-5``. The table is no wider than ``width`` characters, if that is given: text is folded, and the last
+    columns are left out.
 
     >>> import jax, jax.numpy as jnp, dlfn.nn as nn
     >>> model = nn.Serial(hidden=nn.Linear(64), activation=nn.GELU(), logits=nn.Linear(10))
@@ -48,18 +56,69 @@ def summary(model: Layer, x: Any) -> str:
     logits      Linear(features=10)  float32[1,10]         650    1,280            2,600            40
     total                                               50,890  101,696          203,560           552
     """
-    rows: list[tuple[Any, ...]] = []
+    rows: list[_Row] = []
     for visit in visits(model, x):
         layer, children = visit.layer, visit.layer.children()
         flops = layer.flops(values_of(visit.x), values_of(visit.y))
         if flops or not children:
             name = type(layer).__name__ if children else str(layer)
             own = _own(visit.params, children)
-            costs = (visit.times * cost for cost in (count_parameters(own), flops, _bytes(own), _bytes(visit.y)))
+            costs = tuple(visit.times * cost for cost in (count_parameters(own), flops, _bytes(own), _bytes(visit.y)))
             output = " ".join(map(_described, jax.tree.leaves(visit.y)))
-            rows.append(("/".join(visit.path), f"{visit.times} × " * (visit.times > 1) + name, output, *costs))
-    rows.append(("total", "", "", *(sum(row[i] for row in rows) for i in range(_TEXT_COLUMNS, len(_HEADER)))))
-    return _table([_HEADER, *([f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows)])
+            rows.append(_Row(visit.path, visit.times, name, output, costs))
+    total = _Row(("total",), 1, "", "", tuple(map(sum, zip(*(row.costs for row in rows)))))
+    return _table([_HEADER, *(row.cells() for row in (*_folded(rows), total))], width)
+
+
+class _Row(NamedTuple):
+    path: tuple[str, ...]
+    times: int
+    layer: str
+    output: str
+    costs: tuple[int, ...]
+
+    def cells(self) -> tuple[str, ...]:
+        layer = f"{self.times} × {self.layer}" if self.times > 1 else self.layer
+        return ("/".join(self.path), layer, self.output, *(f"{cost:,}" for cost in self.costs))
+
+    def alike(self) -> Any:
+        """Equal for rows that differ in the numbers of their paths alone."""
+        return re.sub(r"\d+", "#", "/".join(self.path)), *self[1:]
+
+
+def _folded(rows: Sequence[_Row]) -> list[_Row]:
+    """With one row for the same row of equal blocks that follow each other."""
+    folded: list[_Row] = []
+    start = 0
+    while start < len(rows):
+        length, copies = _repetition(rows, start)
+        for index in range(start, start + length):
+            row, last = rows[index], rows[index + length * (copies - 1)]
+            path = tuple(_range(a, b) for a, b in zip(row.path, last.path))
+            folded.append(row._replace(path=path, times=row.times * copies, costs=tuple(copies * c for c in row.costs)))
+        start += length * copies
+    return folded
+
+
+def _repetition(rows: Sequence[_Row], start: int) -> tuple[int, int]:
+    """How many rows the block has that begins there, and how often it is there in a row."""
+    first = rows[start].path
+    for depth in range(1, len(first) + 1):
+        length = sum(
+            1 for _ in itertools.takewhile(lambda row, depth=depth: row.path[:depth] == first[:depth], rows[start:])
+        )
+        block, copies = [row.alike() for row in rows[start : start + length]], 1
+        while [row.alike() for row in rows[start + copies * length :][:length]] == block:
+            copies += 1
+        if copies > 1:
+            return length, copies
+    return 1, 1
+
+
+def _range(first: str, last: str) -> str:
+    """``block_0-5`` of the first name and the last one of a block."""
+    parts = zip(re.split(r"(\d+)", first), re.split(r"(\d+)", last))
+    return "".join(a if a == b else f"{a}-{b}" for a, b in parts)
 
 
 class Visit(NamedTuple):
@@ -125,12 +184,41 @@ def _described(leaf: Any) -> str:
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < _TEXT_COLUMNS else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+def _table(rows: Sequence[Sequence[str]], width: int | None) -> str:
+    widths = _widths([max(map(len, column)) for column in zip(*rows, strict=True)], width)
+    lines = []
+    for row in rows:
+        cells = {i: _wrapped(row[i], wide) if i < _TEXT_COLUMNS else [row[i]] for i, wide in widths.items()}
+        for parts in itertools.zip_longest(*cells.values(), fillvalue=""):
+            columns = zip(parts, widths.items())
+            aligned = (part.ljust(wide) if i < _TEXT_COLUMNS else part.rjust(wide) for part, (i, wide) in columns)
+            lines.append("  ".join(aligned).rstrip())
+    return "\n".join(lines)
+
+
+def _widths(full: Sequence[int], width: int | None) -> dict[int, int]:
+    """The columns that there is room for, by their numbers, and how wide they are."""
+    if width is None:
+        return dict(enumerate(full))
+    room, widths = width + 2, {}
+    for name in _IMPORTANCE:
+        i = _HEADER.index(name)
+        least = min(full[i], _FOLDED.get(name, full[i]))
+        if room >= least + 2:
+            widths[i], room = least, room - least - 2
+    for i, least in sorted(widths.items()):
+        more = min(room, full[i] - least)
+        widths[i], room = least + more, room - more
+    return dict(sorted(widths.items()))
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    """Folded after a slash or a parenthesis or at a space, where there is one."""
+    lines = [""]
+    for piece in re.findall(r"[^/ (]*[/ (]|[^/ (]+", cell):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return [line.rstrip() for line in lines]

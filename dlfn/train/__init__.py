@@ -6,9 +6,12 @@ from dlfn.train.config import Config
 from dlfn.train.config import load as load_config
 from dlfn.train.diagnosis import TrainingError
 from dlfn.train.engine import Result, fit
+from dlfn.train.exporting import export
 from dlfn.train.parts import train
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan
+from dlfn.train.predicting import predict
+from dlfn.train.reporting import report
 from dlfn.train.runs import Loaded, evaluate, load
 
 __all__ = [
@@ -20,9 +23,12 @@ __all__ = [
     "TrainingError",
     "data",
     "evaluate",
+    "export",
     "fit",
     "load",
     "load_config",
+    "predict",
+    "report",
     "tasks",
     "train",
 ]

@@ -15,9 +15,11 @@ from dlfn import nn
 from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.data import Dataset, Source
+from dlfn.train.environment import environment
 from dlfn.train.loop import Loop, Standing
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan, make_plan
+from dlfn.train.progress import terminal_width
 from dlfn.train.run import RunFolder
 from dlfn.train.step import GRADIENTS, Carry, Learner
 from dlfn.train.tasks import as_task
@@ -125,7 +127,7 @@ def fit(
     with loop.placement.active():
         carry = loop.begin()
         if isinstance(model, nn.Layer):
-            loop.say(nn.summary(model, loop.inputs))
+            loop.say(nn.summary(model, loop.inputs, width=terminal_width()))
         loop.profile = profile
         carry, ended = _in_folder(loop, carry, folder) if folder else loop.run(carry)
     return Result(loop.learner.model, loop.params(carry), carry.state, ended.metrics, ended.step, ended.stopped, carry)
@@ -188,6 +190,7 @@ def _in_folder(loop: Loop, carry: Carry, folder: RunFolder) -> tuple[Carry, Stan
                 folder.rewind(found.step)
                 standing.stopped = None
                 loop.say(f"resumed at step {found.step}, from {folder.checkpoints / str(found.step)}")
+            folder.log_environment(standing.step, environment())
             carry, standing = loop.run(carry, standing, folder, checkpoints)
             if standing.stopped in (None, "patience"):
                 checkpoints.wait()

@@ -21,7 +21,7 @@ from dlfn.train.evaluation import Evaluation
 from dlfn.train.foreign import foreign
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan
-from dlfn.train.progress import progress
+from dlfn.train.progress import progress, results
 from dlfn.train.recording import Recorder, matmul_peak, shown
 from dlfn.train.run import RunFolder
 from dlfn.train.signals import stopping
@@ -199,9 +199,9 @@ class Loop:
                 if standing.stopped:
                     break
             recorder.stop_clock()
-        summary = "  ".join(f"{name} {value:.4g}" for name, value in standing.metrics.items())
         rate = (standing.step - start) / recorder.total if recorder.total else math.nan
-        self.say(f"trained to step {standing.step} in {recorder.total:.2f} s ({rate:,.0f} steps/s); {summary}")
+        self.say(f"trained to step {standing.step} in {recorder.total:.2f} s ({rate:,.0f} steps/s)")
+        self.say(results(standing.metrics))
         if plan.compare and not standing.stopped:
             self.compare(carry)
         return carry, standing

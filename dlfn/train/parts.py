@@ -15,6 +15,7 @@ from dlfn.train.engine import Result, fit, make_loop
 from dlfn.train.foreign import foreign
 from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.placement import Placement
+from dlfn.train.progress import terminal_width
 from dlfn.train.run import RunFolder
 from dlfn.train.settings import parameters
 from dlfn.train.tasks import TASKS, Supervised, Task
@@ -49,7 +50,7 @@ def dry_run(config: Config) -> str:
         memory, loss, seconds = loop.try_out()
     model = loop.learner.model
     return (
-        f"{nn.summary(model, loop.inputs) if isinstance(model, nn.Layer) else config.model.name}\n"
+        f"{nn.summary(model, loop.inputs, width=terminal_width()) if isinstance(model, nn.Layer) else config.model.name}\n"
         f"compiled in {seconds:.2f} s; on each device {memory / 1e6:,.1f} MB; the loss of the first step is {loss:.4g}"
     )
 

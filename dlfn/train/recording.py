@@ -39,7 +39,7 @@ class Recorder:
         self._utilisation, self._learning_rate = utilisation, learning_rate
         self._rows: list[tuple[float, ...]] = []
         self._norms: list[np.ndarray] = []
-        self.total = self._recorded = 0.0
+        self.total = self._counted = self._seconds = 0.0
         self._began: float | None = None
 
     def resume_clock(self) -> None:
@@ -52,13 +52,18 @@ class Recorder:
             self._began = None
 
     def add(self, start: int, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
-        """Takes the metrics of a dispatch, and returns the records that are complete."""
+        """Takes the metrics of a dispatch, and returns the records that are complete. The time since those of the one
+        before is shared by its steps."""
+        self.stop_clock()
+        share, self._counted = (self.total - self._counted) / len(metrics.loss), self.total
+        self.resume_clock()
         records = []
         for index in range(len(metrics.loss)):
             step = start + index + 1
             task = [float(values[index]) for values in metrics.task.values()]
             self._rows.append((float(metrics.loss[index]), float(metrics.update_norm[index]), *task))
             self._norms.append(np.asarray(metrics.gradient_norms[index]))
+            self._seconds += share
             if self._plan.is_due(self._plan.log_every, step):
                 records.append((step, self._record(step, list(metrics.task))))
         return records
@@ -66,10 +71,7 @@ class Recorder:
     def _record(self, step: int, names: Sequence[str]) -> dict[str, float]:
         loss, update, *task = np.mean(self._rows, axis=0, dtype=float)
         norms = np.sqrt(np.mean(np.square(self._norms, dtype=float), axis=0))
-        self.stop_clock()
-        seconds, self._recorded = self.total - self._recorded, self.total
-        self.resume_clock()
-        rate = len(self._rows) / seconds if seconds else math.nan
+        rate = len(self._rows) / self._seconds if self._seconds else math.nan
         record = {"train/loss": loss, **{f"train/{name}": value for name, value in zip(names, task, strict=True)}}
         if self._learning_rate is not None:
             record["learning_rate"] = float(self._learning_rate(step - 1))
@@ -80,6 +82,7 @@ class Recorder:
         record |= {f"gradient_norm/{leaf}": norm for leaf, norm in zip(self._leaves, norms, strict=True)}
         self._rows.clear()
         self._norms.clear()
+        self._seconds = 0.0
         return {name: float(value) for name, value in record.items()}
 
 

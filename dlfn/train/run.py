@@ -19,17 +19,19 @@ from dlfn.weights import save_params
 
 __all__ = ["RunFolder"]
 
-_FILES = _CONFIG, _METRICS, _PARAMS, _FINISHED = "config.toml", "metrics.jsonl", "params.safetensors", "finished.json"
-_CHECKPOINTS = "checkpoints"
+_CONFIG, _METRICS, _ENVIRONMENT = "config.toml", "metrics.jsonl", "environment.jsonl"
+_PARAMS, _FINISHED, _CHECKPOINTS = "params.safetensors", "finished.json", "checkpoints"
+_FILES = _CONFIG, _METRICS, _ENVIRONMENT, _PARAMS, _FINISHED
 
 
 class RunFolder:
     """Where a run writes, and from where the same run goes on after an interruption. Nothing in it is ever deleted.
 
-    ``config.toml`` is there from the start and ``metrics.jsonl`` grows line by line; ``checkpoints`` is for
-    :class:`dlfn.train.checkpoints.Checkpoints`. At the end come ``params.safetensors`` and then ``finished.json`` with
-    the final metrics. Files of the user may lie beside them. From :meth:`start` to :meth:`close`, or to the end of the
-    process, no other run can start in the folder. Of a program in several processes, the first writes.
+    ``config.toml`` is there from the start, ``environment.jsonl`` gets a line each time that the run begins or goes on,
+    and ``metrics.jsonl`` grows line by line; ``checkpoints`` is for :class:`dlfn.train.checkpoints.Checkpoints`. At the
+    end come ``params.safetensors`` and then ``finished.json`` with the final metrics. Files of the user may lie beside
+    them. From :meth:`start` to :meth:`close`, or to the end of the process, no other run can start in the folder. Of a
+    program in several processes, the first writes.
 
     Args:
         path: the folder, which need not exist.
@@ -108,10 +110,11 @@ class RunFolder:
 
         A step's line goes before its checkpoint, or else a kill between the two loses it.
         """
-        if jax.process_index() == 0:
-            path = self.path / _METRICS
-            with _writing(repr(str(path))), path.open("a", encoding="utf-8") as file:
-                file.write(_as_json({"step": step, **metrics}) + "\n")
+        self._append(_METRICS, _as_json({"step": step, **metrics}))
+
+    def log_environment(self, step: int, environment: Mapping[str, Any]) -> None:
+        """Appends a line to ``environment.jsonl``: where the steps after this one are computed."""
+        self._append(_ENVIRONMENT, json.dumps({"step": step, **environment}, ensure_ascii=False))
 
     def rewind(self, step: int) -> None:
         """Cuts the lines of ``metrics.jsonl`` past a step, from which the run goes on, and half a line at the end."""
@@ -145,6 +148,12 @@ class RunFolder:
     def close(self) -> None:
         """Lets other runs start in the folder. So does the end of the process, whatever ends it."""
         self._lock.release()
+
+    def _append(self, name: str, line: str) -> None:
+        if jax.process_index() == 0:
+            path = self.path / name
+            with _writing(repr(str(path))), path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
 
     def _inspect(self) -> None:
         """Refuses the folder for any of the reasons that the class names."""

@@ -12,6 +12,7 @@ from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.config import Config
 from dlfn.train.config import load as load_config
+from dlfn.train.data import text_codec
 from dlfn.train.engine import make_loop
 from dlfn.train.parts import make_model, make_parts
 from dlfn.weights import load_metadata, load_params
@@ -20,13 +21,20 @@ __all__ = ["Loaded", "evaluate", "load"]
 
 
 class Loaded(NamedTuple):
-    """A trained model, and the configuration and folder of its run."""
+    """A trained model, and what is known of its run.
+
+    Attributes:
+        inputs: the shapes and dtypes of a batch that the model takes.
+        info: what is known of the data; see :class:`dlfn.train.data.Dataset`.
+    """
 
     model: Any
     params: Any
     state: Any
     config: Config
     folder: Path
+    inputs: Any
+    info: dict[str, Any]
 
 
 def load(folder: str | Path) -> Loaded:
@@ -51,10 +59,18 @@ def load(folder: str | Path) -> Loaded:
     if not path.is_file():
         return _from_checkpoint(folder, config)
     known = json.loads(load_metadata(path)["dlfn"])
-    model = make_model(config, known["info"])
-    inputs = jax.tree.map(lambda leaf: jnp.zeros(*leaf), known["inputs"], is_leaf=lambda x: isinstance(x[-1], str))
+    info, inputs = known["info"], jax.tree.map(_shape, known["inputs"], is_leaf=lambda x: isinstance(x, list))
+    if "tokens" in info:
+        codec = text_codec(info["tokens"], info.get("characters", ""))
+        info |= {"encode": codec.encode, "decode": codec.decode}
+    model = make_model(config, info)
     params, state = jax.eval_shape(model.init, jax.random.key(0), inputs)
-    return Loaded(model, *load_params(path, params, state), config, folder)
+    return Loaded(model, *load_params(path, params, state), config, folder, inputs, info)
+
+
+def _shape(described: list[Any]) -> jax.ShapeDtypeStruct:
+    shape, dtype = described
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
 
 
 def _from_checkpoint(folder: Path, config: Config) -> Loaded:
@@ -64,7 +80,9 @@ def _from_checkpoint(folder: Path, config: Config) -> Loaded:
     if found is None:
         raise InputError(f"the run in {str(folder)!r} has no checkpoint yet")
     carry = found.tree["carry"]
-    return Loaded(loop.learner.model, loop.params(carry), carry.state, config, folder)
+    return Loaded(
+        loop.learner.model, loop.params(carry), carry.state, config, folder, loop.inputs, dict(loop.data.info)
+    )
 
 
 def evaluate(folder: str | Path) -> dict[str, float]:

@@ -49,7 +49,11 @@ def test_idx_reads_what_was_written(folder, packed):
     data = idx(str(folder), standardise=False)
     x, y = everything(data.test)
     np.testing.assert_allclose(x, IMAGES[8:] / np.float32(255), rtol=1e-6)
-    assert (y.tolist(), y.dtype, data.info) == (LABELS[8:].tolist(), np.int32, {"outputs": 3})
+    assert (y.tolist(), y.dtype, data.info) == (
+        LABELS[8:].tolist(),
+        np.int32,
+        {"outputs": 3, "input_scale": (0.0, 255.0)},
+    )
     assert data.train.resident()[0].dtype == np.uint8
     assert everything(idx(str(folder)).train)[0].std() == pytest.approx(1)
 
@@ -96,9 +100,9 @@ def test_a_table_is_what_numpy_reads(tmp_path):
     x, y = everything(data.train)
     order = [table[:, 0].tolist().index(width) for width in x[:, 0]]
     assert np.array_equal(np.concatenate([x, y], axis=1), table[order].astype(np.float32))
-    assert (data.test, data.info) == (None, {"columns": ["width", "height, in m"], "outputs": 1})
+    assert (data.test, data.info) == (None, {"columns": ("width", "height, in m"), "target": "kind", "outputs": 1})
     bare = csv(write(tmp_path, TABLE.partition("\n")[2].replace(",", ";")), delimiter=";", test_fraction=0, target=0)
-    assert bare.info["columns"] == ["1", "2"]
+    assert bare.info["columns"] == ("1", "2")
 
 
 def test_the_classes_of_a_table_count_from_0_by_name(tmp_path):
@@ -121,7 +125,7 @@ def test_diabetes_is_that_of_scikit_learn():
     ours = np.concatenate([x, y], axis=1)
     both = np.column_stack([theirs.data, theirs.target]).astype(np.float32)
     assert np.array_equal(ours[np.lexsort(ours.T)], both[np.lexsort(both.T)])
-    assert data.info["columns"] == theirs.feature_names
+    assert list(data.info["columns"]) == theirs.feature_names
 
 
 def test_targets_are_turned_back_by_their_scale():

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     loaded = load(arguments.folder)
-    info = make_data(loaded.config).info
+    info = loaded.info if "encode" in loaded.info else make_data(loaded.config).info
     if "encode" not in info:
         raise InputError(
             f"the run in {arguments.folder!r} is not of text with a known vocabulary, so that it cannot be continued"

@@ -7,10 +7,10 @@ from dlfn.train.data.in_memory import Arrays, arrays, split
 from dlfn.train.data.source import Dataset, Source, batch_indices
 from dlfn.train.data.streams import Stream, stream
 from dlfn.train.data.tables import csv, diabetes
-from dlfn.train.data.texts import text
+from dlfn.train.data.texts import text, text_codec
 from dlfn.train.data.windows import MappedWindows, Windows
 
 __all__ = [
     "DATA", "Arrays", "Dataset", "MappedWindows", "Source", "Stream", "Windows", "arrays", "arrays_file",
-    "batch_indices", "csv", "diabetes", "digit_images", "digits", "idx", "split", "stream", "text",
+    "batch_indices", "csv", "diabetes", "digit_images", "digits", "idx", "split", "stream", "text", "text_codec",
 ]  # fmt: skip

@@ -49,8 +49,8 @@ def arrays_file(
     >>> from importlib.resources import files
     >>> path = str(files("dlfn.train") / "digits" / "digits.npz")
     >>> data = arrays_file(path, x="images", y="labels", test_fraction=0.2, standardise=True)
-    >>> data.train.size, data.test.size, data.info
-    (1437, 360, {'outputs': 10})
+    >>> data.train.size, data.test.size, data.info["outputs"], data.info["input_scale"][1] > 1
+    (1437, 360, 10, True)
     """
     file = existing_file(path)
     with readable(file), file.open("rb") as opened:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from dlfn.core import InputError
 from dlfn.train.data.numbers import count_examples, numbers
 from dlfn.train.data.source import Dataset, Source, batch_indices
 
-__all__ = ["Arrays", "arrays", "held_out", "labelled", "scaled", "split"]
+__all__ = ["Arrays", "Scaled", "arrays", "held_out", "labelled", "scaled", "split"]
 
 
 class Arrays(Source):
@@ -89,7 +90,9 @@ def arrays(x: Any, y: Any = None, *, test: Any = None, test_fraction: float = 0.
 
 def labelled(train: Any, test: Any, prepare: Callable[[Any], Any] | None = None, **info: Any) -> Dataset:
     """The data set of checked arrays, with labels in int32 and what the targets say of ``outputs``; ``test`` may be
-    None."""
+    None. How inputs were scaled goes into ``info["input_scale"]``, as what is predicted later must be scaled alike."""
+    if isinstance(prepare, Scaled):
+        info["input_scale"] = prepare.offset, prepare.unit
     y = _targets(train)
     if _is_labels(y):
         info["outputs"] = len(info["labels"]) if "labels" in info else int(y.max()) + 1
@@ -136,23 +139,33 @@ def split(labels: np.ndarray, seed: int, test_fraction: float) -> tuple[np.ndarr
     return shuffled[~for_test], shuffled[for_test]
 
 
-def scaled(x: np.ndarray, standardise: bool, largest: float) -> Callable[[Any], Any]:
-    """What prepares batches ``(x, y)`` or ``x`` whose inputs are like the training inputs ``x``: standardised by the
-    mean and standard deviation of all their numbers, or else divided by ``largest``. Pixels are not standardised one by
-    one, as many are constant."""
+@dataclass(frozen=True)
+class Scaled:
+    """Prepares batches ``(x, y)`` or ``x``: the inputs in floating point, less ``offset``, divided by ``unit``.
+
+    >>> print(Scaled(offset=8.0, unit=4.0)(np.array([0, 8, 16], np.uint8)))
+    [-2.  0.  2.]
+    """
+
+    offset: float
+    unit: float
+
+    def __call__(self, batch: Any) -> Any:
+        x, *y = batch if isinstance(batch, tuple) else (batch,)
+        x = (x.astype(jax.dtypes.canonicalize_dtype(float)) - self.offset) / self.unit
+        return (x, *y) if y else x
+
+
+def scaled(x: np.ndarray, standardise: bool, largest: float) -> Scaled:
+    """What prepares inputs like the training inputs ``x``: standardised by the mean and standard deviation of all their
+    numbers, or else divided by ``largest``. Pixels are not standardised one by one, as many are constant."""
     offset, unit = 0.0, float(largest)
     if standardise:
         offset = float(x.mean(dtype=float))
         # In parts, as all of the images in float64 take eight times their room.
         squares = sum(float(((part - offset) ** 2).sum()) for part in np.array_split(x, max(1, x.size // 10**6)))
         unit = math.sqrt(squares / x.size) or 1.0
-
-    def prepare(batch: Any) -> Any:
-        x, *y = batch if isinstance(batch, tuple) else (batch,)
-        x = (x.astype(jax.dtypes.canonicalize_dtype(float)) - offset) / unit
-        return (x, *y) if y else x
-
-    return prepare
+    return Scaled(offset, unit)
 
 
 def _require_alike(test: Any, train: Any) -> None:

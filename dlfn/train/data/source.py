@@ -79,7 +79,8 @@ class Dataset(NamedTuple):
         test: what it is evaluated on, if anything.
         info: what is known of the data. A model's factory takes from it by the names of its parameters: ``outputs``
             (how many classes, or targets of a regression), ``vocabulary`` and ``context`` (of text). Further ``labels``
-            (the names of the classes), ``encode`` and ``decode`` (from text to tokens and back).
+            (the names of the classes), ``encode`` and ``decode`` (from text to tokens and back), and what predictions
+            need: ``input_scale`` and ``target_scale`` (an offset and a unit each) and ``columns`` (of a table).
     """
 
     train: Source

@@ -43,7 +43,8 @@ def csv(
         delimiter: what stands between fields.
         test_fraction: the part of the rows that is held out for the test; 0 for none.
         standardise: each input, and the target of a regression, by mean and standard deviation of the training rows;
-            ``info["target_scale"]`` has those of the target, by which predictions are turned back.
+            ``info["input_scale"]`` has those of the inputs, and ``info["target_scale"]`` those of the target, by which
+            predictions are turned back.
         seed: of the choice of the test rows; with classes, each has its share.
 
     Raises:
@@ -64,7 +65,7 @@ def csv(
     chosen = _target(target, columns)
     values, x = table[:, chosen], np.delete(table, chosen, axis=1)
     dtype = jax.dtypes.canonicalize_dtype(float)
-    info: dict[str, Any] = {"columns": [*columns[:chosen], *columns[chosen + 1 :]]}
+    info: dict[str, Any] = {"columns": (*columns[:chosen], *columns[chosen + 1 :]), "target": columns[chosen]}
     if task == "classification":
         fractional = np.flatnonzero(values % 1)
         if len(fractional):
@@ -83,7 +84,8 @@ def csv(
             info["target_scale"] = float(mean[0]), float(deviation[0])
         y = y.astype(dtype)
     if standardise:
-        x, _, _ = _standardised(x, trained)
+        x, means, deviations = _standardised(x, trained)
+        info["input_scale"] = tuple(means.tolist()), tuple(deviations.tolist())
     x = x.astype(dtype)
     return labelled((x[trained], y[trained]), (x[tested], y[tested]) if len(tested) else None, **info)
 
@@ -101,7 +103,7 @@ def diabetes(seed: int = 0, test_fraction: float = 0.2, standardise: bool = True
     >>> data = diabetes()
     >>> x, y = data.test.rows(0, 89)
     >>> x.shape, y.shape, data.info["columns"][:4]
-    ((89, 10), (89, 1), ['age', 'sex', 'bmi', 'bp'])
+    ((89, 10), (89, 1), ('age', 'sex', 'bmi', 'bp'))
     """
     with as_file(files("dlfn.train") / "diabetes" / "diabetes.csv") as path:
         return csv(

@@ -12,7 +12,7 @@ from dlfn.train.data.reading import existing_file, readable, require_choice
 from dlfn.train.data.source import Dataset
 from dlfn.train.data.windows import MappedWindows, Windows
 
-__all__ = ["text"]
+__all__ = ["text", "text_codec"]
 
 
 def text(
@@ -28,8 +28,9 @@ def text(
 ) -> Dataset:
     """Text for a model that names the next token.
 
-    ``info`` has ``vocabulary`` (how many tokens there are), ``context``, ``encode`` and ``decode``, and the SHA-256 of
-    the text, as the default differs between versions of Python.
+    ``info`` has ``vocabulary`` (how many tokens there are), ``context``, ``encode`` and ``decode``, ``tokens`` and
+    ``characters``, of which :func:`text_codec` makes these two again, and the SHA-256 of the text, as the default
+    differs between versions of Python.
 
     Args:
         path: a file of text in UTF-8, or of tokens: ``.npy``, or ``.bin`` (nothing but the numbers), which is not
@@ -66,17 +67,18 @@ def text(
     if mapped == {True}:
         parts, window = [_mapped(key, name, dtype) for key, name in paths.items()], MappedWindows
         if tokens != "characters":
-            codec = _codec(tokens, ())
-            vocabulary, info = vocabulary or codec.vocabulary, {"encode": codec.encode, "decode": codec.decode}
+            codec = text_codec(tokens)
+            vocabulary, info = vocabulary or codec.vocabulary, _known(tokens, "", codec)
         info["vocabulary"] = _vocabulary(parts, [*paths.values()], vocabulary)
     else:
         if vocabulary:
             raise InputError(f"vocabulary = {vocabulary} is for files of tokens; that of a text follows from tokens")
         texts = [_read(key, name) for key, name in paths.items()]
-        codec = _codec(tokens, texts)
+        characters = _characters_of(texts) if tokens == "characters" else ""
+        codec = text_codec(tokens, characters)
         parts, window = [codec.encode(content) for content in texts], Windows
         digest = hashlib.sha256("".join(texts).encode()).hexdigest()
-        info = {"vocabulary": codec.vocabulary, "encode": codec.encode, "decode": codec.decode, "sha256": digest}
+        info = {"vocabulary": codec.vocabulary, "sha256": digest, **_known(tokens, characters, codec)}
     if not test:
         cut = int(len(parts[0]) * (1 - test_fraction))
         parts = [parts[0][:cut], parts[0][cut:]]
@@ -91,9 +93,22 @@ class _Codec(NamedTuple):
     decode: Callable[[Sequence[int] | np.ndarray], str]
 
 
-def _codec(tokens: str, texts: Sequence[str]) -> _Codec:
+def text_codec(tokens: str, characters: str = "") -> _Codec:
+    """How text becomes tokens and back, without the text that a model was trained on.
+
+    Args:
+        tokens: see :func:`text`.
+        characters: those that there are, in the order of their code points, where they are the tokens.
+
+    Raises:
+        InputError: where the file of a tokenizer is missing, or its package.
+
+    >>> codec = text_codec("characters", "abc")
+    >>> codec.encode("cab").tolist(), codec.decode([0, 1])
+    ([2, 0, 1], 'ab')
+    """
     if tokens == "characters":
-        return _characters(texts)
+        return _characters(characters)
     if tokens == "bytes":
         return _Codec(
             256,
@@ -103,22 +118,30 @@ def _codec(tokens: str, texts: Sequence[str]) -> _Codec:
     return _tokenizer(tokens)
 
 
-def _characters(texts: Sequence[str]) -> _Codec:
-    """The characters of the text in the order of their code points, each a token. A table by code point is quicker than
-    sorting the text."""
+def _known(tokens: str, characters: str, codec: _Codec) -> dict[str, Any]:
+    return {"tokens": tokens, "characters": characters, "encode": codec.encode, "decode": codec.decode}
+
+
+def _characters_of(texts: Sequence[str]) -> str:
+    """In the order of their code points. A table by code point is quicker than sorting the text."""
     there = np.zeros(0x110000, bool)
     for content in texts:
         there[_code_points(content)] = True
-    characters = np.flatnonzero(there)
-    token_of = np.zeros(0x110000, np.min_scalar_type(max(len(characters) - 1, 0)))
+    return "".join(map(chr, np.flatnonzero(there)))
+
+
+def _characters(known: str) -> _Codec:
+    characters, unknown = _code_points(known), len(known)
+    token_of = np.full(0x110000, unknown, np.min_scalar_type(unknown))
     token_of[characters] = np.arange(len(characters))
+    dtype = np.min_scalar_type(max(unknown - 1, 0))
 
     def encode(content: str) -> np.ndarray:
         points = _code_points(content)
-        if not there[points].all():
-            unknown = chr(points[~there[points]][0])
-            raise InputError(f"the character {unknown!r} is not in the text that the tokens are of")
-        return token_of[points]
+        ids = token_of[points]
+        if len(missing := points[ids == unknown]):
+            raise InputError(f"the character {chr(missing[0])!r} is not in the text that the tokens are of")
+        return ids.astype(dtype)
 
     return _Codec(len(characters), encode, lambda ids: "".join(map(chr, characters[np.asarray(ids)])))
 
