@@ -137,7 +137,7 @@ def found_by_audit(mutant: dlfn.Op, case: Any) -> bool:
     jaxpr, inputs, _, _ = jaxprs.trace(lambda *args: mutant(*args, **case.static), case.make((4,), "float64", 0), {})
     inputs = [jnp.asarray(x) for x in inputs]
     (found,) = Visitor(has_rule, lambda place, values: (None, values)).run(jaxpr, inputs)[1]
-    return bool(offenders(found, Screen(0)(found, located=False)))
+    return bool(offenders(found, Screen(0)(found)))
 
 
 def found_by_check_grads(mutant: dlfn.Op, case: Any, dtype: str) -> bool:
