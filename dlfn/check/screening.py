@@ -19,7 +19,7 @@ from dlfn.core.entering import Found
 from dlfn.core.primitives import Call, Linear, is_float
 from dlfn.core.stripping import strip_equation
 
-__all__ = ["Errors", "Screen", "offenders", "tolerance"]
+__all__ = ["Errors", "Screen", "identity", "offenders", "tolerance"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Screen:
     def _of(self, found: Found, values: Sequence[Any]) -> list[Errors]:
         eqn, drawn = found.place.eqn, self._drawn(found)
         traced = jax.jit(_over_loops(found, functools.partial(_both, eqn))).trace(values, drawn)
-        key = (f"{traced.jaxpr.in_avals} {traced.jaxpr}", *_identity(traced.jaxpr))
+        key = identity(traced.jaxpr)
         if key not in self.programs:
             self.programs[key] = traced.lower().compile(compiler_options=QUICK)
         both = self.programs[key](values, drawn)
@@ -111,9 +111,13 @@ class Screen:
         return _coarsest(jax.make_jaxpr(check)(found.value, self._drawn(found)))
 
 
-def _identity(jaxpr: Any) -> Iterator[Any]:
-    """With its text, what tells a program from others: two rules of one factory may differ in a constant alone, or in
-    the op that they call."""
+def identity(jaxpr: Any) -> tuple[Any, ...]:
+    """What tells a closed jaxpr from others."""
+    return (f"{jaxpr.in_avals} {jaxpr}", *_beside_its_text(jaxpr))
+
+
+def _beside_its_text(jaxpr: Any) -> Iterator[Any]:
+    """Two rules of one factory may differ in a constant alone, or in the op that they call."""
     for const in jaxprs.parts(jaxpr)[1]:
         yield (
             np.asarray(const).tobytes()
@@ -124,7 +128,7 @@ def _identity(jaxpr: Any) -> Iterator[Any]:
         calls = (eqn.params.get(name) for name in ("call", "linear"))
         yield from (hash(call) for call in calls if isinstance(call, Call | Linear))
         for sub in jaxprs.subjaxprs(eqn):
-            yield from _identity(sub)
+            yield from _beside_its_text(sub)
 
 
 def _is_number(x: Any) -> bool:
