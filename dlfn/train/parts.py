@@ -49,9 +49,12 @@ def dry_run(config: Config) -> str:
     with loop.placement.active():
         memory, loss, seconds = loop.try_out()
     model = loop.learner.model
+    layers = (
+        nn.summary(model, loop.inputs, width=terminal_width()) if isinstance(model, nn.Layer) else config.model.name
+    )
     return (
-        f"{nn.summary(model, loop.inputs, width=terminal_width()) if isinstance(model, nn.Layer) else config.model.name}\n"
-        f"compiled in {seconds:.2f} s; on each device {memory / 1e6:,.1f} MB; the loss of the first step is {loss:.4g}"
+        f"{layers}\ncompiled in {seconds:.2f} s; on each device {memory / 1e6:,.1f} MB; "
+        f"the loss of the first step is {loss:.4g}"
     )
 
 
