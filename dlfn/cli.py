@@ -91,7 +91,7 @@ def _run(argv: list[str]) -> int:
     )
     command.add_arguments(parser)
     try:
-        arguments = parser.parse_args(rest)
+        arguments = parser.parse_intermixed_args(rest)  # a flag may stand before key=value
     except SystemExit as stop:  # argparse leaves by SystemExit after --help
         return int(stop.code or 0)
     if path := getattr(arguments, "json", None):

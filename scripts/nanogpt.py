@@ -14,7 +14,6 @@ times; their median is printed, PyTorch's time over ours. Without torch.compile'
 """
 
 import argparse
-import ctypes
 import functools
 import statistics
 import sys
@@ -31,20 +30,12 @@ import torch
 
 from dlfn import weights
 from dlfn.nn import models
+from dlfn.train.memory import keep_freed_memory
 from scripts._example import positive
 from tests import torch_models
 
 VOCABULARY, CONTEXT, BATCH, LAYERS, HEADS, WIDTH = 65, 64, 12, 4, 4, 128
 RATE, DECAY, BETAS, CLIP = 1e-3, 0.1, (0.9, 0.99), 1.0
-
-
-def keep_memory():
-    """Sets glibc's allocator, by the numbers that malloc.h has for its settings."""
-    mmap_max, top_pad, trim_threshold = -4, -2, -1
-    mallopt = ctypes.CDLL("libc.so.6").mallopt
-    for setting, value in ((mmap_max, 0), (top_pad, 2**28), (trim_threshold, 2**31 - 1)):
-        if not mallopt(setting, value):
-            raise OSError(f"mallopt refused setting {setting}")
 
 
 def dlfn_step(model, params):
@@ -95,7 +86,7 @@ def main(argv=None):
     parser.add_argument("--keep-memory", action="store_true", help="give no freed memory back to the system (glibc)")
     arguments = parser.parse_args(argv)
     if arguments.keep_memory:
-        keep_memory()
+        keep_freed_memory()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     model = models.gpt(VOCABULARY, context=CONTEXT, layers=LAYERS, heads=HEADS, width=WIDTH)

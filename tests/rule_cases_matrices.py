@@ -129,6 +129,24 @@ def repeated(data):
     return coo(jnp.concatenate([data, data**2]), np.concatenate([INDICES, INDICES[::-1]]))
 
 
+ROWS = RANDOM.normal(size=(3, 2, 2))  # two entries of each of two rows, of a stack of three matrices (3, 2, 3)
+COLUMNS = np.array([[[[0], [2]], [[1], [2]]]] * 3)
+
+
+def stack_product(*dimension_numbers):
+    def product(data, x):
+        matrices = sparse.BCOO((data, COLUMNS), shape=(3, 2, 3))
+        return sparse.bcoo_dot_general(matrices, x, dimension_numbers=dimension_numbers)
+
+    return product
+
+
+def rows_product(data, x):
+    """Of a matrix with rows that are there in full, by columns."""
+    matrix = sparse.BCOO((data, np.array([[2], [0]])), shape=(3, 3))
+    return sparse.bcoo_dot_general(matrix, x, dimension_numbers=(([0], [0]), ([], [])))
+
+
 SPARSE_CASES = {
     "bcoo_todense": [(lambda d: coo(d).todense(), DATA)],
     "bcoo_fromdense": [(lambda a: sparse.BCOO.fromdense(a, nse=9).data ** 2, STACK[0])],
@@ -138,7 +156,10 @@ SPARSE_CASES = {
     "bcoo_transpose": [(lambda d: coo(d).T.todense() ** 2, DATA)],
     "bcoo_sort_indices": [(lambda d: repeated(d).sort_indices().data, DATA)],
     "bcoo_sum_duplicates": [(lambda d: repeated(d).sum_duplicates(nse=5).data ** 2, DATA)],
-    "bcoo_dot_general": [(lambda d, x: coo(d) @ x, DATA, DENSE)],
+    "bcoo_dot_general": [
+        (lambda d, x: coo(d) @ x, DATA, DENSE), (lambda d, x: repeated(d) @ x, DATA, DENSE[:, 0]),
+        (lambda d, x: x @ coo(d), DATA, SIDE.T), (stack_product(([1], [0]), ([0], [2])), ROWS, TALL),
+    ],
     "bcoo_dot_general_sampled": [(
         lambda a, b: sparse.bcoo_dot_general_sampled(a, b, INDICES, dimension_numbers=(([1], [0]), ([], []))),
         SIDE, DENSE.T,
@@ -150,6 +171,7 @@ SPARSE_CASES = {
 # Where JAX has no derivative, or another than differences.
 BEYOND_JAX = {
     "svd": [(lambda a: jnp.linalg.svd(a)[1], TALL)],
+    "bcoo_dot_general": [(rows_product, SQUARE[:2], SIDE)],
     "bcoo_spdot_general": [(lambda d: (coo(d) @ coo(d).T).todense(), DATA)],
     "qr": [(flat(lambda a: linalg.qr(a, pivoting=True)), WIDE), (flat(lambda a: linalg.qr(a, pivoting=True)), TALL)],
 }

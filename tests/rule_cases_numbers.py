@@ -105,6 +105,12 @@ BEYOND_JAX = {
         (lambda x: lax.reduce_window(x, -np.inf, jnp.logaddexp, *WINDOW, base_dilation=(1, 1, 2, 1),
                                      window_dilation=(1, 2, 1, 1)), IMAGE),
     ],
+    "reduce_window_max": [
+        (lambda x: lax.reduce_window(x, -np.inf, lax.max, (1, 3, 2, 1), (1, 2, 1, 1),
+                                     ((0, 0), (1, 2), (-1, 1), (0, 0))), IMAGE),
+        (lambda x: lax.reduce_window(x, -np.inf, lax.max, *WINDOW, base_dilation=(1, 1, 2, 1),
+                                     window_dilation=(1, 2, 1, 1)), IMAGE),
+    ],
     "zeta": [(lambda x: lax.zeta(jnp.full_like(x, 2.5), x), POSITIVE)],
     "igamma_grad_a": [(lambda x: lax.igamma_grad_a(jnp.asarray(POSITIVE), x), np.abs(Y))],
     "sign": [(on_complex(jnp.sign), X, Y)],

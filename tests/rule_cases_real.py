@@ -155,6 +155,8 @@ CASES = {
     "reduce_window_max": [
         (window(-np.inf, lax.max, (1, 3, 2, 1), (1, 2, 1, 1), "SAME"), IMAGE),
         (window(-np.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"), IMAGE),
+        (window(-np.inf, lax.max, (1, 3, 2, 1), (1, 2, 1, 1), ((0, 0), (1, 2), (0, 1), (0, 0)),
+                base_dilation=(1, 2, 1, 1)), IMAGE),
     ],
     "reduce_window_min": [(window(np.inf, lax.min, (1, 3, 3, 1), (1, 1, 2, 1), "VALID"), IMAGE)],
 }  # fmt: skip

@@ -6,11 +6,20 @@ import signal
 import pytest
 
 from dlfn.cli import main
-from dlfn.train import loop
+from dlfn.train import Plan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = "[train]\nsteps = 2\nsteps_per_dispatch = 1\nlog_every = 1\ncompare = false\n[model]\nwidths = [4]\n"
+TINY = """
+[mesh]
+data = 1
+[train]
+steps = 2
+steps_per_dispatch = 1
+log_every = 1
+[model]
+widths = [4]
+"""
 
 
 @pytest.fixture
@@ -42,7 +51,7 @@ def test_help_has_an_example(argv, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "no command given; expected one of train, check, bench"),
+        ([], "no command given; expected one of train, configs, evaluate, sample, check, bench"),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
         (["train", "digits_mpl"], "no configuration at 'digits_mpl'; did you mean 'digits_mlp'?"),
@@ -92,19 +101,32 @@ def test_failed_training_is_exit_1(config, capsys):
     assert "dlfn: error: step" in capsys.readouterr().err
 
 
-def test_interrupt_is_exit_130(config, capsys, monkeypatch):
-    check = loop._check_finite
+def test_interrupt_is_exit_130_after_a_checkpoint(config, capsys, monkeypatch):
+    is_due, signals = Plan.is_due, [signal.SIGINT]
 
     def interrupted(*args):
-        check(*args)
-        signal.raise_signal(signal.SIGINT)
+        if signals:  # a second one ends the process
+            signal.raise_signal(signals.pop())
+        return is_due(*args)
 
-    monkeypatch.setattr(loop, "_check_finite", interrupted)
-    # A shell that runs this in its background has SIGINT ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert main(["train", str(config)]) == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err == "dlfn: interrupted\n"
-    assert sorted(path.name for path in (config.parent / "runs" / "tiny").iterdir()) == ["config.toml"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Plan, "is_due", interrupted)
+        # A shell that runs this in its background has SIGINT ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            assert main(["train", str(config)]) == 130
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == ""
+    folder = config.parent / "runs" / "tiny"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["1"]
+    assert not (folder / "finished.json").exists()
+    assert main(["train", str(config)]) == 0
+    assert "resumed at step 1" in capsys.readouterr().out
+
+
+def test_a_finished_run_says_so(config, capsys):
+    assert main(["train", str(config)]) == 0
+    capsys.readouterr()
+    assert main(["train", str(config)]) == 0
+    assert "is finished, after 2 steps" in capsys.readouterr().out

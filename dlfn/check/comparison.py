@@ -122,7 +122,7 @@ def _judged(f: Any, truth: Any, names: list[str], point: list[jax.Array], settin
         return result
     if found.types:
         return result
-    if np.isfinite(found.value) and (difference := unlike_itself(found.loss, point)) > _largest_bound(result):
+    if np.isfinite(found.value) and (difference := unlike_itself(found, point)) > _largest_bound(result):
         raise InputError(
             f"compare: two equal calls differ by {difference:.1g} of the value or a gradient, so there is no one "
             "gradient to compare; give the function its random numbers, or its key, as an argument"

@@ -60,7 +60,7 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
         at = _last(ran)
         return dataclasses.replace(call, ok=False, worst=wrong, inside=inside(found, at)), at
     try:
-        errors = screen(found, located=False)
+        errors = screen(found)
     except Exception as error:  # as where the definition is a kernel, which has no derivative
         return _without_screen(call, found, error, seed), _last(ran)
     wrong, eps, notes = offenders(found, errors), 0.0, ()
@@ -72,7 +72,6 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
             (float(np.max(e.gap / np.where(e.scale > 0, e.scale, 1.0), initial=0.0)) for e in errors), default=0.0
         )
         return dataclasses.replace(call, error=largest if np.isfinite(largest) else None, notes=notes), ()
-    wrong = offenders(found, screen(found), eps)
     acquitted: list[str] = list(notes)
     for _, worst, at in wrong:
         error = float(worst.gap[at] / (worst.scale[at] or 1.0))
@@ -253,6 +252,6 @@ def _reproducer(call: Call, found: Found, at: Any, screen: Screen) -> str:
     def fails(function: Callable[..., Any], args: Any, settings: Any) -> bool:
         jaxpr, inputs, _, _ = jaxprs.trace(functools.partial(function, **settings), args, {})
         (one, *_), _ = arriving(jaxpr, [jnp.asarray(x) for x in inputs], has_rule)
-        return bool(offenders(one, screen(one, located=False)))
+        return bool(offenders(one, screen(one)))
 
     return reproducer(call.rule, found.place.eqn, [_at(x, at) for x in found.value], fails)

@@ -18,6 +18,7 @@ from dlfn.check.advice import kept_rules
 from dlfn.check.differences import Search, Slopes
 from dlfn.check.measures import NUMERIC, QUICK, cotangents, hand_gradients, projected, pulled_back, relative_error
 from dlfn.check.rounding import Scatter, scatter
+from dlfn.check.screening import identity
 from dlfn.check.types import wrong_types
 from dlfn.core import InputError, autodiff, backprop
 
@@ -102,6 +103,7 @@ class Opinions:
 
     Attributes:
         loss: the projection of the function on a cotangent.
+        again: what :func:`hand_gradients` returns in another call, of the same program or of one that is traced anew.
         value, our_value: that of the definitions or the reference, and that of the hand rules' forward.
         expected: the gradient that the others are compared with, and ``reference`` whose it is.
         hand, walked: those by hand rule and by backprop.
@@ -112,6 +114,7 @@ class Opinions:
     """
 
     loss: Callable[..., Any]
+    again: Callable[[bool], Any]
     value: float
     our_value: float
     expected: list[np.ndarray]
@@ -162,7 +165,12 @@ def gather(
     wrong = opinion("", lambda: list(wrong_types(loss, point)))
     types = [] if isinstance(wrong, Missing) else wrong
     notes += types
-    by_hand = opinion("hand rule", lambda: _by_hand(f, point, drawn, others, setting))
+    program = _by_hand(f, setting)
+
+    def again(anew: bool) -> Any:
+        return (_by_hand(f, setting) if anew else program)(point, drawn, others)
+
+    by_hand = opinion("hand rule", lambda: again(False))
     reference = "autodiff" if truth is None else "reference"
     defined = opinion(reference, lambda: _by_definition(truth or f, drawn, point, setting, truth is not None))
     if isinstance(by_hand, Missing) and isinstance(defined, Missing):
@@ -204,7 +212,7 @@ def gather(
     if defined is None and differences is None:
         notes.append("there is nothing to compare the hand rule with; pass reference=, a function with the same values")
     return Opinions(
-        loss, value, our_value, expected, reference, hand, sides, walked, differences, rounding, types, notes
+        loss, again, value, our_value, expected, reference, hand, sides, walked, differences, rounding, types, notes
     )
 
 
@@ -218,29 +226,35 @@ def derivatives(
     return jax.grad(projected(f, drawn)), jax.grad(plain)
 
 
-def unlike_itself(loss: Callable[..., Any], point: list[jax.Array]) -> float:
-    """By how much value and gradient differ between equal calls of one program, or of two that are traced anew,
-    relative to the largest entry of each."""
+def unlike_itself(found: Opinions, point: list[jax.Array]) -> float:
+    """By how much value and gradient by hand rule differ between equal calls of one program, or of two that are traced
+    anew, relative to the largest entry of each. What is traced to the same program again is not compiled again."""
 
-    def found() -> Any:
-        program = jax.jit(lambda point: jax.value_and_grad(loss)(point))
-        return [program(point), program(point)]
+    def calls() -> list[Any]:
+        traced = [jax.make_jaxpr(jax.value_and_grad(found.loss))(point) for _ in range(2)]
+        same = identity(traced[0]) == identity(traced[1])
+        return [found.again(False), found.again(False), *([] if same else [found.again(True)])]
 
-    calls = opinion("", lambda: [*found(), *found()])
-    if isinstance(calls, Missing):
+    made = opinion("", calls)
+    if isinstance(made, Missing):
         return 0.0
-    first, *others = (list(map(np.asarray, jax.tree.leaves(call))) for call in calls)
+    first, *others = (list(map(np.asarray, jax.tree.leaves(call[:2]))) for call in made)
     gaps = [relative_error(b, a) for other in others for a, b in zip(first, other, strict=True)]
     return max((gap for gap in gaps if gap is not None), default=0.0)
 
 
-def _by_hand(f: Callable[..., Any], point: Any, drawn: Any, others: Any, setting: Setting) -> Any:
-    """What :func:`hand_gradients` returns. Functions that jit refuses, as their Python code depends on values, run
+def _by_hand(f: Callable[..., Any], setting: Setting) -> Callable[..., Any]:
+    """:func:`hand_gradients` as one program. Functions that jit refuses, as their Python code depends on values, run
     outside it, as ``jax.grad`` runs them."""
-    try:
-        return setting.jit(functools.partial(hand_gradients, f))(point, drawn, others)
-    except jax.errors.ConcretizationTypeError:
-        return hand_gradients(f, point, drawn, others, compiled=False)
+    program = setting.jit(functools.partial(hand_gradients, f))
+
+    def by_hand(*args: Any) -> Any:
+        try:
+            return program(*args)
+        except jax.errors.ConcretizationTypeError:
+            return hand_gradients(f, *args, compiled=False)
+
+    return by_hand
 
 
 def _by_definition(f: Callable[..., Any], drawn: Any, point: Any, setting: Setting, as_it_is: bool) -> Any:

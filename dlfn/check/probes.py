@@ -4,7 +4,7 @@ A wrong rule that shipped was right at the inputs of its own tests: random numbe
 cotangent, every argument differentiated. It was wrong at ties, behind an empty group, in a row that a mask has emptied,
 at another rank, in the last block. What is here makes such inputs out of ordinary ones. It knows nothing of what it
 varies: it changes floating-point numbers, copies and permutes within an array, moves integers to where there was one
-already, and leaves it to its caller to see whether a definition has a finite gradient there.
+already, draws from other keys, and leaves it to its caller to see whether a definition has a finite gradient there.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -59,6 +60,13 @@ def vary(values: Sequence[Any], seed: int = 0) -> Iterator[Probe]:
         for at in [*alone, tuple(floats)]:
             yield from _changed(name, given, {i: change(np.asarray(given[i])) for i in at})
     yield from _integers(given, seed)
+    keys = [i for i, x in enumerate(given) if is_a(x, jax.dtypes.prng_key)]
+    for i in keys:
+        yield Probe("another key", [_next_key(x) if k == i else x for k, x in enumerate(given)], (i,))
+
+
+def _next_key(key: jax.Array) -> jax.Array:
+    return jax.random.wrap_key_data(jax.random.key_data(key) ^ 1, impl=jax.random.key_impl(key))
 
 
 def _changed(name: str, given: list[Any], new: dict[int, np.ndarray]) -> Iterator[Probe]:

@@ -178,13 +178,13 @@ class _Noise:
 
     def evaluate(self, place: Place, values: list[Any]) -> Sequence[Any]:
         eqn, name = place.eqn, place.eqn.primitive.name
-        if name in ENTERED:
-            return enter(self.visitor, eqn, values, place.around)[0]
         if name == "custom_linear_solve":
             counts, programs = eqn.params["const_lengths"], eqn.params["jaxprs"]
             before = counts.matvec + counts.vecmat
             operands = [*values[before : before + counts.solve], *values[sum(counts) :]]
             return self.visitor.run(programs.solve, operands)[0]
+        if name in ENTERED:
+            return enter(self.visitor, eqn, values, place.around)[0]
         if name in _PRODUCTS:
             values = [self.perturbed(x, jnp.float64, (_of_sums(eqn), 0.0)) for x in values]
         outs = _in_float64(eqn, values)

@@ -19,20 +19,15 @@ from dlfn.core.entering import Found
 from dlfn.core.primitives import Call, Linear, is_float
 from dlfn.core.stripping import strip_equation
 
-__all__ = ["Errors", "Screen", "offenders", "tolerance"]
+__all__ = ["Errors", "Screen", "identity", "offenders", "tolerance"]
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["gap", "scale", "floor", "coordinate", "got", "expected"],
-    meta_fields=["what"],
-)
 @dataclasses.dataclass(frozen=True)
 class Errors:
-    """How far one thing is from what it should be: the largest difference, the largest entry, how large the terms are
-    of whose rounding it may consist, at which flat coordinate they differ, and both numbers there. ``what`` is
-    ``"value"``, ``"gradient"`` or ``"linearity"``, what is special of the derivative, and the number of the output or
-    operand. Entries where what it should be is not finite have Errors of their own."""
+    """How far one thing is from what it should be, at every step of the loops around it: the largest difference, the
+    largest entry, how large the terms are of whose rounding it may consist, at which flat coordinate they differ, and
+    both numbers there. ``what`` is ``"value"``, ``"gradient"`` or ``"linearity"``, what is special of the derivative,
+    and the number of the output or operand. Entries where what it should be is not finite have Errors of their own."""
 
     what: tuple[str, str, int]
     gap: Any
@@ -43,7 +38,7 @@ class Errors:
     expected: Any
 
 
-Check = Callable[[Any, Any], list["Errors"]]
+Check = Callable[[Any, Any], dict[str, Any]]
 
 
 def offenders(found: Found, errors: Sequence[Errors], eps: float = 0.0) -> list[tuple[float, Errors, Any]]:
@@ -75,38 +70,54 @@ def tolerance(eps: float) -> float:
     return 1e-10 if eps < 1e-15 else eps**0.5
 
 
+# Of how many bytes of operands the loops around a call are gone through at once; else step by step.
+_AT_ONCE = 2**26
+
+
 class Screen:
     """Checks calls; those whose programs are the same, as the calls of a layer that is used eight times, are compiled
-    once."""
+    once. A program computes what is to be compared, and NumPy compares it, which takes as long to compile again."""
 
     def __init__(self, seed: int):
         self.seed = seed
         self.programs: dict[Any, Any] = {}
 
-    def __call__(self, found: Found, *, located: bool = True) -> list[Errors]:
-        """The errors of a call, each an array over the loops around it. ``located``: with the coordinates, which take
-        longer to compile and are of interest where something is wrong."""
-        eqn = found.place.eqn
-        outs = [var.aval for var in eqn.outvars if is_float(var.aval.dtype)]
-        # Arguments, not constants, with which XLA would compute while it compiles.
-        drawn = [cotangents(outs, (self.seed, k)) for k in range(2)]
-        traced = jax.jit(_over_loops(found, functools.partial(_errors, eqn, located))).trace(found.value, drawn)
-        key = (f"{traced.jaxpr.in_avals} {traced.jaxpr}", *_identity(traced.jaxpr))
+    def __call__(self, found: Found) -> list[Errors]:
+        """The errors of a call, each an array over the loops around it."""
+        steps = [found.value]
+        if sum(x.nbytes for x in found.value) > _AT_ONCE and next(_around(found), "") in _LOOPS:
+            steps = [[x[i : i + 1] for x in found.value] for i in range(len(found.reached))]
+        each = [self._of(found, values) for values in steps]
+        return [_joined(errors) for errors in zip(*each, strict=True)]
+
+    def _of(self, found: Found, values: Sequence[Any]) -> list[Errors]:
+        eqn, drawn = found.place.eqn, self._drawn(found)
+        traced = jax.jit(_over_loops(found, functools.partial(_both, eqn))).trace(values, drawn)
+        key = identity(traced.jaxpr)
         if key not in self.programs:
             self.programs[key] = traced.lower().compile(compiler_options=QUICK)
-        return jax.tree.map(np.asarray, self.programs[key](found.value, drawn))
+        both = self.programs[key](values, drawn)
+        with np.errstate(all="ignore"):
+            return _errors(found, values, drawn[0], both)
+
+    def _drawn(self, found: Found) -> list[Any]:
+        """Cotangents, as arguments of programs: with constants XLA would compute while it compiles."""
+        outs = [var.aval for var in found.place.eqn.outvars if is_float(var.aval.dtype)]
+        return [cotangents(outs, (self.seed, k)) for k in range(2)]
 
     def coarsest(self, found: Found) -> float:
         """The spacing at 1 of the narrowest dtype that a call computes in, also where its operands are wider."""
-        outs = [var.aval for var in found.place.eqn.outvars if is_float(var.aval.dtype)]
-        drawn = [cotangents(outs, (self.seed, k)) for k in range(2)]
-        check = _over_loops(found, functools.partial(_errors, found.place.eqn, False))
-        return _coarsest(jax.make_jaxpr(check)(found.value, drawn))
+        check = _over_loops(found, functools.partial(_both, found.place.eqn))
+        return _coarsest(jax.make_jaxpr(check)(found.value, self._drawn(found)))
 
 
-def _identity(jaxpr: Any) -> Iterator[Any]:
-    """With its text, what tells a program from others: two rules of one factory may differ in a constant alone, or in
-    the op that they call."""
+def identity(jaxpr: Any) -> tuple[Any, ...]:
+    """What tells a closed jaxpr from others."""
+    return (f"{jaxpr.in_avals} {jaxpr}", *_beside_its_text(jaxpr))
+
+
+def _beside_its_text(jaxpr: Any) -> Iterator[Any]:
+    """Two rules of one factory may differ in a constant alone, or in the op that they call."""
     for const in jaxprs.parts(jaxpr)[1]:
         yield (
             np.asarray(const).tobytes()
@@ -117,7 +128,7 @@ def _identity(jaxpr: Any) -> Iterator[Any]:
         calls = (eqn.params.get(name) for name in ("call", "linear"))
         yield from (hash(call) for call in calls if isinstance(call, Call | Linear))
         for sub in jaxprs.subjaxprs(eqn):
-            yield from _identity(sub)
+            yield from _beside_its_text(sub)
 
 
 def _is_number(x: Any) -> bool:
@@ -132,13 +143,22 @@ def _coarsest(jaxpr: Any) -> float:
     return max(spacings)
 
 
+_LOOPS = ("scan", "while")
+
+
+def _around(found: Found) -> Iterator[str]:
+    """What around a place gives what is found there an axis, from outside to inside."""
+    names = (eqn.primitive.name for eqn, _ in found.place.around)
+    return (name for name in names if name in (*_LOOPS, "shard_map"))
+
+
 def _over_loops(found: Found, check: Check) -> Check:
     """``check`` at every step of the loops around a place, and on every device of the ``shard_map``s around it, in
     which the arrays vary over the mesh as they did in the function."""
     specs = list(found.specs)
     wrappers: list[Callable[[Check], Check]] = []
     for eqn, _ in found.place.around:
-        if eqn.primitive.name in ("scan", "while"):
+        if eqn.primitive.name in _LOOPS:
             wrappers.append(_over_steps)
         elif eqn.primitive.name == "shard_map":
             wrappers.append(functools.partial(_over_devices, eqn, specs.pop(0)))
@@ -167,52 +187,59 @@ def _over_devices(eqn: Any, specs: Any, check: Check) -> Check:
     )
 
 
-def _errors(eqn: Any, located: bool, values: Sequence[Any], drawn: Any) -> list[Errors]:
-    """All errors of one call: of the value, of the gradients in each operand, of their linearity."""
+def _both(eqn: Any, values: Sequence[Any], drawn: Any) -> dict[str, Any]:
+    """Values and gradients of one call, by its rule and by its definition: the rule's for three cotangents, of which
+    one is a mixture of the others."""
     at = moving(eqn, values)
-    given = [values[i] for i in at]
 
-    def outputs(apply: Callable[..., Any], wrt: Sequence[int], which: Sequence[int] | None = None) -> Any:
-        def of(*xs: Any) -> list[Any]:
+    def pulled(apply: Callable[..., Any], wrt: Sequence[int], which: Sequence[int] | None = None) -> Any:
+        def outputs(*xs: Any) -> list[Any]:
             full = list(values)
             for i, x in zip(wrt, xs, strict=True):
                 full[i] = x
             ys = [y for y in apply(eqn, *full) if is_float(y.dtype)]
             return ys if which is None else [ys[i] for i in which]
 
-        return of
+        return jax.vjp(outputs, *[values[i] for i in wrt])
 
-    ys, back = jax.vjp(outputs(_bind, at), *given)
-    expected, definition_back = jax.vjp(outputs(strip_equation, at), *given)
-    error = functools.partial(_error, located)
+    (ys, back), (expected, definition_back) = pulled(_bind, at), pulled(strip_equation, at)
     u, v = (_alike(ys, each) for each in drawn)
     a, b = MIXTURE
     # A loop over the three cotangents, so that the backward pass is compiled once.
-    stacked = [jnp.stack([p, q, a * p + b * q]) for p, q in zip(u, v, strict=True)]
-    all_three = lax.map(back, stacked)
-    by_rule, of_other, mixed = ([g[k] for g in all_three] for k in range(3))
-    by_definition = definition_back(u)
-
-    found = [
-        one
-        for i, (got, want) in enumerate(zip(ys, expected, strict=True))
-        for one in error(("value", "", i), got, want)
+    three = lax.map(back, [jnp.stack([p, q, a * p + b * q]) for p, q in zip(u, v, strict=True)])
+    parts = [
+        [pulled(apply, wrt, which)[1]([u[i] for i in which]) for apply in (_bind, strip_equation)]
+        for wrt, which, _ in _subsets(eqn, at, len(ys))
     ]
-    # A slope below this would change no more than the last digits of the value.
-    terms = [jnp.abs(y * p) for y, p in zip(ys, u, strict=True)]
-    total = functools.reduce(jnp.add, [jnp.sum(jnp.where(jnp.isfinite(term), term, 0.0)) for term in terms])
-    sizes = [jnp.max(jnp.where(jnp.isfinite(x), jnp.abs(x), 0.0), initial=1.0) for x in given]
-    floors = [total / 8 / size for size in sizes]
-    for i, floor, got, want, other, mixture in zip(at, floors, by_rule, by_definition, of_other, mixed, strict=True):
-        found += error(("gradient", "", i), got, want, floor)
-        found += error(("linearity", "", i), mixture, a * got + b * other, floor)
-    for wrt, which, how in _subsets(eqn, at, len(ys)):
-        _, back = jax.vjp(outputs(_bind, wrt, which), *[values[i] for i in wrt])
-        _, definition_back = jax.vjp(outputs(strip_equation, wrt, which), *[values[i] for i in wrt])
-        used = [u[i] for i in which]
-        for i, got, want in zip(wrt, back(used), definition_back(used), strict=True):
-            found += error(("gradient", how, i), got, want, floors[at.index(i)])
-    return found
+    return {"values": [ys, expected], "gradients": [three, definition_back(u)], "parts": parts}
+
+
+def _errors(found: Found, values: Sequence[Any], u: Sequence[Any], both: dict[str, Any]) -> list[Errors]:
+    """All errors of one call: of the value, of the gradients in each operand, of their linearity."""
+    eqn, loops, (a, b) = found.place.eqn, np.ndim(found.reached), MIXTURE
+    at, errors, floors, total = moving(eqn, values), [], {}, 0.0
+
+    def rows(x: Any) -> np.ndarray:
+        x = np.asarray(x).astype(np.float64, copy=False)
+        return x.reshape(*x.shape[:loops], -1)
+
+    for i, (got, want, p) in enumerate(zip(*both["values"], u, strict=True)):
+        errors += _error(("value", "", i), rows(got), rows(want))
+        total = total + np.sum(np.abs(_finite(rows(got) * np.ravel(p))), -1)
+    for i, three, want in zip(at, *both["gradients"], strict=True):
+        # A slope below this would change no more than the last digits of the value.
+        floors[i] = total / 8 / np.max(np.abs(_finite(rows(values[i]))), -1, initial=1.0)
+        got, other, mixed = map(rows, np.moveaxis(np.asarray(three), loops, 0))
+        errors += _error(("gradient", "", i), got, rows(want), floors[i])
+        errors += _error(("linearity", "", i), mixed, a * got + b * other, floors[i])
+    for (wrt, _, how), pair in zip(_subsets(eqn, at, len(u)), both["parts"], strict=True):
+        for i, got, want in zip(wrt, *pair, strict=True):
+            errors += _error(("gradient", how, i), rows(got), rows(want), floors[i])
+    return errors
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(x), x, 0.0)
 
 
 def _bind(eqn: Any, *values: Any) -> list[Any]:
@@ -235,23 +262,29 @@ def _alike(ys: Sequence[Any], drawn: Sequence[Any]) -> list[Any]:
     return [jaxprs.varying_over(jaxprs.varying_axes(y), c) for y, c in zip(ys, drawn, strict=True)]
 
 
-def _error(located: bool, what: tuple[str, str, int], got: Any, expected: Any, floor: Any = 0.0) -> list[Errors]:
-    """The errors where what is expected is finite, and those where it is not."""
+def _error(what: tuple[str, str, int], got: np.ndarray, expected: np.ndarray, floor: Any = 0.0) -> list[Errors]:
+    """The errors of the last axis where what is expected is finite, and those where it is not."""
     if not expected.size:
         return []
-    got, expected = got.ravel(), expected.ravel()
-    finite = jnp.isfinite(expected)
-    gap = jnp.where(finite, jnp.abs(got - expected), 0.0)
-    gap = jnp.where(jnp.isnan(gap), jnp.inf, gap)
-    same = (got == expected) | (jnp.isnan(got) & jnp.isnan(expected))
-    other = jnp.where(finite | same, 0.0, jnp.inf)
-    scale = jnp.max(jnp.where(finite, jnp.abs(expected), 0.0))
-    floor = jnp.asarray(floor, scale.dtype)
+    finite = np.isfinite(expected)
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    gap = np.where(finite, np.abs(got - expected), 0.0)
+    gap = np.where(np.isnan(gap), np.inf, gap)
+    other = np.where(finite | same, 0.0, np.inf)
+    scale = np.max(np.abs(_finite(expected)), -1)
 
-    def of(gap: Any) -> Errors:
-        if not located:
-            return Errors(what, jnp.max(gap), scale, floor, None, None, None)
-        at = jnp.argmax(gap)
-        return Errors(what, gap[at], scale, floor, at, got[at], expected[at])
+    def of(gap: np.ndarray) -> Errors:
+        at = np.argmax(gap, -1)
+        there = (np.take_along_axis(x, at[..., None], -1)[..., 0] for x in (gap, got, expected))
+        largest, *numbers = there
+        return Errors(what, largest, scale, np.broadcast_to(floor, scale.shape), at, *numbers)
 
     return [of(gap), of(other)]
+
+
+def _joined(steps: Sequence[Errors]) -> Errors:
+    """The same errors at further steps of the outermost loop."""
+    first, *more = steps
+    fields = ("gap", "scale", "floor", "coordinate", "got", "expected")
+    each = {name: [getattr(one, name) for one in steps] for name in fields}
+    return dataclasses.replace(first, **{name: np.concatenate(x) for name, x in each.items()}) if more else first

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
+from jax.extend.core.primitives import convert_element_type_p
 from jax.interpreters import ad
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "takes_cudnn_attention",
     "varying_axes",
     "varying_over",
+    "weak",
     "written_at",
     "zero_tangent",
     "zeros",
@@ -67,6 +69,11 @@ def zeros(kind: Any) -> jax.Array:
         impl = kind.dtype._impl
         return jax.random.wrap_key_data(jnp.zeros((*kind.shape, *impl.key_shape), jnp.uint32), impl=impl.name)
     return ad.zeros_like_aval(kind)
+
+
+def weak(x: Any) -> Any:
+    """An array with the weak type that Python numbers have, which gives way to the type of another array."""
+    return convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
 
 
 def concrete(x: Any) -> Any:

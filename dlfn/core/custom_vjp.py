@@ -1,5 +1,6 @@
 """Every transformation of JAX for functions whose backward pass is a rule of ``jax.custom_vjp``."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -117,10 +118,20 @@ def _as_ops(jaxpr: Any, values: Sequence[Any]) -> list[Any]:
         if eqn.primitive.name != _VJP:
             return jaxprs.bind(eqn, values), None
         n = eqn.params["num_consts"]
-        return _Rule(eqn)(*map(_not_differentiated, values[:n]), *values[n:]), None
+        outs = _Rule(eqn)(*map(_not_differentiated, values[:n]), *values[n:])
+        return [_jax.weak(y) if v.aval.weak_type else y for y, v in zip(outs, eqn.outvars, strict=True)], None
 
     # A rule of custom_jvp has every transformation; it would be lost if its body were entered.
     return Visitor(lambda eqn: eqn.primitive.name in (_VJP, "custom_jvp_call"), visit).run(jaxpr, values)[0]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Weak:
+    """A residual of weak type, as a Python number is: beside a bfloat16 it is one. Ops save none, but the tree of what
+    they save tells that this was one."""
+
+    value: Any
 
 
 def _with_ops(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -143,9 +154,11 @@ class _Rule(Op):
         rule_forward, rule_backward = _jax.custom_vjp_rules(eqn)
 
         def forward(*values: Any) -> tuple[Any, Any]:
-            return rule_forward(values, [i >= n_consts and is_float(x.dtype) for i, x in enumerate(values)])
+            y, rest = rule_forward(values, [i >= n_consts and is_float(x.dtype) for i, x in enumerate(values)])
+            return y, [_Weak(x) if jax.typeof(x).weak_type else x for x in rest]
 
         def backward(residuals: Any, dy: Any) -> tuple[Any, ...]:
+            residuals = [_jax.weak(x.value) if isinstance(x, _Weak) else x for x in residuals]
             absent = [np.zeros(var.aval.shape, jax.dtypes.float0) for var in eqn.outvars]
             return tuple(rule_backward(residuals, [a if d is None else d for a, d in zip(absent, dy, strict=True)]))
 

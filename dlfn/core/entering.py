@@ -280,7 +280,38 @@ def _shard_map(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -
     return list(outs), found
 
 
+def _linear_solve(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    """What is found is what arrives in A x at the solution, for there it is differentiated, and not in the solver."""
+    programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
+    consts, rest = {}, list(values)
+    for name, n in zip(("matvec", "vecmat", "solve", "transpose_solve"), counts, strict=True):
+        consts[name], rest = rest[:n], rest[n:]
+    n_aux = len(eqn.outvars) - len(rest)
+
+    def visited(name: str, x: Sequence[Any]) -> tuple[Sequence[Any], list[Found]]:
+        return visitor.run(getattr(programs, name), [*consts[name], *x], (*around, (eqn, 0)))
+
+    def solver(name: str) -> Any:
+        def solve(_: Any, b: Sequence[Any]) -> Any:
+            outs = visited(name, b)[0]
+            return (outs[: len(rest)], outs[len(rest) :]) if n_aux else outs
+
+        return solve
+
+    solution = lax.custom_linear_solve(
+        lambda x: visited("matvec", x)[0],
+        rest,
+        solver("solve"),
+        None if programs.transpose_solve is None else solver("transpose_solve"),
+        symmetric=programs.vecmat is programs.matvec,
+        has_aux=n_aux > 0,
+    )
+    outs = [*solution[0], *solution[1]] if n_aux else list(solution)
+    return outs, visited("matvec", outs[: len(rest)])[1] if occurs(visitor.wanted, programs.matvec) else []
+
+
 _ENTER: dict[str, Any] = {
+    "custom_linear_solve": _linear_solve,
     "remat2": _checkpoint,
     "checkpoint": _checkpoint,
     "scan": _scan,
@@ -288,7 +319,8 @@ _ENTER: dict[str, Any] = {
     "while": _while,
     "shard_map": _shard_map,
 }
-BUILT_ANEW = frozenset(_ENTER)  # those around whose bodies more is built than a call
+# Those around whose bodies more is built than a call.
+BUILT_ANEW = frozenset(_ENTER) - {"custom_linear_solve"}
 ENTERED = frozenset((*_CALLS, *_ENTER))  # the primitives whose bodies are visited
 
 

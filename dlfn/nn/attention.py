@@ -44,6 +44,7 @@ class MultiHeadAttention(Layer):
             is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
         cache: for decoding, of how many times the keys and values are kept. ``init`` then returns a state with room for
             them, and ``apply`` takes the next times only, one or several; see below.
+        window, soft_cap: as those of :func:`dlfn.ops.attention`; a shorter cache is the window instead.
         weight_init, bias_init: of the four linear maps.
         output_init: of the weight of ``o``; None for ``weight_init``.
 
@@ -81,6 +82,8 @@ class MultiHeadAttention(Layer):
     bias: bool = True
     positions: Literal["rope", "alibi"] | None = None
     cache: int | None = None
+    window: int | None = None
+    soft_cap: float | None = None
     weight_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
     output_init: Initializer | None = None
@@ -92,7 +95,7 @@ class MultiHeadAttention(Layer):
             raise InputError(
                 f"MultiHeadAttention: positions is {self.positions!r}, and must be 'rope', 'alibi' or None"
             )
-        given = [name for name in ("kv_heads", "head_dim", "cache") if getattr(self, name) is not None]
+        given = [name for name in ("kv_heads", "head_dim", "cache", "window") if getattr(self, name) is not None]
         require_sizes(self, "heads", *given)
         if self.heads % (self.kv_heads or self.heads):
             raise InputError(
@@ -151,14 +154,16 @@ class MultiHeadAttention(Layer):
         if self.cache:
             self._check_batch(state, k)
             k, v, times, state = ring.with_past(state, k, v)
-            mask = (times >= 0) & (times > here[:, None] - self.cache) & (times <= here[:, None])
+            reach = min(self.cache, self.window or self.cache)
+            mask = (times >= 0) & (times > here[:, None] - reach) & (times <= here[:, None])
         bias = None
         if self.positions == "alibi":
             # In float32 at least: bfloat16 rounds distances from 257 on.
             queries = here if self.cache else x.shape[-2]
             bias = ops.alibi_bias(self.heads, queries, times, dtype=sum_dtype(x.dtype))
-        causal = self.causal and not self.cache
-        y = ops.attention(q, k, v, bias, mask, causal=causal, precision=self.precision).astype(q.dtype)
+        around_each = {} if self.cache else {"causal": self.causal, "window": self.window}
+        y = ops.attention(q, k, v, bias, mask, **around_each, soft_cap=self.soft_cap, precision=self.precision)
+        y = y.astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))
         return (around._replace(values=y).without_padding() if isinstance(around, Sequence) else y), state
 

@@ -15,7 +15,7 @@ from dlfn.check.measures import worst_coordinate as worst
 from dlfn.core import autodiff, backprop
 from dlfn.registry.entry import Case, Entry
 
-__all__ = ["DTYPES", "PATHS", "Result", "check_case", "tolerance"]
+__all__ = ["DTYPES", "PATHS", "Result", "check_case", "has_forms", "tolerance"]
 
 PATHS = ("hand", "backprop", "finite_difference")
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -104,3 +104,10 @@ def check_case(
                 got = got.reshape(expected.shape)
                 error = relative_error(got, expected)
                 yield result("finite_difference", name(i), error, FINITE_DIFFERENCE_TOLERANCE, worst(got, expected))
+
+
+def has_forms(entry: Entry) -> bool:
+    """Whether the op is computed otherwise on GPUs or TPUs."""
+    case = entry.cases[0]
+    args = case.make((4,), "float32", 0)
+    return "dlfn_form" in str(jax.make_jaxpr(lambda *args: entry.op.forward(*args, **case.static)[0])(*args))

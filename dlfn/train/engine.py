@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import optax
 
+from dlfn import nn
 from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.data import Dataset, Source
@@ -18,6 +19,7 @@ from dlfn.train.environment import environment
 from dlfn.train.loop import Loop, Standing
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan, make_plan
+from dlfn.train.progress import terminal_width
 from dlfn.train.run import RunFolder
 from dlfn.train.step import GRADIENTS, Carry, Learner
 from dlfn.train.tasks import as_task
@@ -124,6 +126,8 @@ def fit(
         folder = RunFolder(folder, _described(loop.plan, seed, gradient))
     with loop.placement.active():
         carry = loop.begin()
+        if isinstance(model, nn.Layer):
+            loop.say(nn.summary(model, loop.inputs, width=terminal_width()))
         loop.profile = profile
         carry, ended = _in_folder(loop, carry, folder) if folder else loop.run(carry)
     return Result(loop.learner.model, loop.params(carry), carry.state, ended.metrics, ended.step, ended.stopped, carry)

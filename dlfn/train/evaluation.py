@@ -11,7 +11,7 @@ import numpy as np
 from dlfn.core import InputError
 from dlfn.train.data import Source
 from dlfn.train.placement import Placement
-from dlfn.train.step import Learner
+from dlfn.train.step import Learner, at_least_float32
 
 __all__ = ["Evaluation"]
 
@@ -38,9 +38,20 @@ class Evaluation:
         self._sums = jax.jit(functools.partial(_sums, learner))
         self._kept: list[tuple[Any, Any]] | None = None
 
+    def require_fit(self, params: Any, state: Any) -> None:
+        """Traces the task on one example, before a run begins: whether it has a loss for each.
+
+        Raises:
+            InputError: where the test data are not for the model, or for the task.
+        """
+        learner, batch = self._learner, self._source.rows(0, 1)
+        learner.task.require_fit(batch, learner.outputs(params, state, batch))
+        measured = jax.eval_shape(lambda *args: learner.measure(*args), params, state, batch)
+        self._pads = measured.losses.ndim > 0
+
     def __call__(self, params: Any, state: Any) -> dict[str, float]:
         if self._kept is None:
-            self._pads = self._has_one_loss_each(params, state)
+            self.require_fit(params, state)
             first = next(iter(self._host_batches()))[0]
             share = sum(leaf.nbytes for leaf in jax.tree.leaves(first)) / self._size
             self._kept = list(self._batches()) if share * self._stop <= _KEPT_BYTES else []
@@ -50,11 +61,6 @@ class Evaluation:
             for name, value in self._sums(params, state, batch, counts).items():
                 totals.setdefault(name, []).append(value)
         return {name: float(np.sum(jax.device_get(terms), dtype=float)) / self._stop for name, terms in totals.items()}
-
-    def _has_one_loss_each(self, params: Any, state: Any) -> bool:
-        batch = self._source.rows(0, 1)
-        measured = jax.eval_shape(lambda *args: self._learner.measure(*args), params, state, batch)
-        return measured.losses.ndim > 0
 
     def _batches(self) -> Iterator[tuple[Any, Any]]:
         for batch, counts in self._host_batches():
@@ -75,7 +81,7 @@ def _sums(learner: Learner, params: Any, state: Any, batch: Any, counts: jax.Arr
     measured = learner.measure(params, state, batch)
 
     def total(values: jax.Array) -> jax.Array:
-        values = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+        values = at_least_float32(values)
         if not values.ndim:
             return values * jnp.sum(counts)
         each = values.reshape(len(values), -1).mean(1)

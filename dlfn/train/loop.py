@@ -18,6 +18,7 @@ from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.data import Dataset
 from dlfn.train.diagnosis import TrainingError, compare_gradients, explanation, first_bad_step
 from dlfn.train.evaluation import Evaluation
+from dlfn.train.foreign import foreign
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan
 from dlfn.train.progress import progress, results
@@ -72,11 +73,19 @@ class Loop:
                 f"train.batch_size = {plan.batch_size}: must be a multiple of {plan.accumulate * placement.parts}, "
                 f"which is train.accumulate = {plan.accumulate} times the {placement.parts} devices that share a batch"
             )
-        self.init_key, self.key = jax.random.split(jax.random.key(seed))
+        # On every device, as a restored one is.
+        keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=placement.whole)
+        self.init_key, self.key = keys(np.uint32(seed))
         first = self._draw(0, 1)  # refuses a batch that is larger than the data
         self.resident = placement.put(data.train.resident())
         self.batch = jax.eval_shape(data.train.take, self.resident, jax.tree.map(lambda a: a[0], first))
         self.inputs = jax.eval_shape(learner.task.inputs, self.batch)
+        self._dispatch = make_dispatch(learner, data.train)
+        if plan.patience and data.test is None:
+            raise InputError(
+                f"train.patience = {plan.patience}: there is no test part, whose loss it is about; give one, for "
+                "example by data.test_fraction = 0.1, or set it to 0"
+            )
         self.evaluation = data.test and Evaluation(learner, data.test, plan.eval_batch, plan.eval_batches, placement)
 
     def say(self, text: Any) -> None:
@@ -84,7 +93,11 @@ class Loop:
             print(text, flush=True)
 
     def begin(self) -> Carry:
-        """The first carry, each parameter and its moments where they belong."""
+        """The first carry, each parameter and its moments where they belong.
+
+        Raises:
+            InputError: where model, task and data do not fit.
+        """
 
         def init(key: jax.Array, given: Any) -> Any:
             zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), self.inputs)
@@ -94,14 +107,29 @@ class Loop:
                 params, state = jax.tree.map(cast, (params, state))
             return params, state
 
-        shapes, state_shapes = jax.eval_shape(init, self.init_key, self.given)
+        with foreign("the model's init fails"):
+            shapes, state_shapes = jax.eval_shape(init, self.init_key, self.given)
+        self._require_fit(shapes, state_shapes)
         places = self.placement.by_rules(shapes), self.placement.everywhere(state_shapes)
         params, state = jax.jit(init, out_shardings=places)(self.init_key, self.given)
         optimizer = self.learner.optimizer
         own = self.placement.by_rules(jax.eval_shape(optimizer.init, shapes))
         moments = jax.jit(optimizer.init, out_shardings=own)(params)
         average = jax.tree.map(jnp.copy, params) if self.learner.ema else ()
-        return Carry(params, state, moments, average, self.placement.put(np.array(True)))
+        carry = Carry(params, state, moments, average, self.placement.put(np.array(True)))
+        with foreign("a step fails"):
+            self._dispatch.trace(*self._arguments(carry, *self.plan.chunks(0)[0]))  # which is not traced once more
+        return carry
+
+    def _require_fit(self, params: Any, state: Any) -> None:
+        """Refuses a model, a task and data that are not for each other, as far as shapes and the first batch tell."""
+        learner = self.learner
+        with foreign("the model fails"):
+            self.outputs = learner.outputs(params, state, self.batch)
+        learner.task.require_fit(self._batch_of(0), self.outputs)
+        if self.evaluation is not None:
+            with foreign("the model fails on the test data"):
+                self.evaluation.require_fit(params, state)
 
     def run(
         self,
@@ -121,7 +149,7 @@ class Loop:
             self.compare(carry)
         paths = list(by_path(carry.params))
         recorder = Recorder(plan, paths, *self.learner.task.unit(self.batch), self._utilisation(), self.learning_rate)
-        programs = _Programs(make_dispatch(self.learner, self.data.train), recorder, self.say)
+        programs = _Programs(self._dispatch, recorder, self.say)
         in_flight: list[tuple[int, Metrics]] = []
         chunks = plan.chunks(start)
         with progress(plan.steps, start, self.quiet) as bar, stopping() as stop:
@@ -181,9 +209,9 @@ class Loop:
     def try_out(self) -> tuple[int, float, float]:
         """Compiles a dispatch of one step and runs it: the bytes that it takes on a device, the loss, and the seconds
         of compilation."""
-        arguments = self.begin(), self.resident, self.key, np.int32(0), self._put(0, 1)
+        arguments = self._arguments(self.begin(), 0, 1)
         started = time.perf_counter()
-        program = make_dispatch(self.learner, self.data.train).lower(*arguments).compile()
+        program = self._dispatch.lower(*arguments).compile()
         seconds, memory = time.perf_counter() - started, program.memory_analysis()
         taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         return taken, float(program(*arguments)[1].loss[0]), seconds
@@ -221,6 +249,10 @@ class Loop:
         drawn = source.draw(self.seed, 0, cycle, size)
         return jax.tree.map(lambda a: a[np.arange(start, stop) % cycle], drawn)
 
+    def _arguments(self, carry: Carry, start: int, stop: int) -> tuple[Any, ...]:
+        """Of a dispatch of these steps."""
+        return carry, self.resident, self.key, np.int32(start), self._put(start, stop)
+
     def _put(self, start: int, stop: int) -> Any:
         return self.placement.put(self._draw(start, stop), axis=1)
 
@@ -240,8 +272,9 @@ class Loop:
         if bad := first_bad_step(start, metrics, paths):
             step, message = bad
             if self.data.train.position() is None:  # a stream has gone on
-                key = jax.random.fold_in(self.key, step)
-                message += f"\n{explanation(self.learner, carry, self._batch_of(step), key)}"
+                key, batch = jax.random.fold_in(self.key, step), self._batch_of(step)
+                self.learner.task.require_fit(batch, self.outputs)
+                message += f"\n{explanation(self.learner, carry, batch, key)}"
             raise TrainingError(message)
 
 

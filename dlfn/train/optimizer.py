@@ -22,6 +22,12 @@ _NAMES = (
     "muon", "nadam", "nadamw", "novograd", "radam", "rmsprop", "sgd", "yogi",
 )  # fmt: skip
 
+# What these must be below, and at least 0: optax takes any number, and the loss is not finite or does not fall.
+_BELOW = {
+    **dict.fromkeys(("b1", "b2", "b3", "momentum", "decay", "rho"), 1),
+    **dict.fromkeys(("eps", "eps_root", "weight_decay"), math.inf),
+}
+
 # What weight decay leaves alone unless optimizer.no_decay says otherwise: biases, and the scales of norms.
 NO_DECAY = (r"(^|/)(b|b_h|bias|scale|alpha)$",)
 
@@ -47,8 +53,7 @@ def make_optimizer(settings: Mapping[str, Any], schedule: Schedule, steps: int, 
         optimizers[pattern] = _one(own, schedule, steps, f"optimizer.groups.{json_key(pattern)}.")
     optimizer = optimizers[""]
     if groups:
-        label = lambda path: next((pattern for pattern in groups if re.search(pattern, path)), "")  # noqa: E731
-        optimizer = optax.partition(optimizers, lambda params: _by_path(label, params))
+        optimizer = optax.partition(optimizers, lambda params: _labels(params, list(groups)))
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer) if clip_norm else optimizer
 
 
@@ -73,6 +78,8 @@ def _one(settings: dict[str, Any], schedule: Schedule, steps: int, path: str) ->
         if (kinds[key] is bool) != isinstance(value, bool) or not isinstance(value, (bool, int, float)):
             expected = "true or false" if kinds[key] is bool else "a number"
             raise InputError(f"{path}{key} = {value!r}: expected {expected}, got {type(value).__name__}")
+        if key in _BELOW and not 0 <= value < _BELOW[key]:
+            raise InputError(f"{path}{key} = {value!r}: must be at least 0 and below {_BELOW[key]}")
     rate = settings["learning_rate"]
     if not 0 < rate < math.inf:
         raise InputError(f"{path}learning_rate = {rate!r}: must be above 0 and finite")
@@ -89,6 +96,17 @@ def _decayed(patterns: Any, key: str) -> Any:
         raise InputError(f"{key} = {patterns!r}: expected a list of regular expressions of paths")
     compiled: Sequence[re.Pattern[str]] = [_compiled(pattern, key) for pattern in patterns]
     return lambda params: _by_path(lambda path: not any(pattern.search(path) for pattern in compiled), params)
+
+
+def _labels(params: Any, patterns: Sequence[str]) -> Any:
+    """For each parameter the first pattern that is found in its path, or "" for none."""
+    labels = _by_path(lambda path: next((p for p in patterns if re.search(p, path)), ""), params)
+    paths: list[str] = jax.tree.leaves(_by_path(lambda path: path, params))
+    for pattern in patterns:
+        if not any(re.search(pattern, path) for path in paths):
+            hint = suggestion(pattern, paths)
+            raise InputError(f"optimizer.groups: {pattern!r} is found in no path of a parameter; {hint}")
+    return labels
 
 
 def _compiled(pattern: str, key: str) -> re.Pattern[str]:

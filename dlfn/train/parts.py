@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from dlfn import augmentation, nn
 from dlfn.core import InputError
 from dlfn.train.config import MODELS, Choice, Config, function_of, to_toml
-from dlfn.train.data import DATA, Dataset
+from dlfn.train.data import DATA, Dataset, Source
 from dlfn.train.engine import Result, fit, make_loop
+from dlfn.train.foreign import foreign
 from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.placement import Placement
 from dlfn.train.progress import terminal_width
@@ -37,22 +38,23 @@ def train(config: Config, *, fresh: bool = False, quiet: bool = False, profile: 
         TrainingError: as :func:`dlfn.train.fit`.
     """
     folder = RunFolder(config.run.folder, to_toml(config), fresh=fresh)
-    parts = make_parts(config)
-    if not quiet and not jax.process_index():
-        print(summary(config, parts["model"], parts["data"], parts["loss"]))
-    return fit(**parts, folder=folder, quiet=quiet, profile=folder.path / "profile" if profile else None)
+    profiled = folder.path / "profile" if profile else None
+    return fit(**make_parts(config), folder=folder, quiet=quiet, profile=profiled)
 
 
 def dry_run(config: Config) -> str:
     """Compiles a run, takes one step of it, and writes nothing: the layers, the memory, and the loss of that step."""
     RunFolder(config.run.folder, to_toml(config), fresh=True)  # whether it could be written
-    parts = make_parts(config)
-    loop = make_loop(**parts, quiet=True)
+    loop = make_loop(**make_parts(config), quiet=True)
     with loop.placement.active():
         memory, loss, seconds = loop.try_out()
+    model = loop.learner.model
+    layers = (
+        nn.summary(model, loop.inputs, width=terminal_width()) if isinstance(model, nn.Layer) else config.model.name
+    )
     return (
-        f"{summary(config, parts['model'], parts['data'], parts['loss'])}\n"
-        f"compiled in {seconds:.2f} s; on each device {memory / 1e6:,.1f} MB; the loss of the first step is {loss:.4g}"
+        f"{layers}\ncompiled in {seconds:.2f} s; on each device {memory / 1e6:,.1f} MB; "
+        f"the loss of the first step is {loss:.4g}"
     )
 
 
@@ -78,11 +80,22 @@ def make_parts(config: Config) -> dict[str, Any]:
 
 
 def make_data(config: Config) -> Dataset:
-    return _called("data", config.data, DATA, {"seed": config.seed})
+    data = _called("data", config.data, DATA, {"seed": config.seed})
+    if not isinstance(data, (Dataset, Source)):
+        raise InputError(f"data.name = {config.data.name!r}: it returns {data!r:.40}, and must return a Dataset")
+    return data if isinstance(data, Dataset) else Dataset(data)
 
 
 def make_model(config: Config, info: Mapping[str, Any]) -> Any:
-    """The model; parameters of its factory that are not set, and are in what is known of the data, are the data's."""
+    """The model; parameters of its factory that are not set, and are in what is known of the data, are the data's.
+
+    Raises:
+        InputError: on bad settings, and where the model knows fewer classes or tokens than there are.
+    """
+    for key in {"outputs", "vocabulary"} & config.model.settings.keys() & info.keys():
+        given, needed = config.model.settings[key], info[key]
+        if given < needed:
+            raise InputError(f"model.{key} = {given}: the data have {needed}; leave the key out, and it is theirs")
     return _called("model", config.model, MODELS, info)
 
 
@@ -101,36 +114,31 @@ def _called(section: str, choice: Choice, known: Mapping[str, Callable[..., Any]
     if missing:
         raise InputError(f"{section}.{missing[0]} is not set, and {choice.name} needs it; add it to [{section}]")
     try:
-        return function(**settings)
+        with foreign(choice.name):
+            return function(**settings)
     except InputError as error:
-        raise InputError(f"[{section}] {error}") from None
+        raise InputError(f"[{section}] {error}") from error.__cause__
 
 
 def make_augmentation(settings: Mapping[str, Mapping[str, Any]]) -> Callable[[jax.Array, Any], Any] | None:
     """``augment(key, batch)``: functions of :mod:`dlfn.augmentation`, one after the other, on the images of a batch."""
     if not settings:
         return None
-    functions = [functools.partial(getattr(augmentation, name), **given) for name, given in settings.items()]
+    functions = {name: functools.partial(getattr(augmentation, name), **given) for name, given in settings.items()}
 
     def augment(key: jax.Array, batch: Any) -> Any:
         images, *rest = batch if isinstance(batch, tuple) else (batch,)
         shape = images.shape
         images = images[..., None] if images.ndim == 3 else images  # (N, H, W)
-        for index, function in enumerate(functions):
-            images = function(jax.random.fold_in(key, index), images)
+        for index, (name, function) in enumerate(functions.items()):
+            try:
+                images = function(jax.random.fold_in(key, index), images)
+            except InputError as error:
+                raise InputError(f"[augment.{name}] {error}") from None
         images = images.reshape(shape)
         return (images, *rest) if isinstance(batch, tuple) else images
 
     return augment
-
-
-def summary(config: Config, model: Any, data: Dataset, task: Task) -> str:
-    """A table of the model's layers, for one batch."""
-    if not isinstance(model, nn.Layer):
-        return f"{config.model.name}: {type(model).__name__}"
-    first = jax.tree.map(lambda a: a[0], data.train.draw(config.seed, 0, 1, config.train.batch_size))
-    example = jax.eval_shape(lambda *args: task.inputs(data.train.take(*args)), data.train.resident(), first)
-    return nn.summary(model, example, width=terminal_width())
 
 
 def _dtype(key: str, name: str) -> Any:

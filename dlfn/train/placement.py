@@ -25,6 +25,10 @@ class Placement:
         sizes: of the axes by name. One may be -1, for all devices that are left. Without it the first devices are used.
         rules: for the parameters, as :func:`dlfn.nn.models.sharding.partition_specs` takes them.
 
+    Attributes:
+        parts: into how many a batch is divided.
+        whole: the sharding of what every device has.
+
     Raises:
         InputError: when there are not so many devices, or other ones are left.
 
@@ -53,6 +57,7 @@ class Placement:
             tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * 3, devices=devices[:count]
         )
         self._rules = rules
+        self.whole = self._sharding(PartitionSpec())
         self.parts = sizes["data"] * sizes["fsdp"]
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
@@ -67,7 +72,7 @@ class Placement:
 
     def everywhere(self, tree: Any) -> Any:
         """The same shardings for all leaves: every device has the whole."""
-        return jax.tree.map(lambda _: self._sharding(PartitionSpec()), tree)
+        return jax.tree.map(lambda _: self.whole, tree)
 
     def put(self, tree: Any, axis: int | None = None) -> Any:
         """NumPy arrays that every process has alike, on the devices: divided along an axis of examples, if one is given

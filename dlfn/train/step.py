@@ -12,7 +12,7 @@ import dlfn
 from dlfn.train.data import Source
 from dlfn.train.tasks import Task
 
-__all__ = ["GRADIENTS", "Carry", "Learner", "Metrics", "make_dispatch"]
+__all__ = ["GRADIENTS", "Carry", "Learner", "Metrics", "at_least_float32", "make_dispatch"]
 
 # Each makes value-and-gradient of a loss that returns (value, aux).
 GRADIENTS: dict[str, Callable[..., Callable[..., Any]]] = {
@@ -78,6 +78,11 @@ class Learner:
         new = jax.tree.map(lambda new, old: new.astype(old.dtype), measured.state, state)
         return measured._replace(state=new)
 
+    def outputs(self, params: Any, state: Any, batch: Any) -> Any:
+        """The shapes of what the model makes of a batch at inference."""
+        apply = lambda params, state, batch: self.model.apply(params, state, self.task.inputs(batch))[0]  # noqa: E731
+        return jax.eval_shape(apply, params, state, batch)
+
     def loss(self, params: Any, state: Any, batch: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         """``(mean loss, (new state, means of the metrics))`` in training."""
         measured = self.measure(params, state, batch, key=key, train=True)
@@ -131,8 +136,13 @@ class Learner:
         return jax.tree.map(lambda a: a.astype(self.compute) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 
 
+def at_least_float32(values: jax.Array) -> jax.Array:
+    """Losses and metrics as means of them are computed."""
+    return values.astype(jnp.float32) if values.dtype.itemsize < 4 else values
+
+
 def _mean(values: jax.Array) -> jax.Array:
-    return jnp.mean(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
+    return jnp.mean(at_least_float32(values))
 
 
 def make_dispatch(learner: Learner, source: Source) -> Any:

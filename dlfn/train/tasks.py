@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.train.foreign import foreign
 
 __all__ = ["ELBO", "TASKS", "Classification", "Measured", "NextToken", "Regression", "Supervised", "Task", "as_task"]
 
@@ -49,6 +50,14 @@ class Task(abc.ABC):
         """What a batch is counted in, and how many it has."""
         return "examples", len(jax.tree.leaves(batch)[0])
 
+    def require_fit(self, batch: Any, outputs: Any) -> None:  # noqa: B027
+        """Looks at the first batch and the shapes of what the model makes of it, before a run begins, and at the batch
+        of a step whose loss is not finite.
+
+        Raises:
+            InputError: where they are not for this task.
+        """
+
     @abc.abstractmethod
     def measure(
         self, model: Any, params: Any, state: Any, batch: Any, *, key: Any = None, train: bool = False
@@ -67,6 +76,18 @@ class Supervised(Task):
     loss: Callable[[Any, Any], jax.Array]
     metrics: Mapping[str, Callable[[Any, Any], jax.Array]] = field(default_factory=dict)
 
+    def require_fit(self, batch, outputs):
+        _, targets = _pair(self, batch)
+        for name, function in {"loss": self.loss, **self.metrics}.items():
+            with foreign(f"the {name} fails"):
+                values = jax.eval_shape(function, outputs, targets)
+            count = len(jax.tree.leaves(targets)[0])
+            if not hasattr(values, "shape") or values.shape[:1] not in ((), (count,)):
+                raise InputError(
+                    f"the {name} returns {_shown(values)} for a batch of {count}, and must return a number for each "
+                    "example, or one, their mean"
+                )
+
     def measure(self, model, params, state, batch, *, key=None, train=False):
         x, targets = batch
         outputs, state = model.apply(params, state, x, key=key, train=train)
@@ -84,6 +105,20 @@ class Classification(Task):
 
     label_smoothing: float = 0.0
 
+    def __post_init__(self):
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing = {self.label_smoothing}: must be at least 0 and below 1")
+
+    def require_fit(self, batch, outputs):
+        _, labels = _pair(self, batch)
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise InputError(
+                f"classification: the targets are {_shown(labels)}, and must be labels, which are integers; take "
+                "other data, or the task 'regression'"
+            )
+        _require_logits("classification", outputs, labels)
+        _require_ids("classification: a label of the data", labels, outputs.shape[-1])
+
     def measure(self, model, params, state, batch, *, key=None, train=False):
         x, labels = batch
         logits, state = model.apply(params, state, x, key=key, train=train)
@@ -99,7 +134,16 @@ class NextToken(Task):
     returns losses and state, computes it without logits of all tokens at once, as :func:`dlfn.nn.gpt` does."""
 
     def inputs(self, batch):
+        if isinstance(batch, tuple) or not jnp.issubdtype(batch.dtype, jnp.integer) or batch.ndim < 2:
+            raise InputError(
+                f"next_token: a batch of the data is {_shown(batch)}, and must be tokens, integers of shape "
+                "(batch, steps + 1); take data of text, or another task"
+            )
         return batch[..., :-1]
+
+    def require_fit(self, batch, outputs):
+        _require_logits("next_token", outputs, self.inputs(batch))
+        _require_ids("next_token: a token of the data", batch, outputs.shape[-1])
 
     def unit(self, batch):
         return "tokens", math.prod(jax.eval_shape(self.inputs, batch).shape)
@@ -124,6 +168,11 @@ class Regression(Task):
     """
 
     loss: Literal["mse", "mae", "huber"] = "mse"
+
+    def require_fit(self, batch, outputs):
+        _pair(self, batch)
+        if not hasattr(outputs, "shape"):
+            raise InputError(f"regression: the model returns {_shown(outputs)}, and must return an array")
 
     def measure(self, model, params, state, batch, *, key=None, train=False):
         x, targets = batch
@@ -155,6 +204,24 @@ class ELBO(Task):
 
     beta: float = 1.0
 
+    def __post_init__(self):
+        if not 0 <= self.beta < math.inf:
+            raise InputError(f"beta = {self.beta}: must be at least 0 and finite")
+
+    def require_fit(self, batch, outputs):
+        x = self.inputs(batch)
+        if not (isinstance(outputs, tuple) and len(outputs) == 3 and outputs[0].size == x.size):
+            raise InputError(
+                f"elbo: the model returns {_shown(outputs)}, and must return logits, mean and log-variance, the logits "
+                f"in the shape of the inputs, {_shown(x)}; take the model 'vae', or another task"
+            )
+        low, high = float(x.min()), float(x.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"elbo: the inputs go from {low:.4g} to {high:.4g}, and pixels must be from 0 to 1; for data of images "
+                "set standardise = false"
+            )
+
     def measure(self, model, params, state, batch, *, key=None, train=False):
         x = self.inputs(batch)
         (logits, mean, log_variance), state = model.apply(params, state, x, key=key, train=train)
@@ -162,6 +229,39 @@ class ELBO(Task):
         pixels = ops.binary_cross_entropy(logits.reshape(flat), x.reshape(flat), reduction="none").sum(-1)
         divergence = ops.normal_kl(mean, log_variance, reduction="none")
         return Measured(pixels + self.beta * divergence, state, {"reconstruction": pixels, "kl": divergence})
+
+
+def _pair(task: Task, batch: Any) -> tuple[Any, Any]:
+    if not (isinstance(batch, tuple) and len(batch) == 2):
+        name = type(task).__name__.lower()
+        raise InputError(
+            f"{name}: a batch of the data is {_shown(batch)}, and must be inputs and targets; take other data, or "
+            "another task"
+        )
+    return batch
+
+
+def _require_logits(task: str, outputs: Any, ids: Any) -> None:
+    if not hasattr(outputs, "shape") or outputs.shape[:-1] != ids.shape or not outputs.ndim:
+        raise InputError(
+            f"{task}: the model returns {_shown(outputs)} for targets {_shown(ids)}, and must return logits, an array "
+            "of one more axis; take another model or task"
+        )
+
+
+def _require_ids(name: str, ids: Any, count: int) -> None:
+    for each in (int(ids.min()), int(ids.max())):
+        if not 0 <= each < count:
+            raise InputError(
+                f"{name} is {each}, and the model has outputs for 0 to {count - 1}; take a model with more"
+            )
+
+
+def _shown(tree: Any) -> str:
+    """The dtypes and shapes of arrays, ``(float32[8,64], int32[8])``."""
+    leaves = jax.tree.leaves(tree)
+    shown = ", ".join(f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" for leaf in leaves)
+    return shown if len(leaves) == 1 else f"({shown})"
 
 
 TASKS: dict[str, type[Task]] = {

@@ -56,7 +56,14 @@ def loop(f, end):
     return lambda x: lax.while_loop(lambda c: jnp.max(c) < end, f, x)
 
 
+def solved(x):
+    """The solution of ``(x² + 1) y = 2 x² + 2``, where the squares are hidden from the solver."""
+    product, solve = lambda y: (square(x) + 1) * y, lambda _, b: b / (x**2 + 1)
+    return lax.custom_linear_solve(product, 2 * x**2 + 2, solve, symmetric=True)
+
+
 CASES = {
+    "linear solve": (solved, [X], [True]),
     "call": (jax.jit(square), [X], [True]),
     "checkpoint": (jax.checkpoint(square), [X], [True]),
     "custom_vmap": (batched_by_hand, [X], [True]),

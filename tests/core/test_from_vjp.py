@@ -260,3 +260,12 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refuses(name, refused):
     refused(*REFUSED[name])
+
+
+def test_python_numbers_stay_weak():
+    """They take the type of the array beside them, in the function and in its rule."""
+    product = with_rule(lambda x, s: x * s, lambda x, s: (x * s, (x, s)), lambda rest, dy: (dy * rest[1], None))
+    ours, x = dlfn.from_vjp(product), jnp.ones(2, jnp.bfloat16)
+    y, pull = jax.vjp(lambda x: ours(x, 2.0), x)
+    assert y.dtype == pull(y)[0].dtype == jax.jvp(lambda x: ours(x, 2.0), (x,), (x,))[1].dtype == x.dtype
+    assert (ours(2.0, 3.0) * x).dtype == (product(2.0, 3.0) * x).dtype == x.dtype

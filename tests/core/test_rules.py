@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import sparse
 from jax.experimental.xla_metadata import set_xla_metadata
 
 import dlfn
+from dlfn.core import jaxprs
 from dlfn.core.rules import RULES
 from helpers import cotangent
 from rule_cases import BEYOND_JAX, CASES
@@ -151,3 +153,29 @@ def test_sharding_is_part_of_the_type_of_a_cotangent():
 def test_every_rule_has_a_case():
     differentiable = {name for name, rule in RULES.items() if rule is not None}
     assert differentiable - set(CASES) - set(BEYOND_JAX) - COVERED_ELSEWHERE == set()
+
+
+def equations(jaxpr):
+    for eqn in jaxprs.parts(jaxpr)[0].eqns:
+        yield eqn
+        for sub in jaxprs.subjaxprs(eqn):
+            yield from equations(sub)
+
+
+def test_a_sparse_matrix_is_never_made_dense():
+    n = 1000
+    at = np.array([[0, 1], [500, 3], [999, 999]])
+    f = lambda data, x: jnp.sum(jnp.sin(sparse.BCOO((data, at), shape=(n, n)) @ x))  # noqa: E731
+    program = jax.make_jaxpr(dlfn.backprop(f, (0, 1)))(jnp.ones(3), jnp.ones((n, 2)))
+    assert max(var.aval.size for eqn in equations(program) for var in eqn.outvars) == 2 * n
+
+
+@pytest.mark.parametrize(
+    "gradient", [dlfn.backprop, lambda f: dlfn.backprop(lambda x: jnp.sum(dlfn.backprop(f)(x) ** 2))]
+)
+def test_extrema_of_windows_are_not_written_out(gradient):
+    def program(size):
+        f = lambda x: jnp.sum(lax.reduce_window(x, -np.inf, lax.max, (size, size), (1, 1), "VALID") ** 2)  # noqa: E731
+        return list(equations(jax.make_jaxpr(gradient(f))(jnp.ones((9, 9)))))
+
+    assert len(program(2)) == len(program(8))

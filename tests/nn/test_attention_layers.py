@@ -1,5 +1,7 @@
 """Attention layers: PyTorch's agreement is in test_torch.py; here decoding, positions, and what they refuse."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -179,3 +181,17 @@ def _other_batch():
 )
 def test_mistakes(mistake, parts, refused):
     refused(mistake, parts)
+
+
+def test_a_window_and_a_soft_cap_are_those_of_the_op_and_decoding_keeps_them():
+    layer = nn.MultiHeadAttention(2, causal=True, positions="rope", window=3, soft_cap=0.5)
+    x = 3 * jax.random.normal(KEY, (2, 9, 8))
+    params, state = layer.init(KEY, x)
+    whole, _ = layer.apply(params, state, x)
+    for changed in (dataclasses.replace(layer, window=None), dataclasses.replace(layer, soft_cap=None)):
+        assert not jnp.allclose(changed.apply(params, state, x)[0], whole, atol=1e-3)
+    decoder = dataclasses.replace(layer, cache=5)
+    _, state = decoder.init(KEY, x)
+    first, state = decoder.apply(params, state, x[:, :6])
+    rest, _ = decoder.apply(params, state, x[:, 6:])
+    np.testing.assert_allclose(jnp.concatenate([first, rest], 1), whole, rtol=1e-4, atol=1e-5)

@@ -73,6 +73,7 @@ LAYERS = {
     "BatchNorm": nn.BatchNorm(),
     "BayesianLinear": nn.BayesianLinear(3),
     "Bidirectional": nn.Bidirectional(nn.LSTM(2)),
+    "Checkpointed": nn.Checkpointed(nn.Linear(2)),
     "Conv": nn.Conv(3, 3),
     "ConvTranspose": nn.ConvTranspose(3, 3),
     "DepthwiseConv": nn.DepthwiseConv(3),

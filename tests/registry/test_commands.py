@@ -93,6 +93,17 @@ def test_unknown_op(command, capsys, tmp_path):
     assert capsys.readouterr().err == "dlfn: error: unknown op 'nonsense'; the ops are those of dlfn.ops\n"
 
 
+def test_forms_of_platforms_are_checked_where_there_is_one(monkeypatch, capsys):
+    assert main(["check", "--platform-forms"]) == 2
+    assert "there is no GPU or TPU here" in capsys.readouterr().err
+    # As on a GPU, whose forms are then those of this CPU.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert main(["check", "softmax", "relu", "--platform-forms"]) == 0
+    printed = capsys.readouterr().out
+    assert "softmax: " in printed
+    assert "relu: " not in printed
+
+
 def test_bench_writes_rows(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["dlfn.bench.measurement"], "PAIRS", 2)
     path = tmp_path / "bench.json"

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import dlfn
 from dlfn import nn, ops
 from dlfn.core.platforms import ByPlatform
-from dlfn.registry.gradients import check_case
+from dlfn.registry.gradients import check_case, has_forms
 from helpers import ENTRIES, first_case_of, over_cases
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -179,11 +179,6 @@ def as_on(monkeypatch):
 
 
 def test_all_ops_with_forms_are_swept():
-    def has_forms(entry):
-        case = entry.cases[0]
-        args = case.make((4,), "float32", 0)
-        return "dlfn_form" in str(jax.make_jaxpr(lambda *args: entry.op.forward(*args, **case.static)[0])(*args))
-
     found = {entry.op.name for entry in ENTRIES if has_forms(entry)}
     assert "attention" in found
     assert found <= WITH_FORMS

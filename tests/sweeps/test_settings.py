@@ -11,7 +11,8 @@ import pytest
 import dlfn
 from dlfn import nn, ops, optimizers
 from dlfn.registry.entry import as_argument
-from dlfn.train import step as train
+from dlfn.train import data, step
+from dlfn.train.tasks import Classification
 from every_layer import ANYWHERE, BY_KIND, ENDS, SHAPES
 from helpers import ENTRIES, TYPICAL, first_case_of, marks_of, over_cases
 from rule_cases import BEYOND_JAX, CASES
@@ -198,18 +199,18 @@ def test_functions_beside_the_ops_promote_nothing(no_promotion):
     jax.eval_shape(ops.spectral_norm, w, u)
 
 
-@pytest.mark.parametrize("gradient", train.GRADIENTS)
+@pytest.mark.parametrize("gradient", step.GRADIENTS)
 def test_training_promotes_nothing(gradient, no_promotion):
     """Steps of ``dlfn train``, of a model with running statistics and dropout, in bfloat16."""
     model = nn.Serial(nn.Linear(4), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.8), nn.Linear(3))
     x, labels, key = jnp.zeros((8, 2), "bfloat16"), jnp.zeros(8, int), jax.random.key(0)
     params, state = jax.eval_shape(model.init, key, x)
+    source = data.arrays(np.zeros((8, 2)), np.zeros(8, int)).train
     for name in set(optimizers.__all__) - {"State"}:
-        optimizer = getattr(optimizers, name)(0.1)
-        carry = train.Carry(params, state, jax.eval_shape(optimizer.init, params))
-        jax.eval_shape(
-            train.make_dispatch(model, optimizer, gradient), carry, x, labels, key, 0, jnp.zeros((2, 4), int)
-        )
+        learner = step.Learner(model, Classification(), getattr(optimizers, name)(0.1), gradient)
+        carry = jax.eval_shape(learner.start, params, state)
+        dispatch = step.make_dispatch(learner, source)
+        jax.eval_shape(dispatch, carry, (x, labels), key, jnp.int32(0), jnp.zeros((2, 4), int))
 
 
 def test_ops_of_users_are_their_code():

@@ -13,12 +13,13 @@ import pytest
 
 import dlfn
 from dlfn import nn
-from dlfn.train import TrainingError, load, train
+from dlfn.train import Plan, TrainingError, data, load_config, train
 from dlfn.train.config import Schedule
-from dlfn.train.loop import _check_finite, _chunk_lengths, _chunks
+from dlfn.train.diagnosis import first_bad_step
 from dlfn.train.optimizer import make_optimizer, make_schedule
 from dlfn.train.progress import progress
-from dlfn.train.step import Carry, Metrics, make_dispatch
+from dlfn.train.step import Learner, Metrics, make_dispatch
+from dlfn.train.tasks import Classification
 from dlfn.weights import load_safetensors
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -34,6 +35,8 @@ steps_per_dispatch = 3
 log_every = 2
 eval_every = 4
 compare = false
+[mesh]
+data = 1
 """
 
 
@@ -41,7 +44,7 @@ compare = false
 def configure(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
-    return lambda *overrides: load(path, [f"run.folder={tmp_path / 'run'}", *overrides])
+    return lambda *overrides: load_config(path, [f"run.folder={tmp_path / 'run'}", *overrides])
 
 
 def _leaves(folder):
@@ -54,9 +57,9 @@ def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, 
     config = configure()
     trained = train(config)
     folder = tmp_path / "run"
-    names = ["config.toml", "finished.json", "metrics.jsonl", "params.safetensors"]
-    assert sorted(path.name for path in folder.iterdir()) == names
-    assert load(folder / "config.toml") == config
+    names = ["checkpoints", "config.toml", "finished.json", "metrics.jsonl", "params.safetensors"]
+    assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == names
+    assert load_config(folder / "config.toml") == config
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == [2, 4, 6, 7]
     assert [line["step"] for line in lines if "test/accuracy" in line] == [4, 7]
@@ -64,22 +67,24 @@ def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, 
     assert _leaves(folder).keys() == {"hidden_0/linear/w", "hidden_0/linear/b", "logits/w", "logits/b"}
     np.testing.assert_array_equal(_leaves(folder)["logits/w"], trained.params["logits"]["w"])
     printed = capsys.readouterr().out
-    for part in ("hidden_0/linear", "compiled in", "steps/s", "test accuracy"):
+    for part in ("hidden_0/linear", "compiled in", "steps/s", "test/accuracy"):
         assert part in printed
 
 
-def test_a_run_moves_an_earlier_one_aside_and_nothing_else(configure, tmp_path):
+def test_a_fresh_run_moves_an_earlier_one_aside_and_nothing_else(configure, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "thesis.txt").write_text("mine")
     with pytest.raises(dlfn.InputError, match=r"run\.folder = .* holds files but no run; choose"):
-        train(configure())
+        train(configure(), quiet=True)
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
     (folder / "thesis.txt").unlink()
 
-    train(configure("train.steps=1"))
+    train(configure("train.steps=1"), quiet=True)
     (folder / "thesis.txt").write_text("mine")
-    train(configure("train.steps=2", "seed=1"))
+    with pytest.raises(dlfn.InputError, match=r"holds a run with seed = 0, and now it is seed = 1; .* --fresh"):
+        train(configure("train.steps=1", "seed=1"), quiet=True)
+    train(configure("train.steps=2", "seed=1"), fresh=True, quiet=True)
     assert tomllib.loads((folder / "config.toml").read_text())["seed"] == 1
     assert (tmp_path / "run.1" / "thesis.txt").read_text() == "mine"
 
@@ -87,7 +92,7 @@ def test_a_run_moves_an_earlier_one_aside_and_nothing_else(configure, tmp_path):
 def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path):
     results = []
     for size in (1, 3, 50):
-        train(configure(f"train.steps_per_dispatch={size}"))
+        train(configure(f"train.steps_per_dispatch={size}"), fresh=True, quiet=True)
         results.append(_leaves(tmp_path / "run"))
     for other in results[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), results[0], other)
@@ -96,7 +101,8 @@ def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path
 def test_the_three_gradients_train_to_the_same_parameters(configure, tmp_path, x64):
     results = {}
     for gradient in ("hand", "backprop", "autodiff"):
-        train(configure(f"gradient={gradient}", "train.steps=200", "model.residual=true", "model.widths=[8, 8]"))
+        overrides = f"gradient={gradient}", "train.steps=200", "model.residual=true", "model.widths=[8, 8]"
+        train(configure(*overrides, "train.save_every=0", "train.steps_per_dispatch=50"), fresh=True, quiet=True)
         results[gradient] = _leaves(tmp_path / "run")
     for gradient, leaves in results.items():
         for path, leaf in leaves.items():
@@ -115,12 +121,13 @@ def test_a_dispatch_donates_its_carry_and_equals_a_plain_loop():
             x[rows] @ p["w"] + p["b"], y[rows]
         ).mean()
         expected = jax.tree.map(lambda p, g: p - 0.1 * g, expected, jax.grad(loss)(expected))
-    carry, metrics = make_dispatch(model, optimizer, "hand")(
-        Carry(params, state, optimizer.init(params)), x, y, jax.random.key(2), jnp.int32(0), indices
+    source, learner = data.arrays(np.asarray(x), np.asarray(y)).train, Learner(model, Classification(), optimizer)
+    carry, metrics = make_dispatch(learner, source)(
+        learner.start(params, state), source.resident(), jax.random.key(2), jnp.int32(0), indices
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), carry.params, expected)
     assert metrics.loss.shape == (3,)
-    assert metrics.finite.all()
+    assert metrics.alive.all()
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params))
 
 
@@ -141,17 +148,17 @@ def test_a_dispatch_donates_its_carry_and_equals_a_plain_loop():
 )
 def test_bad_input_stops_before_anything_is_written(configure, tmp_path, overrides, message):
     with pytest.raises(dlfn.InputError) as caught:
-        train(configure(*overrides))
+        train(configure(*overrides), quiet=True)
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_every_optimizer_on_offer_takes_a_step(configure):
+def test_every_optimizer_on_offer_takes_a_step():
     from dlfn.train.optimizer import _NAMES
 
     params = {"w": jnp.ones((3, 3))}
     for name in _NAMES:
-        optimizer = make_optimizer(configure(f"optimizer.name={name}"))
+        optimizer = make_optimizer({"name": name, "learning_rate": 1e-3}, Schedule(), 7)
         updates, _ = optimizer.update(params, optimizer.init(params), params)
         assert jnp.isfinite(updates["w"]).all(), name
 
@@ -172,12 +179,17 @@ def test_a_loss_that_is_not_finite_names_step_and_leaf(configure, tmp_path):
     assert "inf, forward at " in str(caught.value)
     assert not (tmp_path / "run" / "params.safetensors").exists()
 
-    params = {"a": {"w": 0}, "b": [0, 0]}
-    finite = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 0]], bool)
-    with pytest.raises(TrainingError, match=r"step 12: the loss is nan, .* gradient is not finite is 'b/0'"):
-        _check_finite(10, Metrics(np.array([1, np.nan, np.nan]), np.ones(3), finite), params)
-    with pytest.raises(TrainingError, match=r"step 2: the loss is 1, .* gradient is not finite is 'b/0'"):
-        _check_finite(0, Metrics(np.ones(3), np.ones(3), finite), params)
+    paths, alive = ["a/w", "b/0", "b/1"], np.array([True, False, False])
+    norms = np.array([[1, 1, 1], [1, np.nan, 1], [1, 1, 1]])
+    for start, losses, expected in (
+        (10, [1, np.nan, 1], "step 12: the loss is nan"),
+        (0, [1, 1, 1], "step 2: the loss is 1"),
+    ):
+        metrics = Metrics(np.array(losses), {}, norms, np.ones(3), alive)
+        step, message = first_bad_step(start, metrics, paths)
+        assert step == start + 1
+        assert message.startswith(f"{expected}, and the first leaf whose gradient is not finite is 'b/0'; try a lower ")
+    assert first_bad_step(0, metrics._replace(alive=np.ones(3, bool)), paths) is None
 
 
 def test_a_terminal_shows_a_bar_and_the_same_lines(monkeypatch, capsys):
@@ -192,7 +204,14 @@ def test_a_terminal_shows_a_bar_and_the_same_lines(monkeypatch, capsys):
     assert "4/4" in printed
 
 
-def test_every_length_of_chunk_is_compiled(configure):
-    for steps, every, full in itertools.product(range(1, 13), range(1, 9), range(1, 9)):
-        config = configure(f"train.steps={steps}", f"train.eval_every={every}", f"train.steps_per_dispatch={full}")
-        assert _chunk_lengths(config) == {stop - start for start, stop in _chunks(config)}
+def test_chunks_end_where_something_is_due_so_that_a_resumed_run_has_the_same():
+    for steps, every, save, full in itertools.product(range(1, 10), range(5), range(5), range(1, 5)):
+        chunks = Plan(steps=steps, eval_every=every, save_every=save, steps_per_dispatch=full).chunks(0)
+        starts, stops = zip(*chunks, strict=True)
+        assert (starts, stops[-1]) == ((0, *stops[:-1]), steps)
+        assert all(0 < stop - start <= full for start, stop in chunks)
+        for at in (at for at in range(1, steps) if (every and at % every == 0) or (save and at % save == 0)):
+            assert at in stops
+            assert Plan(steps=steps, eval_every=every, save_every=save, steps_per_dispatch=full).chunks(at) == [
+                chunk for chunk in chunks if chunk[0] >= at
+            ]

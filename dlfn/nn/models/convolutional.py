@@ -59,7 +59,7 @@ def cnn(
             pool=MaxPool(2),
         )
     layers |= {"flatten": Flatten(), "hidden": Linear(hidden), "activation": ReLU()}
-    if keep_prob < 1:
+    if keep_prob != 1:
         layers["dropout"] = Dropout(keep_prob)
     return Serial(**layers, logits=Linear(outputs))
 

@@ -190,7 +190,7 @@ def gpt(
         positions="rope" if positions == "rope" else None,
     )
     before: dict[str, Layer] = {"positions": LearnedPositions(context)} if positions == "learned" else {}
-    if keep_prob < 1:
+    if keep_prob != 1:
         before["dropout"] = Dropout(keep_prob)
     blocks = Serial(*[Checkpointed(block) if checkpoint else block] * layers)
     head = None if tied else Linear(vocabulary, bias=False, weight_init=small_normal)
@@ -227,8 +227,8 @@ def lstm(
     >>> print(model.apply(params, state, jnp.zeros((2, 5), int))[0].shape)
     (2, 5, 65)
     """
-    dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob < 1 else {}
-    after: dict[str, Layer] = {"output_dropout": Dropout(keep_prob)} if keep_prob < 1 else {}
+    dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
+    after: dict[str, Layer] = {"output_dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     stack = Stacked(*[LSTM(width)] * layers, keep_prob=keep_prob)
     return LanguageModel(
         Embedding(vocabulary, embedding or width), Serial(**dropout, lstm=stack, **after), Linear(vocabulary)

@@ -32,7 +32,7 @@ def mlp(
     layers: dict[str, Layer] = {"flatten": Flatten()}
     for index, width in enumerate(widths):
         block = {"linear": Linear(width), "activation": Activation(activation)}
-        if keep_prob < 1:
+        if keep_prob != 1:
             block["dropout"] = Dropout(keep_prob)
         layers[f"hidden_{index}"] = Residual(Serial(**block)) if residual and index > 0 else Serial(**block)
     return Serial(**layers, logits=Linear(outputs))

@@ -72,7 +72,7 @@ def vit(
         "patches": Conv(width, patch, patch),
         "tokens": _Tokens(extra=pool == "token"),
     }
-    if keep_prob < 1:
+    if keep_prob != 1:
         parts["dropout"] = Dropout(keep_prob)
     return Serial(
         **parts,

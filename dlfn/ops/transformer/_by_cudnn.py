@@ -9,7 +9,7 @@ take 2.6 (16 Ã— 1024, 12 heads of 64, causal), and 2.2 where they take 10.9 (4 Ã
 import jax.numpy as jnp
 
 from dlfn.core import cudnn
-from dlfn.ops.transformer._in_blocks import join_heads, scale_of, split_heads
+from dlfn.ops.transformer._layout import join_heads, scale_of, split_heads
 
 __all__ = ["backward", "forward"]
 
@@ -17,34 +17,35 @@ __all__ = ["backward", "forward"]
 _LARGEST_DIM = 128
 
 
-def forward(q, k, v, bias, mask, *, causal, scale, block, precision):
+def forward(q, k, v, *others, causal, scale, **settings):
     """y, and for each row the logarithm of the sum of exponentials, and 1: all of the row's scale is in the former."""
-    del block, precision
-    if not _takes(q, k, v, bias, mask, causal, scale):
+    if not _takes(q, k, v, others, causal, scale, **settings):
         return NotImplemented
     y, top = cudnn.attention_forward(q, k, v, scale=_in_float32(scale, q), causal=causal)
     top = split_heads(jnp.swapaxes(top, -1, -2)[..., None], k.shape[-2])
     return y, top, jnp.ones_like(top)
 
 
-def backward(q, k, v, bias, mask, y, top, total, dy, *, causal, scale, block, precision):
-    """Cotangents of q, k and v, and none of the bias, which there is not."""
-    del block, precision
-    if not _takes(q, k, v, bias, mask, causal, scale):
+def backward(q, k, v, *others, causal, scale, **settings):
+    """Cotangents of q, k and v, and none of the bias and the sinks, which there are not."""
+    *others, y, top, total, dy = others
+    if not _takes(q, k, v, others, causal, scale, **settings):
         return NotImplemented
     # The residuals may be those of another form.
     top = jnp.swapaxes(join_heads(top + jnp.log(total))[..., 0], -1, -2)
-    return *cudnn.attention_backward(q, k, v, y, top, dy, scale=_in_float32(scale, q), causal=causal), None
+    return *cudnn.attention_backward(q, k, v, y, top, dy, scale=_in_float32(scale, q), causal=causal), None, None
 
 
 def _in_float32(scale, q):
     return float(scale_of(scale, q, jnp.dtype("float32")))
 
 
-def _takes(q, k, v, bias, mask, causal, scale):
+def _takes(q, k, v, others, causal, scale, *, window, soft_cap, block, precision):
+    del block, precision
     return (
-        bias is None
-        and mask is None
+        all(other is None for other in others)
+        and window is None
+        and soft_cap is None
         and q.dtype == k.dtype == v.dtype
         and q.dtype in (jnp.bfloat16, jnp.float16)
         and _in_float32(scale, q) > 0

@@ -5,16 +5,19 @@ the backward pass computes each block's probabilities again from two numbers per
 a block cannot see take no part in its products.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer
 
 from dlfn.core import InputError
 from dlfn.ops.support.arguments import describe, require_float, require_int, require_number
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.platforms import ByPlatform
-from dlfn.ops.transformer import _by_cudnn, _in_blocks
+from dlfn.ops.transformer import _by_cudnn, _in_blocks, _views
+from dlfn.ops.transformer._layout import scale_of
 
 __all__ = ["attention"]
 
@@ -26,8 +29,13 @@ def attention(
     v: Float[ArrayLike, "*batch keys kv_heads value_dim"],
     bias: Float[ArrayLike, "..."] | None = None,
     mask: Bool[ArrayLike, "..."] | None = None,
+    sinks: Float[ArrayLike, " heads"] | None = None,
+    segments: Integer[ArrayLike, "*#batch queries"] | None = None,
+    key_segments: Integer[ArrayLike, "*#batch keys"] | None = None,
     *,
     causal: bool = False,
+    window: int | None = None,
+    soft_cap: float | None = None,
     scale: float | None = None,
     block: int | None = None,
     precision: lax.PrecisionLike = None,
@@ -37,16 +45,20 @@ def attention(
     For each head, with the rows of q, k and v as matrices,
 
     .. math::
-        S = \alpha Q K^\top + B, \qquad P_{ij} = \frac{e^{S_{ij}}}{\sum_l e^{S_{il}}}, \qquad Y = P V,
+        S = c(\alpha Q K^\top) + B, \qquad P_{ij} = \frac{e^{S_{ij}}}{e^{z} + \sum_l e^{S_{il}}}, \qquad Y = P V,
 
-    where the sum runs over the keys l that the mask lets query i see. The backward pass is that of two matrix products
-    around softmax's:
+    where the sum runs over the keys l that query i sees, c is the soft cap, :math:`c(t) = C \tanh(t / C)`, or without
+    one :math:`c(t) = t`, and z is the head's sink, with :math:`e^z = 0` where there is none. The backward pass is that
+    of two matrix products around softmax's:
 
     .. math::
         \frac{\partial L}{\partial V} &= P^\top \bar Y, \qquad \bar P = \bar Y V^\top, \qquad
         \bar S_{ij} = P_{ij} \Big(\bar P_{ij} - \sum_l P_{il} \bar P_{il}\Big), \\
-        \frac{\partial L}{\partial Q} &= \alpha \bar S K, \qquad \frac{\partial L}{\partial K} = \alpha \bar S^\top Q,
-        \qquad \frac{\partial L}{\partial B} = \bar S.
+        \frac{\partial L}{\partial Q} &= \alpha (\bar S \odot c') K, \qquad
+        \frac{\partial L}{\partial K} = \alpha (\bar S \odot c')^\top Q, \qquad
+        \frac{\partial L}{\partial B} = \bar S, \\
+        \frac{\partial L}{\partial z} &= -\sum_i \frac{e^z}{e^z + \sum_l e^{S_{il}}} \sum_l P_{il} \bar P_{il},
+        \qquad c'(t) = 1 - \tanh^2(t / C).
 
     It keeps the arguments, Y, and for each row the largest entry m of S and :math:`s = \sum_l e^{S_{il} - m}`, and
     computes P again, ``block`` queries at a time. (In one number, :math:`m + \log s`, as cuDNN keeps them, the rounding
@@ -64,7 +76,14 @@ def attention(
         v: (..., keys, kv_heads, dim of the values).
         bias: added to S; it broadcasts to (..., heads, queries, keys) and has a gradient. None for 0.
         mask: boolean, True where a query sees a key; it broadcasts like the bias. None for True.
+        sinks: (heads,), the logit of a key without a value, which takes its share of every row's weight. None for none.
+        segments: (..., queries), whole numbers: a query sees the keys of its own segment alone, as where several texts
+            are packed into one sequence.
+        key_segments: (..., keys), those of the keys; None for ``segments``.
         causal: whether query i sees the keys j <= i + keys - queries alone; so the last query sees all of them.
+        window: how many keys a query sees, counted back from i + keys - queries, that included; and unless ``causal``
+            as many ahead. Time and memory are then linear in the number of queries times the window.
+        soft_cap: a bound C of the scores, before the bias is added; None for none.
         scale: the number α; None for :math:`1 / \sqrt{\mathrm{dim}}`.
         block: how many queries are taken at a time; None for 128 on CPUs and 512 elsewhere.
         precision: that of the matrix products, as in :func:`jax.numpy.matmul`.
@@ -88,30 +107,46 @@ def attention(
     q, k, v = jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
     heads, groups = q.shape[-2], q.shape[-2] // k.shape[-2]
     k, v = jnp.repeat(k, groups, axis=-2), jnp.repeat(v, groups, axis=-2)
-    s = jnp.einsum("...qhd,...khd->...hqk", q, k, precision=precision) * _in_blocks.scale_of(scale, q, q.dtype)
+    s = jnp.einsum("...qhd,...khd->...hqk", q, k, precision=precision) * scale_of(scale, q, q.dtype)
+    s = s if soft_cap is None else soft_cap * jnp.tanh(s / soft_cap)
     s = s if bias is None else s + bias
     if causal:
         visible = jnp.tril(jnp.ones((heads, *s.shape[-2:]), bool), s.shape[-1] - s.shape[-2])
         s = jnp.where(visible, s, -jnp.inf)
+    if window is not None:
+        behind = jnp.arange(s.shape[-2])[:, None] + (s.shape[-1] - s.shape[-2]) - jnp.arange(s.shape[-1])
+        s = jnp.where(jnp.abs(behind) < window, s, -jnp.inf)
     s = s if mask is None else jnp.where(mask, s, -jnp.inf)
-    return jnp.einsum("...hqk,...khd->...qhd", jax.nn.softmax(s, axis=-1), v, precision=precision)
+    if segments is not None:
+        of_keys = segments if key_segments is None else key_segments
+        same = jnp.asarray(segments)[..., None, :, None] == jnp.asarray(of_keys)[..., None, None, :]
+        s = jnp.where(same, s, -jnp.inf)
+    if sinks is None:
+        p = jax.nn.softmax(s, axis=-1)
+    else:
+        column = jnp.broadcast_to(jnp.asarray(sinks)[:, None, None], (*s.shape[:-1], 1))
+        p = jax.nn.softmax(jnp.concatenate([s, column], axis=-1), axis=-1)[..., :-1]
+    return jnp.einsum("...hqk,...khd->...qhd", p, v, precision=precision)
 
 
 @attention.def_forward
-def _attention_forward(q, k, v, bias, mask, *, causal, scale, block, precision):
-    y, top, total = _FORWARD(q, k, v, bias, mask, causal=causal, scale=scale, block=block, precision=precision)
-    return y, (q, k, v, bias, mask, y, top, total)
+def _attention_forward(q, k, v, bias, mask, sinks, segments, key_segments, **settings):
+    key_segments = segments if key_segments is None else key_segments
+    arguments = q, k, v, bias, mask, sinks, segments, key_segments
+    y, top, total = _FORWARD(*arguments, **settings)
+    return y, (*arguments, y, top, total)
 
 
 @attention.def_backward
-def _attention_backward(residuals, dy, *, causal, scale, block, precision):
-    return *_BACKWARD(*residuals, dy, causal=causal, scale=scale, block=block, precision=precision), None
+def _attention_backward(residuals, dy, **settings):
+    dq, dk, dv, dbias, dsinks = _BACKWARD(*residuals, dy, **settings)
+    return dq, dk, dv, dbias, None, dsinks, None, None
 
 
 @attention.def_check
-def _attention_check(q, k, v, bias, mask, *, scale, block):
-    for name, value in (("q", q), ("k", k), ("v", v), ("bias", bias)):
-        if name != "bias" or value is not None:
+def _attention_check(q, k, v, bias, mask, sinks, segments, key_segments, *, window, soft_cap, scale, block):
+    for name, value in (("q", q), ("k", k), ("v", v), ("bias", bias), ("sinks", sinks)):
+        if name not in ("bias", "sinks") or value is not None:
             require_float("attention", name, value)
     for name, x, heads in (("q", q, "heads"), ("k", k, "kv_heads"), ("v", v, "kv_heads")):
         if x.ndim < 3:
@@ -146,6 +181,24 @@ def _attention_check(q, k, v, bias, mask, *, scale, block):
                 f"attention: {name} is {describe(x)}, and must broadcast to (..., heads, queries, keys), "
                 f"which is {list(shape)}"
             )
+    if sinks is not None and sinks.shape != (heads,):
+        raise InputError(f"attention: sinks is {describe(sinks)}, and must be one number for each of the {heads} heads")
+    if key_segments is not None and segments is None:
+        raise InputError("attention: key_segments is given and segments is not; give those of the queries, too")
+    of_keys = segments if key_segments is None else key_segments
+    for name, x, times in (("segments", segments, q.shape[-3]), ("key_segments", of_keys, k.shape[-3])):
+        if x is not None and not jnp.issubdtype(x.dtype, jnp.integer):
+            raise InputError(f"attention: {name} is {describe(x)}, and must be integers, each one's number of segment")
+        if x is not None and (not x.ndim or x.shape[-1] != times or not _broadcasts(x.shape, (*q.shape[:-3], times))):
+            hint = "; give key_segments, too" if name == "key_segments" and key_segments is None else ""
+            raise InputError(
+                f"attention: {name} is {describe(x)}, and must broadcast to {[*q.shape[:-3], times]}{hint}"
+            )
+    if window is not None:
+        require_int("attention", "window", window, "a positive int, or None", lambda number: number >= 1)
+    if soft_cap is not None:
+        must_be = "a positive number, or None"
+        require_number("attention", "soft_cap", soft_cap, must_be, lambda number: 0 < number < math.inf)
     if scale is not None:
         require_number("attention", "scale", scale, "a finite number, or None for 1 / sqrt(dim)")
     if block is not None:
@@ -156,6 +209,6 @@ def _broadcasts(small, full):
     return len(small) <= len(full) and all(a in (1, b) for a, b in zip(reversed(small), reversed(full)))
 
 
-_PLANS = _in_blocks.ON_CPUS, _in_blocks.ON_ACCELERATORS
+_PLANS = _views.ON_CPUS, _views.ON_ACCELERATORS
 _FORWARD = ByPlatform.with_plans(*_PLANS, kernel=_by_cudnn.forward)(_in_blocks.forward)
 _BACKWARD = ByPlatform.with_plans(*_PLANS, kernel=_by_cudnn.backward)(_in_blocks.backward)

@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODULE:NAME",
         help="for module:function: a tuple or dict of arguments, or a function that returns one",
     )
+    parser.add_argument(
+        "--platform-forms",
+        action="store_true",
+        help="the ops that are computed otherwise on this machine's GPU or TPU, by hand rule, on it",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the results to FILE")
 
 
@@ -29,15 +34,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.args is not None:
         raise InputError("argument --args: is for a function of yours, module:function; ops have their own")
 
+    import jax
+
     from dlfn.check.table import format_table
     from dlfn.files import write_text
     from dlfn.registry.all import entries
-    from dlfn.registry.gradients import DTYPES, check_case
+    from dlfn.registry.gradients import DTYPES, PATHS, check_case, has_forms
 
+    chosen, dtypes, paths, precision = entries(arguments.ops), DTYPES, PATHS, None
+    if arguments.platform_forms:
+        if jax.default_backend() == "cpu":
+            raise InputError("argument --platform-forms: there is no GPU or TPU here; on a CPU leave it out")
+        # Float64 is not what forms are for. Products in float32 are not in float32 there unless one asks for it.
+        precision = "highest"
+        chosen, dtypes, paths = [e for e in chosen if has_forms(e)], ("float32", "bfloat16", "float16"), ("hand",)
     header = ("op", "case", "dtype", "path", "argument", "error", "tolerance", "worst coordinate")
     results = []
-    for entry in entries(arguments.ops):
-        of_op = [r for case in entry.cases for dtype in DTYPES for r in check_case(entry, case, dtype)]
+    for entry in chosen:
+        with jax.default_matmul_precision(precision):
+            of_op = [r for case in entry.cases for dtype in dtypes for r in check_case(entry, case, dtype, paths=paths)]
         results += of_op
         failed = sum(not r.ok for r in of_op)
         print(f"{entry.op.name}: {len(of_op)} gradients, {f'{failed} FAILED' if failed else 'all agree'}", flush=True)

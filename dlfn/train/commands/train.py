@@ -6,7 +6,9 @@ from pathlib import Path
 
 from dlfn.train.config import DEFAULT, load
 from dlfn.train.diagnosis import TrainingError
+from dlfn.train.memory import keep_freed_memory
 from dlfn.train.parts import dry_run, train
+from dlfn.train.processes import join
 
 __all__ = ["EXAMPLE", "HELP", "add_arguments", "run"]
 
@@ -25,7 +27,7 @@ EXAMPLE = "dlfn train digits_mlp train.steps=50 gradient=backprop"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", default=DEFAULT, help="a TOML file, or a name (default: %(default)s)")
+    parser.add_argument("config", nargs="?", default=DEFAULT, help=f"a TOML file, or a name (default: {DEFAULT})")
     parser.add_argument("overrides", nargs="*", default=[], metavar="key=value", help="a key of the file and its value")
     parser.add_argument("--fresh", action="store_true", help="move an earlier run in the folder aside, to NAME.1")
     parser.add_argument("--dry-run", action="store_true", help="compile, take one step, and write nothing")
@@ -33,10 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    join()
     config, overrides = arguments.config, arguments.overrides
     if "=" in config and not Path(config).exists():  # the first override, of the default
         config, overrides = DEFAULT, [config, *overrides]
     config = load(config, overrides)
+    keep_freed_memory()
     try:
         if arguments.dry_run:
             print(dry_run(config))

@@ -15,7 +15,7 @@ def _terms(q, k, *_):
     return max(q.shape[-3], k.shape[-3], q.shape[-1]) * q.shape[-2] // k.shape[-2]
 
 
-def _oracle(torch, q, k, v, bias=None, mask=None, *, causal=False, scale=None, block=None):
+def _oracle(torch, q, k, v, bias=None, mask=None, *, causal=False, window=None, scale=None, block=None):
     """PyTorch's takes one additive mask, and its is_causal aligns the first query with the first key."""
     if bias is not None and not bias.is_floating_point():
         bias, mask = None, bias
@@ -23,6 +23,9 @@ def _oracle(torch, q, k, v, bias=None, mask=None, *, causal=False, scale=None, b
     visible = torch.ones(q.shape[-2], k.shape[-2], dtype=bool)
     if causal:
         visible = visible.tril(k.shape[-2] - q.shape[-2])
+    if window is not None:
+        behind = torch.arange(q.shape[-2])[:, None] + k.shape[-2] - q.shape[-2] - torch.arange(k.shape[-2])
+        visible = visible & (behind.abs() < window)
     if mask is not None:
         visible = visible & mask
     added = torch.zeros(visible.shape, dtype=q.dtype).masked_fill(~visible, -INF)
@@ -30,6 +33,27 @@ def _oracle(torch, q, k, v, bias=None, mask=None, *, causal=False, scale=None, b
     attend = torch.nn.functional.scaled_dot_product_attention
     y = attend(q, k, v, attn_mask=added, scale=scale, enable_gqa=q.shape[-3] != k.shape[-3])
     return y.transpose(-3, -2)
+
+
+def _oracle_with_all(torch, q, k, v, sinks, segments, key_segments, *, causal=True, window, soft_cap, block=None):
+    """With a sink as the score of one key more, whose value is 0."""
+    q, k, v = (x.transpose(-3, -2) for x in (q, k, v))
+    k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
+    behind = torch.arange(q.shape[-2])[:, None] + k.shape[-2] - q.shape[-2] - torch.arange(k.shape[-2])
+    visible = (behind.abs() < window) & (segments[..., None, :, None] == key_segments[..., None, None, :])
+    visible = visible & (behind >= 0) if causal else visible
+    scores = soft_cap * torch.tanh(q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5 / soft_cap)
+    scores = scores.masked_fill(~visible, -INF)
+    sinks = sinks[:, None, None].expand(*scores.shape[:-1], 1)
+    p = torch.nn.functional.softmax(torch.cat([scores, sinks], -1), -1)
+    return (p[..., :-1] @ v).transpose(-3, -2)
+
+
+def _segments(*lead):
+    """Of so many times: packed, so that all begin with the first segment."""
+    first = np.zeros((*lead, 1), int)
+    draw = lambda times: lambda rng: np.concatenate([first, rng.integers(0, 2, (*lead, times - 1))], -1)  # noqa: E731
+    return lambda times: lambda rng: np.sort(draw(times)(rng))
 
 
 def _mask(*shape):
@@ -115,6 +139,15 @@ register(
                  {"scale": 0.3, "block": 3}, "row of biases", _oracle, _terms),
             Case(lambda lead: (*_qkv(lead, 5, 4, 2, 2), normal(5, 4), absent), {"block": 2}, "one bias for all heads",
                  _oracle, _terms),
+            Case(lambda lead: (*_qkv(lead, 16, 16, 4, 2, 8, 8), absent, absent), {"causal": True}, "as kernels take it",
+                 _oracle, _terms),
+            Case(lambda lead: (*_qkv(lead, 9, 9, 2, 1), normal(2, 9, 9), absent),
+                 {"causal": True, "window": 3, "block": 2}, "window", _oracle, _terms),
+            Case(lambda lead: (*_qkv(lead, 8, 9, 2, 2), absent, absent), {"window": 2, "block": 2}, "window both ways",
+                 _oracle, _terms),
+            Case(lambda lead: (*_qkv(lead, 7, 8, 4, 2), absent, absent, normal(4), *map(_segments(*lead), (7, 8))),
+                 {"causal": True, "window": 4, "soft_cap": 0.8, "block": 2}, "window, soft cap, sinks, segments",
+                 _oracle_with_all, _terms),
         ),
         (
             Trap("11: fully masked row",

@@ -1,0 +1,154 @@
+"""A run that is stopped and goes on ends with the bits of one that was left alone, on one device and on eight."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+import dlfn
+from dlfn import nn, train
+from dlfn.cli import main
+from dlfn.train import data
+from dlfn.train.checkpoints import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+RNG = np.random.default_rng(0)
+IMAGES = data.arrays(RNG.normal(size=(40, 4, 4)).astype(np.float32), np.arange(40) % 3, test_fraction=0.2)
+TOKENS = data.Windows(RNG.integers(0, 7, 200).astype(np.uint8), 8, "text")
+# With running statistics; dropout, and the moving average of weights; and stacked blocks.
+CASES = {
+    "mlp": (nn.Serial(nn.Flatten(), nn.Linear(8), nn.BatchNorm(), nn.ReLU(), nn.Dropout(0.7), nn.Linear(3)), IMAGES),
+    "cnn": (nn.models.cnn(3, channels=(2,), hidden=4), IMAGES),
+    "gpt": (nn.models.gpt(7, context=8, layers=1, heads=2, width=8, keep_prob=0.8), data.Dataset(TOKENS)),
+}
+SETTINGS = {"steps": 8, "batch_size": 16, "save_every": 2, "eval_every": 4, "steps_per_dispatch": 3, "quiet": True}
+
+
+class Stop(Exception):
+    pass
+
+
+def fit(name, folder=None, devices=1, stop_after=None, monkeypatch=None, **settings):
+    """The carry at the end of a run, which may be stopped after the checkpoint of a step."""
+    model, source = CASES[name]
+    loss = "next_token" if name == "gpt" else "classification"
+    settings = {**SETTINGS, "ema": 0.9, "accumulate": 2, **settings}
+    placement = train.Placement(data=devices)
+    run = lambda: train.fit(  # noqa: E731
+        model, source, loss=loss, optimizer=optax.adam(0.01), placement=placement, folder=folder, **settings
+    )
+    if stop_after is None:
+        return run().carry
+
+    save = Checkpoints.save
+
+    def saved(self, step, *arguments):
+        save(self, step, *arguments)
+        if step == stop_after:
+            raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", saved)
+        with pytest.raises(Stop):
+            run()
+    return None
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True), a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [
+        ("mlp", 1),
+        ("mlp", 8),
+        ("gpt", 1),
+        *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in [("cnn", 1), ("cnn", 8), ("gpt", 8)]),
+    ],
+)
+def test_it_ends_with_the_same_bits(name, devices, tmp_path, monkeypatch):
+    fit(name, tmp_path / "run", devices, stop_after=4, monkeypatch=monkeypatch)
+    resumed = fit(name, tmp_path / "run", devices)
+    assert_same_bits(resumed, fit(name, devices=devices))
+
+
+def test_a_step_that_is_damaged_is_skipped_and_named(tmp_path, monkeypatch, capsys):
+    fit("mlp", tmp_path / "run", stop_after=6, monkeypatch=monkeypatch)
+    step = tmp_path / "run" / "checkpoints" / "6"
+    path = max(step.rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    resumed = fit("mlp", tmp_path / "run", quiet=False)
+    printed = capsys.readouterr().out
+    assert "skipped the checkpoint of step 6: file default/" in printed
+    assert "resumed at step 4, from " in printed
+    assert_same_bits(resumed, fit("mlp"))
+
+
+def test_eight_devices_go_on_where_one_stopped_and_back(tmp_path, monkeypatch):
+    expected = fit("gpt")
+    for first, then in ((1, 8), (8, 1)):
+        folder = tmp_path / f"{first}"
+        fit("gpt", folder, first, stop_after=4, monkeypatch=monkeypatch)
+        carry = fit("gpt", folder, then)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), carry, expected)
+
+
+CONFIG = """
+[model]
+widths = [4]
+[train]
+steps = 100000
+save_every = 0
+eval_every = 0
+log_every = 10
+steps_per_dispatch = 10
+[mesh]
+data = 1
+"""
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "long.toml").write_text(CONFIG)
+    root = str(Path(dlfn.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlfn", "train", "long.toml"],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.DEVNULL,
+    )
+    metrics, deadline = tmp_path / "runs" / "long" / "metrics.jsonl", time.monotonic() + 120
+    try:
+        while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    (step,) = (int(path.name) for path in (metrics.parent / "checkpoints").iterdir())
+    assert step % 10 == 0
+    assert not (metrics.parent / "finished.json").exists()
+    steps = f"train.steps={step + 10}"
+    config = metrics.parent / "config.toml"
+    config.write_text(config.read_text().replace("steps = 100000", f"steps = {step + 10}"))
+    assert main(["train", "long.toml", steps]) == 0
+    assert f"resumed at step {step}, from " in capsys.readouterr().out
+
+
+@pytest.mark.exhaustive
+def test_kills():
+    """``scripts/kill_and_resume.py``, for two of its kills."""
+    script = Path(dlfn.__file__).parents[1] / "scripts" / "kill_and_resume.py"
+    done = subprocess.run([sys.executable, script, "--kills", "2"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 kills (")
