@@ -149,6 +149,8 @@ _EXACT = frozenset({
     "sort", "split", "squeeze", "stop_gradient", "top_k", "transpose",
 })  # fmt: skip
 _PRODUCTS = frozenset({"conv_general_dilated", "dot_general"})
+# What JAX computes in a tree, in which every sum of neighbours is rounded, and is in many results.
+_CUMULATIVE: dict[str, Callable[..., Any]] = {"cumsum": jnp.add, "cumprod": jnp.multiply, "cumlogsumexp": jnp.logaddexp}
 # What reads the bits of its operands, or hands them to other code.
 _OPAQUE = frozenset({"bitcast_convert_type", "debug_callback", "ffi_call", "io_callback", "pure_callback"})
 # What combines two numbers by a program of its own.
@@ -185,6 +187,10 @@ class _Noise:
             return self.visitor.run(programs.solve, operands)[0]
         if name in ENTERED:
             return enter(self.visitor, eqn, values, place.around)[0]
+        if name in _CUMULATIVE:
+            dtype, combine = eqn.outvars[0].aval.dtype, _CUMULATIVE[name]
+            rounded = lambda a, b: self.perturbed(combine(a, b), dtype)  # noqa: E731
+            return [lax.associative_scan(rounded, values[0], eqn.params["reverse"], axis=eqn.params["axis"])]
         if name in _PRODUCTS:
             values = [self.perturbed(x, jnp.float64, (_of_sums(eqn), 0.0)) for x in values]
         outs = _in_float64(eqn, values)

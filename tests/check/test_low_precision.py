@@ -56,6 +56,7 @@ RULES = {  # a rule, its arguments, the dtype, and whether it is right
     "steps in float32": (matmul(summed_by_steps("float32")), MANY, "bfloat16", True),
     "steps in bfloat16": (matmul(summed_by_steps("bfloat16")), MANY, "bfloat16", False),
     "softmax": (ops.softmax, (X,), "bfloat16", True),
+    "a cumulative sum": (jnp.cumsum, (MANY[0].ravel(),), "float16", True),
     "layer_norm": (ops.layer_norm, (X, X[0], X[1]), "float16", True),
     "zero but for rounding": (lambda x, b: ops.softmax(x + b), (X, 0.5), "bfloat16", True),
 }  # fmt: skip

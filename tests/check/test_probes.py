@@ -162,3 +162,9 @@ def test_probes_change_integers_that_a_function_takes_for_constants():
     result = dlfn.compare(lambda x, n: x[: int(n[0])] ** 2, probe=True, coordinates=0)(X[0], np.array([2, 3]))
     assert result, result
     assert "tried, all agree" in result.notes[-1]
+
+
+def test_another_key_is_drawn_from():
+    (probe,) = vary([jax.random.key(0)])
+    assert probe.name == "another key"
+    assert jax.random.bits(probe.values[0]) != jax.random.bits(jax.random.key(0))
