@@ -37,7 +37,7 @@ class Recorder:
     ):
         self._plan, self._leaves, self._unit, self._count = plan, leaves, unit, count
         self._utilisation, self._learning_rate = utilisation, learning_rate
-        self._rows: list[tuple[float, ...]] = []
+        self._columns: list[tuple[np.ndarray, ...]] = []  # of every part of a dispatch
         self._norms: list[np.ndarray] = []
         self.total = self._recorded = 0.0
         self._began: float | None = None
@@ -53,23 +53,26 @@ class Recorder:
 
     def add(self, start: int, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
         """Takes the metrics of a dispatch, and returns the records that are complete."""
-        records = []
-        for index in range(len(metrics.loss)):
-            step = start + index + 1
-            task = [float(values[index]) for values in metrics.task.values()]
-            self._rows.append((float(metrics.loss[index]), float(metrics.update_norm[index]), *task))
-            self._norms.append(np.asarray(metrics.gradient_norms[index]))
-            if self._plan.is_due(self._plan.log_every, step):
-                records.append((step, self._record(step, list(metrics.task))))
+        records, first, count = [], 0, len(metrics.loss)
+        for end in range(1, count + 1):
+            due = self._plan.is_due(self._plan.log_every, start + end)
+            if due or end == count:
+                columns = metrics.loss, metrics.update_norm, *metrics.task.values()
+                self._columns.append(tuple(np.asarray(column[first:end]) for column in columns))
+                self._norms.append(np.asarray(metrics.gradient_norms[first:end]))
+                first = end
+            if due:
+                records.append((start + end, self._record(start + end, list(metrics.task))))
         return records
 
     def _record(self, step: int, names: Sequence[str]) -> dict[str, float]:
-        loss, update, *task = np.mean(self._rows, axis=0, dtype=float)
-        norms = np.sqrt(np.mean(np.square(self._norms, dtype=float), axis=0))
+        columns = [np.concatenate(parts) for parts in zip(*self._columns)]
+        loss, update, *task = (np.mean(column, dtype=float) for column in columns)
+        norms = np.sqrt(np.mean(np.square(np.concatenate(self._norms), dtype=float), axis=0))
         self.stop_clock()
         seconds, self._recorded = self.total - self._recorded, self.total
         self.resume_clock()
-        rate = len(self._rows) / seconds if seconds else math.nan
+        rate = len(columns[0]) / seconds if seconds else math.nan
         record = {"train/loss": loss, **{f"train/{name}": value for name, value in zip(names, task, strict=True)}}
         if self._learning_rate is not None:
             record["learning_rate"] = float(self._learning_rate(step - 1))
@@ -78,7 +81,7 @@ class Recorder:
         if self._utilisation is not None:
             record["flop_utilisation"] = rate * self._utilisation
         record |= {f"gradient_norm/{leaf}": norm for leaf, norm in zip(self._leaves, norms, strict=True)}
-        self._rows.clear()
+        self._columns.clear()
         self._norms.clear()
         return {name: float(value) for name, value in record.items()}
 
