@@ -33,8 +33,8 @@ class Placement:
     Raises:
         InputError: when there are not so many devices, or other ones are left.
 
-    >>> Placement(data=1).mesh.shape
-    OrderedDict({'data': 1, 'fsdp': 1, 'model': 1})
+    >>> dict(Placement(data=1).mesh.shape)
+    {'data': 1, 'fsdp': 1, 'model': 1}
     """
 
     def __init__(self, data: int = -1, fsdp: int = 1, model: int = 1, *, rules: Sequence[Rule] = RULES):
