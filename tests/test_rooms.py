@@ -51,7 +51,7 @@ MAY_IMPORT = {
         "augmentation", "calculus", "check", "core", "dlfn", "linalg", "linear_models", "nn", "ops", "optimizers",
         "probability", "registry", "statistics", "train",
     },
-    "train": {"check", "core", "dlfn", "nn", "ops", "weights"},
+    "train": {"augmentation", "check", "core", "dlfn", "nn", "ops", "weights"},
     "cli": {"core"},
     "__main__": {"cli"},
     "dlfn": {"check", "core"},
@@ -85,7 +85,7 @@ PUBLIC = {
     LSTM LSTMCell Layer LayerNorm LeakyReLU LearnedPositions Linear LogSigmoid LogSoftmax MaxPool Mish
     MultiHeadAttention PReLU Parallel RMSNorm RNN RNNCell ReLU ReLU6 Recurrent Repeat Residual SELU Sequence Serial
     SiLU Sigmoid SinusoidalPositions Softmax Softplus Softsign SpatialDropout SpectralNorm Squareplus Stacked SwiGLU
-    Tanh TransformerBlock WeightNorm Zoneout count_parameters generate initializers mlp models summary
+    Tanh TransformerBlock WeightNorm Zoneout count_flops count_parameters generate initializers mlp models summary
     """,
 }
 
