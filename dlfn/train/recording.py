@@ -37,7 +37,7 @@ class Recorder:
     ):
         self._plan, self._leaves, self._unit, self._count = plan, leaves, unit, count
         self._utilisation, self._learning_rate = utilisation, learning_rate
-        self._rows: list[tuple[float, ...]] = []
+        self._columns: list[tuple[np.ndarray, ...]] = []  # of every part of a dispatch
         self._norms: list[np.ndarray] = []
         self.total = self._counted = self._seconds = 0.0
         self._began: float | None = None
@@ -54,24 +54,27 @@ class Recorder:
     def add(self, start: int, metrics: Metrics) -> list[tuple[int, dict[str, float]]]:
         """Takes the metrics of a dispatch, and returns the records that are complete. The time since those of the one
         before is shared by its steps."""
+        records, first, count = [], 0, len(metrics.loss)
         self.stop_clock()
-        share, self._counted = (self.total - self._counted) / len(metrics.loss), self.total
+        share, self._counted = (self.total - self._counted) / count, self.total
         self.resume_clock()
-        records = []
-        for index in range(len(metrics.loss)):
-            step = start + index + 1
-            task = [float(values[index]) for values in metrics.task.values()]
-            self._rows.append((float(metrics.loss[index]), float(metrics.update_norm[index]), *task))
-            self._norms.append(np.asarray(metrics.gradient_norms[index]))
-            self._seconds += share
-            if self._plan.is_due(self._plan.log_every, step):
-                records.append((step, self._record(step, list(metrics.task))))
+        for end in range(1, count + 1):
+            due = self._plan.is_due(self._plan.log_every, start + end)
+            if due or end == count:
+                columns = metrics.loss, metrics.update_norm, *metrics.task.values()
+                self._columns.append(tuple(np.asarray(column[first:end]) for column in columns))
+                self._norms.append(np.asarray(metrics.gradient_norms[first:end]))
+                self._seconds += share * (end - first)
+                first = end
+            if due:
+                records.append((start + end, self._record(start + end, list(metrics.task))))
         return records
 
     def _record(self, step: int, names: Sequence[str]) -> dict[str, float]:
-        loss, update, *task = np.mean(self._rows, axis=0, dtype=float)
-        norms = np.sqrt(np.mean(np.square(self._norms, dtype=float), axis=0))
-        rate = len(self._rows) / self._seconds if self._seconds else math.nan
+        columns = [np.concatenate(parts) for parts in zip(*self._columns)]
+        loss, update, *task = (np.mean(column, dtype=float) for column in columns)
+        norms = np.sqrt(np.mean(np.square(np.concatenate(self._norms), dtype=float), axis=0))
+        rate = len(columns[0]) / self._seconds if self._seconds else math.nan
         record = {"train/loss": loss, **{f"train/{name}": value for name, value in zip(names, task, strict=True)}}
         if self._learning_rate is not None:
             record["learning_rate"] = float(self._learning_rate(step - 1))
@@ -80,7 +83,7 @@ class Recorder:
         if self._utilisation is not None:
             record["flop_utilisation"] = rate * self._utilisation
         record |= {f"gradient_norm/{leaf}": norm for leaf, norm in zip(self._leaves, norms, strict=True)}
-        self._rows.clear()
+        self._columns.clear()
         self._norms.clear()
         self._seconds = 0.0
         return {name: float(value) for name, value in record.items()}

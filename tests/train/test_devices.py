@@ -153,7 +153,7 @@ def test_two_processes_train_to_what_one_does_and_one_writes(tmp_path):
     (first, _, _), (second, _, _) = results = of_two(tmp_path, "run.folder=two")
     assert [code for _, _, code in results] == [0, 0], results
     assert "trained to step 20" in first
-    assert second == ""
+    assert all(line.startswith("[Gloo]") for line in second.splitlines())
     one, two = (load_safetensors(tmp_path / name / "params.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     for path, leaf in one.items():
