@@ -51,7 +51,7 @@ def test_help_has_an_example(argv, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "no command given; expected one of train, configs, evaluate, sample, check, bench"),
+        ([], "no command given; expected one of train, configs, evaluate, predict, sample, export, "),
         (["trian"], "unknown command 'trian'; did you mean 'train'?"),
         (["train", "train.stpes=3"], "unknown key 'train.stpes'; did you mean 'train.steps'?"),
         (["train", "digits_mpl"], "no configuration at 'digits_mpl'; did you mean 'digits_mlp'?"),

@@ -155,7 +155,8 @@ class MultiHeadAttention(Layer):
             self._check_batch(state, k)
             k, v, times, state = ring.with_past(state, k, v)
             reach = min(self.cache, self.window or self.cache)
-            mask = (times >= 0) & (times > here[:, None] - reach) & (times <= here[:, None])
+            at, now = times[None, :], here[:, None]
+            mask = (at >= 0) & (at > now - reach) & (at <= now)
         bias = None
         if self.positions == "alibi":
             # In float32 at least: bfloat16 rounds distances from 257 on.

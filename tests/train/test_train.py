@@ -57,7 +57,7 @@ def test_a_run_leaves_configuration_metrics_and_parameters(configure, tmp_path, 
     config = configure()
     trained = train(config)
     folder = tmp_path / "run"
-    names = ["checkpoints", "config.toml", "finished.json", "metrics.jsonl", "params.safetensors"]
+    names = ["checkpoints", "config.toml", "environment.jsonl", "finished.json", "metrics.jsonl", "params.safetensors"]
     assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == names
     assert load_config(folder / "config.toml") == config
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
