@@ -27,7 +27,7 @@ def language_model(cache=None, positions=None, **options):
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({}, (1,) * 12),
+        pytest.param({}, (1,) * 12, marks=pytest.mark.exhaustive),
         ({"positions": "rope"}, (5, 1, 1, 5)),
         pytest.param({"positions": "alibi"}, (1, 11), marks=pytest.mark.exhaustive),
         ({"kv_heads": 2, "norm": "post"}, (6, 6)),

@@ -72,7 +72,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name == "rope" else ()) for name in MODELS]
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in ("rope", "layers") else ()) for name in MODELS]
 )
 def test_greedy_decoding_is_that_without_caches(name):
     model = MODELS[name]

@@ -107,7 +107,7 @@ def _learned(names):
 
 
 @with_torch
-@pytest.mark.parametrize("name", ["gpt", "lstm", "vae"])
+@pytest.mark.parametrize("name", ["gpt", pytest.param("lstm", marks=pytest.mark.exhaustive), "vae"])
 def test_training_follows_pytorch(name, optimised):
     """Losses of 200 steps from the same weights on the same batches, in float32."""
     import torch
