@@ -158,6 +158,9 @@ def make_dispatch(learner: Learner, source: Source) -> Any:
             return learner.step(carry, source.take(resident, entry), jax.random.fold_in(key, number))
 
         count = len(jax.tree.leaves(drawn)[0])
+        if count == 1:  # without a loop, which would keep XLA from what it does outside of loops
+            carry, metrics = step(carry, (first_step, jax.tree.map(lambda a: a[0], drawn)))
+            return carry, jax.tree.map(lambda a: a[None], metrics)
         return jax.lax.scan(step, carry, (first_step + jnp.arange(count), drawn))
 
     return jax.jit(dispatch, donate_argnums=0)
