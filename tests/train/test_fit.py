@@ -12,7 +12,10 @@ import pytest
 from dlfn import nn, ops, train
 from dlfn.train import data
 from dlfn.train.config import Schedule
+from dlfn.train.engine import make_loop
+from dlfn.train.loop import _Programs
 from dlfn.train.optimizer import make_optimizer
+from dlfn.train.recording import Recorder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -207,3 +210,18 @@ def test_what_is_no_model_loss_or_setting_is_refused(refused):
     refused(lambda: fit(loss="regression", metrics={"a": squares}), ["metrics go with a loss function"])
     refused(lambda: fit(batchsize=3), ["fit got an unknown setting 'batchsize'; did you mean 'batch_size'?"])
     refused(lambda: fit(gradient="by hand"), ["gradient is 'by hand', and must be one of hand, backprop, autodiff"])
+
+
+def test_convolutions_on_a_cpu_are_trained_by_one_program_for_one_step():
+    """Whose loops would run convolutions ten times slower."""
+    x = np.random.default_rng(0).standard_normal((16, 5, 5, 1), np.float32)
+    model = nn.Serial(nn.Conv(2, 3), nn.Flatten(), nn.Linear(2))
+    data = train.data.arrays(x, np.arange(16, dtype=np.int32) % 2)
+    settings = dict(loss="classification", optimizer=optax.adam(0.01), steps=5, batch_size=4, quiet=True, placement=ONE)
+    one, three = (train.fit(model, data, steps_per_dispatch=count, **settings) for count in (1, 3))
+    jax.tree.map(np.testing.assert_array_equal, one.params, three.params)
+    loop = make_loop(model, data, steps_per_dispatch=3, **settings)
+    with loop.placement.active():
+        programs = _Programs(loop._dispatch, Recorder(loop.plan, [], "examples", 4), print)
+        programs(3, *loop._arguments(loop.begin(), 0, 3))
+    assert [*programs._compiled] == [1]
