@@ -91,3 +91,14 @@ def lines_with_type_errors(code, folder):
     command = [program, "--outputjson", "--pythonpath", sys.executable, "--project", str(folder)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     return {d["range"]["start"]["line"] + 1 for d in found["generalDiagnostics"] if d["severity"] == "error"}
+
+
+def python(code, *arguments, **environment):
+    """A process of Python that runs ``code``, with this checkout on its path, and does not wait for it."""
+    root = Path(dlfn.__file__).parents[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root), str(Path(__file__).parent)]),
+        **environment,
+    }
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", code, *map(str, arguments)], env=environment)

@@ -194,7 +194,7 @@ def _in_folder(loop: Loop, carry: Carry, folder: RunFolder) -> tuple[Carry, Stan
             carry, standing = loop.run(carry, standing, folder, checkpoints)
             if standing.stopped in (None, "patience"):
                 checkpoints.wait()
-                params, state = jax.device_get((loop.params(carry), carry.state))
+                params, state = loop.placement.fetch((loop.params(carry), carry.state))
                 folder.finish(params, standing.metrics, state=state, metadata={"dlfn": loop.known()})
             loop.say(f"the run is in {folder.path}")
             return carry, standing

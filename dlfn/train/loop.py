@@ -112,11 +112,9 @@ class Loop:
         self._require_fit(shapes, state_shapes)
         places = self.placement.by_rules(shapes), self.placement.everywhere(state_shapes)
         params, state = jax.jit(init, out_shardings=places)(self.init_key, self.given)
-        optimizer = self.learner.optimizer
-        own = self.placement.by_rules(jax.eval_shape(optimizer.init, shapes))
-        moments = jax.jit(optimizer.init, out_shardings=own)(params)
-        average = jax.tree.map(jnp.copy, params) if self.learner.ema else ()
-        carry = Carry(params, state, moments, average, self.placement.put(np.array(True)))
+        moments = self.placement.by_rules(jax.eval_shape(self.learner.optimizer.init, shapes))
+        carried = Carry(*places, moments, places[0] if self.learner.ema else (), self.placement.whole)
+        carry = jax.jit(self.learner.start, out_shardings=carried)(params, state)
         with foreign("a step fails"):
             self._dispatch.trace(*self._arguments(carry, *self.plan.chunks(0)[0]))  # which is not traced once more
         return carry

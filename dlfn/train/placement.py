@@ -74,6 +74,12 @@ class Placement:
         """The same shardings for all leaves: every device has the whole."""
         return jax.tree.map(lambda _: self.whole, tree)
 
+    def fetch(self, tree: Any) -> Any:
+        """The arrays in NumPy, whole, on every process."""
+        if jax.process_count() > 1:  # where one has only its part of what is divided
+            tree = jax.jit(lambda tree: tree, out_shardings=self.everywhere(tree))(tree)
+        return jax.device_get(tree)
+
     def put(self, tree: Any, axis: int | None = None) -> Any:
         """NumPy arrays that every process has alike, on the devices: divided along an axis of examples, if one is given
         and they divide, and as a whole otherwise."""

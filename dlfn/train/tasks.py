@@ -129,9 +129,9 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class NextToken(Task):
-    """Cross-entropy of every next token, of batches of tokens (batch, steps + 1), with the perplexity's logarithm in
-    bits per token. A model with a method ``loss(params, state, tokens, targets, *, key, train, reduction)``, which
-    returns losses and state, computes it without logits of all tokens at once, as :func:`dlfn.nn.gpt` does."""
+    """Cross-entropy of every next token, of batches of tokens (batch, steps + 1), in nats, and in bits as a metric. A
+    model with a method ``loss(params, state, tokens, targets, *, key, train, reduction)``, which
+    returns losses and state, computes it without logits of all tokens at once, as :func:`dlfn.nn.models.gpt` does."""
 
     def inputs(self, batch):
         if isinstance(batch, tuple) or not jnp.issubdtype(batch.dtype, jnp.integer) or batch.ndim < 2:

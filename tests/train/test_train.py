@@ -89,19 +89,21 @@ def test_a_fresh_run_moves_an_earlier_one_aside_and_nothing_else(configure, tmp_
     assert (tmp_path / "run.1" / "thesis.txt").read_text() == "mine"
 
 
-def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path):
+@pytest.mark.parametrize("sizes", [(1, 3), pytest.param((1, 3, 50), marks=pytest.mark.exhaustive)])
+def test_how_many_steps_share_a_dispatch_makes_no_difference(configure, tmp_path, sizes):
     results = []
-    for size in (1, 3):
+    for size in sizes:
         train(configure(f"train.steps_per_dispatch={size}"), fresh=True, quiet=True)
         results.append(_leaves(tmp_path / "run"))
     for other in results[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), results[0], other)
 
 
-def test_the_three_gradients_train_to_the_same_parameters(configure, tmp_path, x64):
+@pytest.mark.parametrize("steps", [60, pytest.param(200, marks=pytest.mark.exhaustive)])
+def test_the_three_gradients_train_to_the_same_parameters(configure, tmp_path, x64, steps):
     results = {}
     for gradient in ("hand", "backprop", "autodiff"):
-        overrides = f"gradient={gradient}", "train.steps=60", "model.residual=true", "model.widths=[8, 8]"
+        overrides = f"gradient={gradient}", f"train.steps={steps}", "model.residual=true", "model.widths=[8, 8]"
         train(configure(*overrides, "train.save_every=0", "train.steps_per_dispatch=50"), fresh=True, quiet=True)
         results[gradient] = _leaves(tmp_path / "run")
     for gradient, leaves in results.items():
