@@ -14,7 +14,7 @@ bash scripts/test_newest_jax.sh install >"$log" 2>&1 &
 newest=$!
 set +m
 trap 'kill -- "-$newest" 2>/dev/null || true; rm -f "$log"' EXIT
-install .venv "$python" --group dev --editable ".[test]"
+install .venv "$python" --group dev --editable ".[tensorboard,test]"
 
 .venv/bin/ruff check
 .venv/bin/ruff format --check

@@ -49,6 +49,7 @@ class Choice(NamedTuple):
 @dataclass(frozen=True)
 class Run:
     folder: str = setting("", "where the run writes; by default runs/<name of the file>")
+    tensorboard: bool = setting(False, "write the metrics to its subfolder tensorboard, for TensorBoard, too")
 
 
 @dataclass(frozen=True)

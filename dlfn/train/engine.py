@@ -68,6 +68,7 @@ def fit(
     placement: Placement | None = None,
     learning_rate: Callable[[int], Any] | None = None,
     folder: str | Path | RunFolder | None = None,
+    tensorboard: bool = False,
     quiet: bool = False,
     profile: str | Path | None = None,
     **settings: Any,
@@ -98,6 +99,7 @@ def fit(
         learning_rate: of a step, to be recorded.
         folder: where the run writes ``metrics.jsonl``, checkpoints and the trained parameters. If it holds this run
             already, unfinished, it goes on from the newest checkpoint that is whole. None to write nothing.
+        tensorboard: whether the folder gets a subfolder ``tensorboard`` with the metrics as events.
         quiet: whether to print nothing.
         profile: a folder for a recording of the second dispatch, which TensorBoard and XProf show.
         **settings: the other settings of :class:`~dlfn.train.plan.Plan`, such as ``batch_size`` and ``eval_every``.
@@ -123,7 +125,7 @@ def fit(
         placement=placement, learning_rate=learning_rate, quiet=quiet, **settings,
     )  # fmt: skip
     if isinstance(folder, (str, Path)):
-        folder = RunFolder(folder, _described(loop.plan, seed, gradient))
+        folder = RunFolder(folder, _described(loop.plan, seed, gradient), tensorboard=tensorboard)
     with loop.placement.active():
         carry = loop.begin()
         if isinstance(model, nn.Layer):

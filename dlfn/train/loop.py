@@ -271,7 +271,10 @@ class Loop:
             step, message = bad
             if self.data.train.position() is None:  # a stream has gone on
                 key, batch = jax.random.fold_in(self.key, step), self._batch_of(step)
-                self.learner.task.require_fit(batch, self.outputs)
+                try:
+                    self.learner.task.require_fit(batch, self.outputs)
+                except InputError as error:
+                    raise InputError(f"step {step + 1}: {error}") from None
                 message += f"\n{explanation(self.learner, carry, batch, key)}"
             raise TrainingError(message)
 

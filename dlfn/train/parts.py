@@ -37,7 +37,7 @@ def train(config: Config, *, fresh: bool = False, quiet: bool = False, profile: 
         InputError: on bad input, and when another run is at work in the folder, before a file is written.
         TrainingError: as :func:`dlfn.train.fit`.
     """
-    folder = RunFolder(config.run.folder, to_toml(config), fresh=fresh)
+    folder = RunFolder(config.run.folder, to_toml(config), fresh=fresh, tensorboard=config.run.tensorboard)
     profiled = folder.path / "profile" if profile else None
     return fit(**make_parts(config), folder=folder, quiet=quiet, profile=profiled)
 

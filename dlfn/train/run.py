@@ -15,12 +15,14 @@ import jax
 from dlfn.core import InputError
 from dlfn.files import replacing, require_writable, write_text
 from dlfn.train.lock import Lock
+from dlfn.train.tensorboard import Events, require_tensorboard
 from dlfn.weights import save_params
 
 __all__ = ["RunFolder"]
 
 _CONFIG, _METRICS, _ENVIRONMENT = "config.toml", "metrics.jsonl", "environment.jsonl"
 _PARAMS, _FINISHED, _CHECKPOINTS = "params.safetensors", "finished.json", "checkpoints"
+_EVENTS = "tensorboard"
 _FILES = _CONFIG, _METRICS, _ENVIRONMENT, _PARAMS, _FINISHED
 
 
@@ -35,8 +37,9 @@ class RunFolder:
 
     Args:
         path: the folder, which need not exist.
-        config: the configuration, with every key, in TOML. Its ``run.folder`` may differ from that of an earlier start.
+        config: the configuration, with every key, in TOML. Its table ``run`` may differ from that of an earlier start.
         fresh: whether a run that the folder holds is moved aside, to ``NAME.1`` or the next free number.
+        tensorboard: whether the metrics go to ``tensorboard`` too, as files of events.
 
     Raises:
         InputError: when the folder holds a run of another configuration, or files but no run; when a name that a run
@@ -57,8 +60,11 @@ class RunFolder:
     dlfn.core.errors.InputError: run.folder = '...run' holds a run with seed = 1, and now it is seed = 2; ...
     """
 
-    def __init__(self, path: str | Path, config: str, *, fresh: bool = False):
-        self.path = Path(path)
+    def __init__(self, path: str | Path, config: str, *, fresh: bool = False, tensorboard: bool = False):
+        if tensorboard:
+            require_tensorboard()
+        self.path, self._tensorboard = Path(path), tensorboard
+        self._events: Events | None = None
         self._config, self._fresh, self._lock = config, fresh, Lock()
         self._name = f"run.folder = {str(self.path)!r}"
         self._inspect()
@@ -111,6 +117,8 @@ class RunFolder:
         A step's line goes before its checkpoint, or else a kill between the two loses it.
         """
         self._append(_METRICS, _as_json({"step": step, **metrics}))
+        if self._events is not None:
+            self._events.log(step, metrics)
 
     def log_environment(self, step: int, environment: Mapping[str, Any]) -> None:
         """Appends a line to ``environment.jsonl``: where the steps after this one are computed."""
@@ -119,7 +127,12 @@ class RunFolder:
     def rewind(self, step: int) -> None:
         """Cuts the lines of ``metrics.jsonl`` past a step, from which the run goes on, and half a line at the end."""
         path = self.path / _METRICS
-        if jax.process_index() or not path.exists():
+        if jax.process_index():
+            return
+        if self._tensorboard:
+            with _writing(repr(str(self.path / _EVENTS))):
+                self._events = Events(self.path / _EVENTS, step)
+        if not path.exists():
             return
         with _writing(repr(str(path))):
             content = path.read_bytes()
@@ -147,6 +160,8 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets other runs start in the folder. So does the end of the process, whatever ends it."""
+        if self._events is not None:
+            self._events.close()
         self._lock.release()
 
     def _append(self, name: str, line: str) -> None:
@@ -181,7 +196,7 @@ class RunFolder:
         here, there = dict(_flat(tomllib.loads(self._config))), dict(_flat(there))
         for key in [*here, *(key for key in there if key not in here)]:
             before, now = _setting(key, there), _setting(key, here)
-            if key != "run.folder" and before != now:
+            if not key.startswith("run.") and before != now:
                 raise InputError(
                     f"{self._name} holds a run with {before}, and now it is {now}; choose another folder with "
                     "run.folder=..., or move that run aside with --fresh"

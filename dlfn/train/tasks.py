@@ -170,20 +170,20 @@ class Regression(Task):
     loss: Literal["mse", "mae", "huber"] = "mse"
 
     def require_fit(self, batch, outputs):
-        _pair(self, batch)
+        _, targets = _pair(self, batch)
         if not hasattr(outputs, "shape"):
             raise InputError(f"regression: the model returns {_shown(outputs)}, and must return an array")
+        if outputs.shape not in (targets.shape, (*targets.shape, 1)):
+            raise InputError(
+                f"regression: the model's outputs have shape {list(outputs.shape)} and the targets "
+                f"{list(targets.shape)}; set the model's outputs to the number of targets"
+            )
+        _require_finite("regression: a target of the data", targets)
 
     def measure(self, model, params, state, batch, *, key=None, train=False):
         x, targets = batch
         outputs, state = model.apply(params, state, x, key=key, train=train)
-        if outputs.ndim == targets.ndim + 1 and outputs.shape[-1] == 1:
-            outputs = outputs[..., 0]
-        if outputs.shape != targets.shape:
-            raise InputError(
-                f"the model's outputs have shape {list(outputs.shape)} and the targets {list(targets.shape)}; "
-                "set the model's outputs to the number of targets"
-            )
+        outputs = outputs.reshape(targets.shape)
         losses = getattr(ops, self.loss)(outputs, targets, reduction="none")
         return Measured(losses, state, {"mae": jnp.abs(outputs - targets)})
 
@@ -238,6 +238,7 @@ def _pair(task: Task, batch: Any) -> tuple[Any, Any]:
             f"{name}: a batch of the data is {_shown(batch)}, and must be inputs and targets; take other data, or "
             "another task"
         )
+    _require_finite(f"{type(task).__name__.lower()}: an input of the data", batch[0])
     return batch
 
 
@@ -254,6 +255,15 @@ def _require_ids(name: str, ids: Any, count: int) -> None:
         if not 0 <= each < count:
             raise InputError(
                 f"{name} is {each}, and the model has outputs for 0 to {count - 1}; take a model with more"
+            )
+
+
+def _require_finite(name: str, values: Any) -> None:
+    for leaf in jax.tree.leaves(values):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not (finite := jnp.isfinite(leaf)).all():
+            at = tuple(map(int, jnp.argwhere(~finite)[0]))
+            raise InputError(
+                f"{name} is {float(leaf[at])}, at {list(at)} of the batch; remove it, or put a number there"
             )
 
 

@@ -107,17 +107,24 @@ def _learned(names):
 
 
 @with_torch
-@pytest.mark.parametrize("name", ["gpt", pytest.param("lstm", marks=pytest.mark.exhaustive), "vae"])
-def test_training_follows_pytorch(name, optimised):
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("gpt", ()), ("vae", (6, 16, 8, 2)), pytest.param("lstm", (11, 4, 8, 8), marks=pytest.mark.exhaustive),
+     # Those of the configurations.
+     pytest.param("vae", (64, 64, 256, 8), marks=pytest.mark.exhaustive),
+     pytest.param("lstm", (65, 32, 64, 256), marks=pytest.mark.exhaustive)],
+)  # fmt: skip
+def test_training_follows_pytorch(name, sizes, optimised):
     """Losses of 200 steps from the same weights on the same batches, in float32."""
     import torch
 
     import torch_models
 
     torch.manual_seed(0)
-    steps, tokens, noise = 200, RNG.integers(0, 11, (20, 4, 9)), RNG.normal(size=(20, 6, 2)).astype(np.float32)
+    steps, optimizer = 200, optax.adam(1e-3)
+    vocabulary, batch, context, width = sizes if name == "lstm" else (11, 4, 8, 8)
+    tokens = RNG.integers(0, vocabulary, (20, batch, context + 1))
     batches = tokens[..., :-1], tokens[..., 1:]
-    optimizer = optax.adam(1e-3)
     if name == "gpt":
         theirs, names = torch_models.GPT(11, 8, layers=1, heads=2, width=8), torch_models.gpt_names(1)
         model = models.gpt(11, context=8, layers=1, heads=2, width=8)
@@ -125,13 +132,15 @@ def test_training_follows_pytorch(name, optimised):
         optimizer, fitted = optax.adamw(1e-3, 0.9, 0.99, weight_decay=0.1, mask=matrices), theirs.optimizer()
     elif name == "lstm":
         theirs, names, model = (
-            torch_models.TextLSTM(11, 8, 2),
+            torch_models.TextLSTM(vocabulary, width, 2),
             torch_models.lstm_names(2),
-            models.lstm(11, width=8, layers=2),
+            models.lstm(vocabulary, width=width, layers=2),
         )
     else:
-        theirs, names, model = torch_models.VAE(16, 8, 2), torch_models.vae_names(), models.vae(widths=(8,), latent=2)
-        batches = RNG.uniform(size=(20, 6, 16)).astype(np.float32), noise
+        examples, pixels, width, latent = sizes
+        theirs, names = torch_models.VAE(pixels, width, latent), torch_models.vae_names()
+        model, noise = models.vae(widths=(width,), latent=latent), RNG.normal(size=(20, examples, latent))
+        batches = RNG.uniform(size=(20, examples, pixels)).astype(np.float32), noise.astype(np.float32)
     if name != "gpt":
         fitted = torch.optim.Adam([p for p in theirs.parameters() if p.requires_grad], 1e-3)
 

@@ -138,20 +138,39 @@ def ended(processes):
             process.kill()
 
 
-def of_two(folder, *overrides):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    each = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    return ended([start(folder, {**each, "JAX_PROCESS_ID": str(number)}, *overrides) for number in range(2)])
+        return free.getsockname()[1]
+
+
+def by_variables(address, number):
+    return {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": number}
+
+
+def by_slurm(address, number):
+    """What SLURM sets for two tasks on one host. JAX makes the port, one of the last 4,096, from the job's number."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    return {**job, "SLURM_PROCID": number, "SLURM_LOCALID": number}
+
+
+def of_two(folder, *overrides, told=by_variables):
+    address = f"127.0.0.1:{free_port()}"
+    return ended([start(folder, told(address, number), *overrides) for number in "01"])
 
 
 @pytest.mark.exhaustive
-def test_two_processes_train_to_what_one_does_and_one_writes(tmp_path):
+@pytest.mark.parametrize(
+    ("mesh", "told"),
+    [({"data": 2}, by_variables), ({"data": 1, "fsdp": 2}, by_variables), ({"data": 1, "model": 2}, by_variables),
+     ({"data": -1}, by_slurm)],
+)  # fmt: skip
+def test_two_processes_train_to_what_one_does_and_one_writes(mesh, told, tmp_path):
     (tmp_path / "many.toml").write_text(CONFIG)
     ((_, error, code),) = ended([start(tmp_path, {}, "run.folder=one")])
     assert code == 0, error
-    (first, _, _), (second, _, _) = results = of_two(tmp_path, "run.folder=two")
+    overrides = ["run.folder=two", *(f"mesh.{axis}={size}" for axis, size in mesh.items())]
+    (first, _, _), (second, _, _) = results = of_two(tmp_path, *overrides, told=told)
     assert [code for _, _, code in results] == [0, 0], results
     assert "trained to step 20" in first
     assert all(line.startswith("[Gloo]") for line in second.splitlines())
@@ -162,7 +181,7 @@ def test_two_processes_train_to_what_one_does_and_one_writes(tmp_path):
     assert (tmp_path / "one" / "metrics.jsonl").read_text().count("\n") == (
         tmp_path / "two" / "metrics.jsonl"
     ).read_text().count("\n")
-    again = of_two(tmp_path, "run.folder=two")
+    again = of_two(tmp_path, *overrides, told=told)
     assert "is finished, after 20 steps" in again[0][0]
 
 

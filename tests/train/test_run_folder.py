@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import jax
@@ -263,3 +264,32 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         with pytest.raises(type(error)):
             write(error)
         assert contents(tmp_path) == {Path("a.json"): b"old"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # TensorBoard's own
+def test_tensorboard_shows_what_the_metrics_hold(work):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for begin, steps in ((0, (1, 2, 3)), (2, (3, 4))):  # killed after step 3, with a checkpoint of step 2
+        # What is in [run] may be another from start to start.
+        folder = RunFolder(
+            "run", CONFIG.replace("[run]", f"[run]\ntensorboard = {str(begin > 0).lower()}"), tensorboard=True
+        )
+        folder.start()
+        folder.rewind(begin)
+        for step in steps:
+            folder.log(step, {"train/loss": step + begin / 8, "rate": float("nan")})
+        folder.close()
+    read = EventAccumulator("run/tensorboard").Reload()
+    assert read.Tags()["scalars"] == ["train/loss"]
+    losses = [(event.step, event.value) for event in read.Scalars("train/loss")]
+    assert losses == [(1, 1.0), (2, 2.0), (3, 3.25), (4, 4.25)]
+    lines = map(json.loads, (work / "run" / "metrics.jsonl").read_text().splitlines())
+    assert losses == [(line["step"], line["train/loss"]) for line in lines]
+
+
+def test_tensorboard_is_asked_for_before_anything_is_written(work, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(dlfn.InputError, match="tensorboardX is not installed; pip install"):
+        RunFolder("run", CONFIG, tensorboard=True)
+    assert not list(work.iterdir())
