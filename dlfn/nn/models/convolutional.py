@@ -22,16 +22,18 @@ def cnn(
     outputs: int,
     *,
     channels: Sequence[int] = (32, 64),
+    convolutions: int = 1,
     window: int = 3,
     hidden: int = 128,
     keep_prob: float = 0.5,
 ) -> Serial:
-    """A convolutional network: for each stage convolution, batch norm, ReLU and max-pooling by 2; then a hidden layer
-    with dropout, and a Linear.
+    """A convolutional network: for each stage convolutions, each with batch norm and ReLU, and max-pooling by 2; then a
+    hidden layer with dropout, and a Linear.
 
     Args:
         outputs: how many classes.
         channels: those of each stage.
+        convolutions: how many each stage has.
         window: the height and width of the convolutions, whose outputs have the size of their inputs.
         hidden: the width of the layer behind the stages.
         keep_prob: of the dropout before the last Linear; there is none where it is 1.
@@ -40,9 +42,11 @@ def cnn(
         A model of images (N, height, width, channels) or (N, height, width), with logits (N, outputs).
 
     Raises:
-        InputError: what the layers raise.
+        InputError: on no convolutions, and what the layers raise.
 
-    Source: LeCun, Bottou, Bengio & Haffner 1998, *Gradient-Based Learning Applied to Document Recognition*.
+    Source: LeCun, Bottou, Bengio & Haffner 1998, *Gradient-Based Learning Applied to Document Recognition*; several
+    convolutions to a stage: Simonyan & Zisserman 2015, *Very Deep Convolutional Networks for Large-Scale Image
+    Recognition*.
 
     >>> import jax, jax.numpy as jnp
     >>> model = cnn(10, channels=(8, 16), hidden=32)
@@ -50,14 +54,18 @@ def cnn(
     >>> print(params["stage_1"]["conv"]["kernel"].shape, params["hidden"]["w"].shape)
     (3, 3, 8, 16) (784, 32)
     """
+    if convolutions < 1:
+        raise InputError(f"cnn: convolutions is {convolutions}, and must be 1 or more")
     layers: dict[str, Layer] = {"images": Images()}
     for index, features in enumerate(channels):
-        layers[f"stage_{index}"] = Serial(
-            conv=Conv(features, window, padding="SAME", bias=False),
-            norm=BatchNorm(),
-            activation=ReLU(),
-            pool=MaxPool(2),
-        )
+        stage: dict[str, Layer] = {}
+        for end in ("", *(f"_{number}" for number in range(2, convolutions + 1))):
+            stage |= {
+                f"conv{end}": Conv(features, window, padding="SAME", bias=False),
+                f"norm{end}": BatchNorm(),
+                f"activation{end}": ReLU(),
+            }
+        layers[f"stage_{index}"] = Serial(**stage, pool=MaxPool(2))
     layers |= {"flatten": Flatten(), "hidden": Linear(hidden), "activation": ReLU()}
     if keep_prob != 1:
         layers["dropout"] = Dropout(keep_prob)
