@@ -80,7 +80,6 @@ class Loop:
         self.resident = placement.put(data.train.resident())
         self.batch = jax.eval_shape(data.train.take, self.resident, jax.tree.map(lambda a: a[0], first))
         self.inputs = jax.eval_shape(learner.task.inputs, self.batch)
-        self._dispatch = make_dispatch(learner, data.train)
         if plan.patience and data.test is None:
             raise InputError(
                 f"train.patience = {plan.patience}: there is no test part, whose loss it is about; give one, for "
@@ -115,6 +114,7 @@ class Loop:
         moments = self.placement.by_rules(jax.eval_shape(self.learner.optimizer.init, shapes))
         carried = Carry(*places, moments, places[0] if self.learner.ema else (), self.placement.whole)
         carry = jax.jit(self.learner.start, out_shardings=carried)(params, state)
+        self._dispatch = make_dispatch(self.learner, self.data.train, carried)
         with foreign("a step fails"):
             self._dispatch.trace(*self._arguments(carry, *self.plan.chunks(0)[0]))  # which is not traced once more
         return carry

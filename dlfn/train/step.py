@@ -96,7 +96,7 @@ class Learner:
         norms = jnp.stack([jnp.linalg.norm(leaf.astype(loss.dtype).reshape(-1)) for leaf in jax.tree.leaves(grads)])
         updates, optimizer = self.optimizer.update(grads, carry.optimizer, carry.params)
         params = optax.apply_updates(carry.params, updates)
-        average = carry.average and optax.incremental_update(params, carry.average, 1 - self.ema)
+        average = optax.incremental_update(params, carry.average, 1 - self.ema) if self.ema else ()
         alive = carry.alive & jnp.isfinite(loss) & jnp.isfinite(norms).all()
         # A step that would spoil the parameters is not taken, nor are those after it in the same dispatch: what is kept
         # is what the first bad step began with. The selection is part of the loops that compute the updates.
@@ -145,11 +145,12 @@ def _mean(values: jax.Array) -> jax.Array:
     return jnp.mean(at_least_float32(values))
 
 
-def make_dispatch(learner: Learner, source: Source) -> Any:
+def make_dispatch(learner: Learner, source: Source, places: Any = None) -> Any:
     """``dispatch(carry, resident, key, first_step, drawn) -> (carry, Metrics)``: one step for each entry of ``drawn``.
 
     The carry's buffers are donated. Metrics have a leading axis of steps. A step draws its random numbers from ``key``
-    and its own number, so that how many steps share a dispatch makes no difference.
+    and its own number, so that how many steps share a dispatch makes no difference. ``places`` are the shardings of the
+    carry, without which XLA may choose others for what it returns, and the compiled program would not take that again.
     """
 
     def dispatch(carry: Carry, resident: Any, key: jax.Array, first_step: jax.Array, drawn: Any) -> Any:
@@ -163,4 +164,4 @@ def make_dispatch(learner: Learner, source: Source) -> Any:
             return carry, jax.tree.map(lambda a: a[None], metrics)
         return jax.lax.scan(step, carry, (first_step + jnp.arange(count), drawn))
 
-    return jax.jit(dispatch, donate_argnums=0)
+    return jax.jit(dispatch, donate_argnums=0, out_shardings=(places, None))

@@ -37,6 +37,12 @@ MODELS = {
         data.Dataset(data.Windows(RNG.integers(0, 8, 300).astype(np.uint8), 8, "text")),
         "next_token",
     ),
+    # Whose biases XLA would divide by itself, though no rule does.
+    "lstm": (
+        nn.models.lstm(8, width=8),
+        data.Dataset(data.Windows(RNG.integers(0, 8, 300).astype(np.uint8), 4, "text")),
+        "next_token",
+    ),
 }
 
 
@@ -57,7 +63,7 @@ def leaves_by_path(tree):
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [("mlp", (8, 1, 1)), ("batch norm", (8, 1, 1)), ("gpt", (1, 4, 2)),
+    [("mlp", (8, 1, 1)), ("batch norm", (8, 1, 1)), ("gpt", (1, 4, 2)), ("lstm", (1, 4, 2)),
      pytest.param("mlp", (1, 4, 2), marks=pytest.mark.exhaustive),
      pytest.param("gpt", (8, 1, 1), marks=pytest.mark.exhaustive),
      pytest.param("gpt", (2, 2, 2), marks=pytest.mark.exhaustive)],

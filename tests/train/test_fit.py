@@ -95,6 +95,15 @@ def test_the_moving_average_is_that_of_optax():
     close(result.carry.params, after[-1])
 
 
+def test_parameters_may_be_one_array():
+    average, params = jnp.ones(3), jnp.ones(3)
+    for step in range(2):
+        rows = data.arrays(X, Y).train.draw(0, step, step + 1, 8)[0]
+        params = params - 0.1 * jax.grad(lambda p, rows=rows: squares(X[rows] @ p, Y[rows]).mean())(params)
+        average = 0.9 * average + 0.1 * params
+    close(fit(lambda p, x: x @ p, params=jnp.ones(3), loss=squares, ema=0.9, steps=2).params, average)
+
+
 @pytest.mark.parametrize("gradient", ["hand", "backprop", "autodiff"])
 def test_parts_of_a_batch_add_up_to_it_and_gradients_agree(gradient):
     close(fit(accumulate=4, gradient=gradient).params, by_hand(optax.sgd(0.1))[-1])
@@ -196,6 +205,12 @@ def test_every_example_of_the_test_data_counts_once(reduction):
     few = fit(model, source, loss=loss, eval_batch=8, eval_batches=2, steps=2)
     expected = ops.softmax_cross_entropy(model.apply(result.params, (), X[:16])[0], LABELS[:16])
     assert few.metrics["test/loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_metric_that_is_a_mean_counts_every_example_once_though_the_loss_is_of_each():
+    mean = lambda outputs, targets: jnp.abs(outputs - targets).mean()  # noqa: E731
+    result = fit(source=data.arrays(X, Y, test=(X, Y)), metrics={"mae": mean}, eval_batch=8)
+    assert result.metrics["test/mae"] == pytest.approx(float(mean(line(result.params, X), Y)), rel=1e-5)
 
 
 def test_three_gradients_are_compared_before_and_after(capsys):
