@@ -37,7 +37,8 @@ class RunFolder:
 
     Args:
         path: the folder, which need not exist.
-        config: the configuration, with every key, in TOML. Its table ``run`` may differ from that of an earlier start.
+        config: the configuration, with every key, in TOML. Its tables ``run`` and ``mesh`` may differ from those of
+            an earlier start.
         fresh: whether a run that the folder holds is moved aside, to ``NAME.1`` or the next free number.
         tensorboard: whether the metrics go to ``tensorboard`` too, as files of events.
 
@@ -196,7 +197,7 @@ class RunFolder:
         here, there = dict(_flat(tomllib.loads(self._config))), dict(_flat(there))
         for key in [*here, *(key for key in there if key not in here)]:
             before, now = _setting(key, there), _setting(key, here)
-            if not key.startswith("run.") and before != now:
+            if not key.startswith(("run.", "mesh.")) and before != now:
                 raise InputError(
                     f"{self._name} holds a run with {before}, and now it is {now}; choose another folder with "
                     "run.folder=..., or move that run aside with --fresh"

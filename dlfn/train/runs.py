@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
-from dlfn.train.config import Config
+from dlfn.train.config import Config, Mesh
 from dlfn.train.config import load as load_config
 from dlfn.train.data import text_codec
 from dlfn.train.engine import make_loop
+from dlfn.train.loop import Loop
 from dlfn.train.parts import make_model, make_parts
 from dlfn.weights import load_metadata, load_params
 
@@ -80,7 +82,7 @@ def _shape(described: list[Any]) -> jax.ShapeDtypeStruct:
 
 
 def _from_checkpoint(folder: Path, config: Config) -> Loaded:
-    loop = make_loop(**make_parts(config), quiet=True)
+    loop = _on_one_device(config)
     with loop.placement.active(), contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         found = checkpoints.restore({"carry": loop.begin(), "key": loop.key})
     if found is None:
@@ -91,14 +93,20 @@ def _from_checkpoint(folder: Path, config: Config) -> Loaded:
     )
 
 
+def _on_one_device(config: Config, **settings: Any) -> Loop:
+    """The loop of a run, on whatever mesh it was trained, as that many devices need not be here."""
+    config = replace(config, mesh=Mesh(data=1), train=replace(config.train, **settings))
+    return make_loop(**make_parts(config), quiet=True)
+
+
 def evaluate(folder: str | Path) -> dict[str, float]:
-    """The loss and the metrics of a run's model on the test data.
+    """The loss and the metrics of a run's model on the test data, all of them.
 
     Raises:
         InputError: as :func:`load`, and where the run's data have no part for tests.
     """
     loaded = load(folder)
-    loop = make_loop(**make_parts(loaded.config), quiet=True)
+    loop = _on_one_device(loaded.config, eval_batches=0)
     if loop.evaluation is None:
         raise InputError(f"the data of the run in {str(folder)!r} have no test part")
     with loop.placement.active():
