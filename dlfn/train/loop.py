@@ -238,7 +238,7 @@ class Loop:
         assert self.evaluation is not None
         measured = self.evaluation(self.params(carry), carry.state)
         standing.metrics = {f"test/{name}": value for name, value in measured.items()}
-        if standing.best is None or measured["loss"] < standing.best:
+        if measured["loss"] < (math.inf if standing.best is None else standing.best):  # nan is not
             standing.best, standing.waited = measured["loss"], 0
         else:
             standing.waited += 1

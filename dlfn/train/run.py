@@ -95,8 +95,14 @@ class RunFolder:
         Raises:
             InputError: when another run is at work in the folder, and as when this was made.
         """
-        if jax.process_index():
-            return
+        if jax.process_index() == 0:
+            self._start()
+        if jax.process_count() > 1:  # what is in the folder is looked at by all, once it is moved aside
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("dlfn.train.run")
+
+    def _start(self) -> None:
         with _writing(self._name):
             if self._fresh and self.path.is_dir():
                 self._acquire()

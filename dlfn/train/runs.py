@@ -39,11 +39,17 @@ class Loaded(NamedTuple):
     info: dict[str, Any]
 
 
-def load(folder: str | Path) -> Loaded:
+def load(folder: str | Path, *, best: bool = False) -> Loaded:
     """The model that a run of ``dlfn train`` has trained, or is training: of its last checkpoint, as long as the run
     has not finished.
 
-    A finished run needs no data for it.
+    A finished run needs no data for it. A configuration may name functions of any module, which are called: load the
+    runs of those alone whose programs you would run.
+
+    Args:
+        folder: of the run.
+        best: whether to take the checkpoint with the lowest loss on the test data (``train.keep_best``) instead, which
+            needs the data.
 
     Raises:
         InputError: where the folder holds no run, one of :func:`dlfn.train.fit`, which has no configuration of its
@@ -64,8 +70,8 @@ def load(folder: str | Path) -> Loaded:
         )
     config = load_config(folder / "config.toml")
     path = folder / "params.safetensors"
-    if not path.is_file():
-        return _from_checkpoint(folder, config)
+    if best or not path.is_file():
+        return _from_checkpoint(folder, config, best)
     known = json.loads(load_metadata(path)["dlfn"])
     info, inputs = known["info"], jax.tree.map(_shape, known["inputs"], is_leaf=lambda x: isinstance(x, list))
     if "tokens" in info:
@@ -81,10 +87,10 @@ def _shape(described: list[Any]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
 
 
-def _from_checkpoint(folder: Path, config: Config) -> Loaded:
+def _from_checkpoint(folder: Path, config: Config, best: bool) -> Loaded:
     loop = _on_one_device(config)
     with loop.placement.active(), contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        found = checkpoints.restore({"carry": loop.begin(), "key": loop.key})
+        found = checkpoints.restore({"carry": loop.begin(), "key": loop.key}, best=best)
     if found is None:
         raise InputError(f"the run in {str(folder)!r} has no checkpoint yet")
     carry = found.tree["carry"]
@@ -99,13 +105,17 @@ def _on_one_device(config: Config, **settings: Any) -> Loop:
     return make_loop(**make_parts(config), quiet=True)
 
 
-def evaluate(folder: str | Path) -> dict[str, float]:
+def evaluate(folder: str | Path, *, best: bool = False) -> dict[str, float]:
     """The loss and the metrics of a run's model on the test data, all of them.
+
+    Args:
+        folder: of the run.
+        best: see :func:`load`.
 
     Raises:
         InputError: as :func:`load`, and where the run's data have no part for tests.
     """
-    loaded = load(folder)
+    loaded = load(folder, best=best)
     loop = _on_one_device(loaded.config, eval_batches=0)
     if loop.evaluation is None:
         raise InputError(f"the data of the run in {str(folder)!r} have no test part")

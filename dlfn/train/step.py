@@ -21,6 +21,9 @@ GRADIENTS: dict[str, Callable[..., Callable[..., Any]]] = {
     "autodiff": lambda loss: jax.value_and_grad(dlfn.autodiff(loss), has_aux=True),
 }
 
+# Parts of a batch and layers of a model fold in their index, which is below this.
+_AUGMENT = 2**31 - 1
+
 
 class Carry(NamedTuple):
     """What one step hands to the next.
@@ -89,9 +92,12 @@ class Learner:
         means = {name: _mean(value) for name, value in measured.metrics.items()}
         return _mean(measured.losses), (measured.state, means)
 
+    def augmented(self, batch: Any, key: jax.Array) -> Any:
+        """The batch of a step, by a key that none of its parts and layers has."""
+        return batch if self.augment is None else self.augment(jax.random.fold_in(key, _AUGMENT), batch)
+
     def step(self, carry: Carry, batch: Any, key: jax.Array) -> tuple[Carry, Metrics]:
-        if self.augment is not None:
-            batch = self.augment(jax.random.fold_in(key, 1), batch)
+        batch = self.augmented(batch, key)
         loss, state, means, grads = self._gradient(carry, batch, key)
         norms = jnp.stack([jnp.linalg.norm(leaf.astype(loss.dtype).reshape(-1)) for leaf in jax.tree.leaves(grads)])
         updates, optimizer = self.optimizer.update(grads, carry.optimizer, carry.params)

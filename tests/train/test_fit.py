@@ -13,9 +13,12 @@ from dlfn import nn, ops, train
 from dlfn.train import data
 from dlfn.train.config import Schedule
 from dlfn.train.engine import make_loop
+from dlfn.train.evaluation import Evaluation
 from dlfn.train.loop import _Programs
 from dlfn.train.optimizer import make_optimizer
 from dlfn.train.recording import Recorder
+from dlfn.train.step import Learner
+from dlfn.train.tasks import Classification
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -165,6 +168,22 @@ def test_it_stops_when_the_test_loss_no_longer_falls():
     worse = data.arrays(X, Y, test=(X, -Y))
     result = fit(source=worse, steps=50, eval_every=2, patience=3)
     assert (result.step, result.stopped) == (8, "patience")
+
+
+def test_a_test_loss_that_is_nan_is_worse_than_any_other(monkeypatch):
+    losses = iter([float("nan"), 3.0, 2.0, float("nan"), 2.5])
+    monkeypatch.setattr(Evaluation, "__call__", lambda *_: {"loss": next(losses)})
+    result = fit(source=data.arrays(X, Y, test=(X, Y)), steps=50, eval_every=1, patience=2)
+    assert (result.step, result.stopped) == (5, "patience")
+
+
+def test_augmentation_has_a_key_of_its_own():
+    """Not that of a part of the batch, or of a layer, which have the index for it."""
+    learner = Learner(None, Classification(), optax.sgd(0.1), augment=lambda key, _: jax.random.key_data(key))
+    key = jax.random.key(0)
+    own = learner.augmented((), key)
+    for index in range(64):
+        assert (own != jax.random.key_data(jax.random.fold_in(key, index))).any()
 
 
 def test_a_model_can_learn_one_batch_by_heart():
