@@ -256,6 +256,7 @@ def test_convolutions_on_a_cpu_are_trained_by_one_program_for_one_step():
     jax.tree.map(np.testing.assert_array_equal, one.params, three.params)
     loop = make_loop(model, data, steps_per_dispatch=3, **settings)
     with loop.placement.active():
+        carry = loop.begin()
         programs = _Programs(loop._dispatch, Recorder(loop.plan, [], "examples", 4), print)
-        programs(3, *loop._arguments(loop.begin(), 0, 3))
+        programs(3, *loop._arguments(carry, 0, 3))
     assert [*programs._compiled] == [1]
