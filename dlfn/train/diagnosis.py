@@ -32,8 +32,7 @@ def first_bad_step(start: int, metrics: Metrics, paths: list[str]) -> tuple[int,
 
 def explanation(learner: Learner, carry: Carry, batch: Any, key: jax.Array) -> str:
     """Where a step goes wrong that begins with ``carry``, in lines of their own."""
-    if learner.augment is not None:
-        batch = learner.augment(jax.random.fold_in(key, 1), batch)
+    batch = learner.augmented(batch, key)
     loss_of = lambda params: learner.loss(params, carry.state, batch, key)[0]  # noqa: E731
     return str(why(autodiff(loss_of) if learner.gradient == "autodiff" else loss_of, lossy=None)(carry.params))
 

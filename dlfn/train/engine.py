@@ -190,7 +190,8 @@ def _in_folder(loop: Loop, carry: Carry, folder: RunFolder) -> tuple[Carry, Stan
                     return carry, standing
                 loop.data.train.seek(standing.position)
                 folder.rewind(found.step)
-                standing.stopped = None
+                if standing.stopped != "patience":
+                    standing.stopped = None
                 loop.say(f"resumed at step {found.step}, from {folder.checkpoints / str(found.step)}")
             folder.log_environment(standing.step, environment())
             carry, standing = loop.run(carry, standing, folder, checkpoints)

@@ -22,8 +22,8 @@ _KEPT_BYTES = 2**28
 class Evaluation:
     """The means of the losses and metrics over all examples of a source, each counted once.
 
-    The last batch may be smaller. Where the task has a loss for each example, it is filled up with examples that do not
-    count, so that there is one compiled program; a loss that is a mean already is computed on a batch of its own size.
+    The last batch may be smaller. Where the task has all its numbers for each example, it is filled up with examples
+    that do not count, so that there is one compiled program; where one is a mean already, it has its own size.
     """
 
     def __init__(self, learner: Learner, source: Source, size: int, batches: int, placement: Placement):
@@ -39,7 +39,7 @@ class Evaluation:
         self._kept: list[tuple[Any, Any]] | None = None
 
     def require_fit(self, params: Any, state: Any) -> None:
-        """Traces the task on one example, before a run begins: whether it has a loss for each.
+        """Traces the task on one example, before a run begins: whether it has its numbers for each.
 
         Raises:
             InputError: where the test data are not for the model, or for the task.
@@ -47,7 +47,7 @@ class Evaluation:
         learner, batch = self._learner, self._source.rows(0, 1)
         learner.task.require_fit(batch, learner.outputs(params, state, batch))
         measured = jax.eval_shape(lambda *args: learner.measure(*args), params, state, batch)
-        self._pads = measured.losses.ndim > 0
+        self._pads = all(values.ndim for values in (measured.losses, *measured.metrics.values()))
 
     def __call__(self, params: Any, state: Any) -> dict[str, float]:
         if self._kept is None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -80,7 +81,6 @@ class Loop:
         self.resident = placement.put(data.train.resident())
         self.batch = jax.eval_shape(data.train.take, self.resident, jax.tree.map(lambda a: a[0], first))
         self.inputs = jax.eval_shape(learner.task.inputs, self.batch)
-        self._dispatch = make_dispatch(learner, data.train)
         if plan.patience and data.test is None:
             raise InputError(
                 f"train.patience = {plan.patience}: there is no test part, whose loss it is about; give one, for "
@@ -115,6 +115,7 @@ class Loop:
         moments = self.placement.by_rules(jax.eval_shape(self.learner.optimizer.init, shapes))
         carried = Carry(*places, moments, places[0] if self.learner.ema else (), self.placement.whole)
         carry = jax.jit(self.learner.start, out_shardings=carried)(params, state)
+        self._dispatch = make_dispatch(self.learner, self.data.train, carried)
         with foreign("a step fails"):
             self._dispatch.trace(*self._arguments(carry, *self.plan.chunks(0)[0]))  # which is not traced once more
         return carry
@@ -149,7 +150,7 @@ class Loop:
         recorder = Recorder(plan, paths, *self.learner.task.unit(self.batch), self._utilisation(), self.learning_rate)
         programs = _Programs(self._dispatch, recorder, self.say)
         in_flight: list[tuple[int, Metrics]] = []
-        chunks = plan.chunks(start)
+        chunks = [] if standing.stopped else plan.chunks(start)
         with progress(plan.steps, start, self.quiet) as bar, stopping() as stop:
 
             def record(step: int, metrics: Mapping[str, float]) -> None:
@@ -163,6 +164,8 @@ class Loop:
                 profiled = self.profile is not None and index == min(1, len(chunks) - 1)
                 if profiled:
                     jax.profiler.start_trace(str(self.profile))
+                # Cast before the dispatch, so that it is counted by the time that the dispatch before has ended.
+                vote = self.placement.largest(stop.number) if jax.process_count() > 1 else None
                 carry, metrics = programs(step - first, carry, self.resident, self.key, np.int32(first), drawn)
                 if profiled:
                     jax.block_until_ready(metrics)
@@ -173,8 +176,11 @@ class Loop:
                     drawn = self._put(*chunks[index + 1])
                 evaluates = self.evaluation is not None and plan.is_due(plan.eval_every, step)
                 saves = checkpoints is not None and plan.is_due(plan.save_every, step)
+                # Whether to stop is looked at once, so that what is saved has been waited for; of several processes all
+                # stop after the same step, whichever of them is asked to.
+                asked = stop.number if vote is None else int(vote)
                 # The metrics of a dispatch are waited for while the next one runs, unless something else is due.
-                wait = evaluates or saves or stop.requested or step == plan.steps
+                wait = evaluates or saves or asked or step == plan.steps
                 for begin, metrics in in_flight[: None if wait else -1]:
                     metrics = jax.device_get(metrics)
                     self._require_finite(begin, metrics, paths, carry)
@@ -188,8 +194,8 @@ class Loop:
                 if evaluates:
                     self._evaluate(carry, standing)
                     record(step, standing.metrics)
-                if stop.requested:
-                    standing.stopped = stop.name
+                if asked and standing.stopped is None:
+                    standing.stopped = signal.Signals(asked).name
                 if checkpoints is not None and (saves or standing.stopped):
                     score = standing.metrics["test/loss"] if evaluates else None
                     checkpoints.save(step, {"carry": carry, "key": self.key}, asdict(standing), score)
@@ -232,7 +238,7 @@ class Loop:
         assert self.evaluation is not None
         measured = self.evaluation(self.params(carry), carry.state)
         standing.metrics = {f"test/{name}": value for name, value in measured.items()}
-        if standing.best is None or measured["loss"] < standing.best:
+        if measured["loss"] < (math.inf if standing.best is None else standing.best):  # nan is not
             standing.best, standing.waited = measured["loss"], 0
         else:
             standing.waited += 1

@@ -1,6 +1,7 @@
 """What a run's model says of new inputs."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
-from dlfn.train.data.reading import existing_file, readable
+from dlfn.train.data.reading import existing_file, is_number, readable
 from dlfn.train.runs import Loaded, load
 
 __all__ = ["predict", "read_inputs"]
@@ -75,7 +76,7 @@ def read_inputs(loaded: Loaded, given: str) -> Any:
         return given
     file = existing_file(given, "INPUT")
     if suffix == ".csv":
-        return _columns(file, loaded.info.get("columns"))
+        return _columns(file, loaded.info.get("columns"), loaded.config.data.settings)
     if suffix not in (".npy", ".npz"):
         raise InputError(f"INPUT = {given!r}: must be a file .npy, .npz or .csv")
     with readable(file), file.open("rb") as opened:
@@ -137,20 +138,23 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum()
 
 
-def _columns(file: Path, names: Any) -> np.ndarray:
-    """Of a table with a header the columns of these names; of one without, all."""
+def _columns(file: Path, names: Any, settings: Mapping[str, Any]) -> np.ndarray:
+    """Of a table the columns of these names, which in one without a header are their numbers; of one without a header
+    where the names are others, all. Delimiter and header are as the run's data were told."""
     with readable(file), file.open(encoding="utf-8-sig", newline="") as lines:
-        rows = [row for row in csv.reader(lines) if row]
+        rows = [row for row in csv.reader(lines, delimiter=settings.get("delimiter", ",")) if row]
     if not rows:
         raise InputError(f"{str(file)!r} has no rows")
-    wanted = range(len(rows[0]))
-    if names is not None and any(name in rows[0] for name in names):
-        header, *rows = rows
-        header = [name.strip() for name in header]
+    has_header = settings.get("header")
+    if has_header is None:
+        has_header = not any(map(is_number, rows[0]))
+    columns = [name.strip() for name in rows.pop(0)] if has_header else [str(i) for i in range(len(rows[0]))]
+    wanted = range(len(columns))
+    if names is not None and (has_header or all(map(str.isdecimal, names))):
         for name in names:
-            if name not in header:
-                raise InputError(f"{str(file)!r} has no column {name!r}; {suggestion(name, header)}")
-        wanted = [header.index(name) for name in names]
+            if name not in columns:
+                raise InputError(f"{str(file)!r} has no column {name!r}; {suggestion(name, columns)}")
+        wanted = [columns.index(name) for name in names]
     try:
         return np.array([[float(row[index]) for index in wanted] for row in rows])
     except (ValueError, IndexError) as error:

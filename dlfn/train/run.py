@@ -37,7 +37,8 @@ class RunFolder:
 
     Args:
         path: the folder, which need not exist.
-        config: the configuration, with every key, in TOML. Its table ``run`` may differ from that of an earlier start.
+        config: the configuration, with every key, in TOML. Its tables ``run`` and ``mesh`` may differ from those of
+            an earlier start.
         fresh: whether a run that the folder holds is moved aside, to ``NAME.1`` or the next free number.
         tensorboard: whether the metrics go to ``tensorboard`` too, as files of events.
 
@@ -94,8 +95,14 @@ class RunFolder:
         Raises:
             InputError: when another run is at work in the folder, and as when this was made.
         """
-        if jax.process_index():
-            return
+        if jax.process_index() == 0:
+            self._start()
+        if jax.process_count() > 1:  # what is in the folder is looked at by all, once it is moved aside
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("dlfn.train.run")
+
+    def _start(self) -> None:
         with _writing(self._name):
             if self._fresh and self.path.is_dir():
                 self._acquire()
@@ -196,7 +203,7 @@ class RunFolder:
         here, there = dict(_flat(tomllib.loads(self._config))), dict(_flat(there))
         for key in [*here, *(key for key in there if key not in here)]:
             before, now = _setting(key, there), _setting(key, here)
-            if not key.startswith("run.") and before != now:
+            if not key.startswith(("run.", "mesh.")) and before != now:
                 raise InputError(
                     f"{self._name} holds a run with {before}, and now it is {now}; choose another folder with "
                     "run.folder=..., or move that run aside with --fresh"

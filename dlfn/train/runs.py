@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 
 from dlfn.core import InputError
 from dlfn.train.checkpoints import Checkpoints
-from dlfn.train.config import Config
+from dlfn.train.config import Config, Mesh
 from dlfn.train.config import load as load_config
 from dlfn.train.data import text_codec
 from dlfn.train.engine import make_loop
+from dlfn.train.loop import Loop
 from dlfn.train.parts import make_model, make_parts
 from dlfn.weights import load_metadata, load_params
 
@@ -37,11 +39,17 @@ class Loaded(NamedTuple):
     info: dict[str, Any]
 
 
-def load(folder: str | Path) -> Loaded:
+def load(folder: str | Path, *, best: bool = False) -> Loaded:
     """The model that a run of ``dlfn train`` has trained, or is training: of its last checkpoint, as long as the run
     has not finished.
 
-    A finished run needs no data for it.
+    A finished run needs no data for it. A configuration may name functions of any module, which are called: load the
+    runs of those alone whose programs you would run.
+
+    Args:
+        folder: of the run.
+        best: whether to take the checkpoint with the lowest loss on the test data (``train.keep_best``) instead, which
+            needs the data.
 
     Raises:
         InputError: where the folder holds no run, one of :func:`dlfn.train.fit`, which has no configuration of its
@@ -62,8 +70,8 @@ def load(folder: str | Path) -> Loaded:
         )
     config = load_config(folder / "config.toml")
     path = folder / "params.safetensors"
-    if not path.is_file():
-        return _from_checkpoint(folder, config)
+    if best or not path.is_file():
+        return _from_checkpoint(folder, config, best)
     known = json.loads(load_metadata(path)["dlfn"])
     info, inputs = known["info"], jax.tree.map(_shape, known["inputs"], is_leaf=lambda x: isinstance(x, list))
     if "tokens" in info:
@@ -79,10 +87,10 @@ def _shape(described: list[Any]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
 
 
-def _from_checkpoint(folder: Path, config: Config) -> Loaded:
-    loop = make_loop(**make_parts(config), quiet=True)
+def _from_checkpoint(folder: Path, config: Config, best: bool) -> Loaded:
+    loop = _on_one_device(config)
     with loop.placement.active(), contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        found = checkpoints.restore({"carry": loop.begin(), "key": loop.key})
+        found = checkpoints.restore({"carry": loop.begin(), "key": loop.key}, best=best)
     if found is None:
         raise InputError(f"the run in {str(folder)!r} has no checkpoint yet")
     carry = found.tree["carry"]
@@ -91,14 +99,24 @@ def _from_checkpoint(folder: Path, config: Config) -> Loaded:
     )
 
 
-def evaluate(folder: str | Path) -> dict[str, float]:
-    """The loss and the metrics of a run's model on the test data.
+def _on_one_device(config: Config, **settings: Any) -> Loop:
+    """The loop of a run, on whatever mesh it was trained, as that many devices need not be here."""
+    config = replace(config, mesh=Mesh(data=1), train=replace(config.train, **settings))
+    return make_loop(**make_parts(config), quiet=True)
+
+
+def evaluate(folder: str | Path, *, best: bool = False) -> dict[str, float]:
+    """The loss and the metrics of a run's model on the test data, all of them.
+
+    Args:
+        folder: of the run.
+        best: see :func:`load`.
 
     Raises:
         InputError: as :func:`load`, and where the run's data have no part for tests.
     """
-    loaded = load(folder)
-    loop = make_loop(**make_parts(loaded.config), quiet=True)
+    loaded = load(folder, best=best)
+    loop = _on_one_device(loaded.config, eval_batches=0)
     if loop.evaluation is None:
         raise InputError(f"the data of the run in {str(folder)!r} have no test part")
     with loop.placement.active():

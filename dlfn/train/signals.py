@@ -9,13 +9,13 @@ __all__ = ["Stop", "stopping"]
 
 
 class Stop:
-    """Whether the run is asked to stop, and the name of the signal that has done so."""
+    """Whether the run is asked to stop, and the number of the signal that has done so; 0 for none."""
 
-    name: str | None = None
+    number: int = 0
 
     @property
     def requested(self) -> bool:
-        return self.name is not None
+        return bool(self.number)
 
 
 @contextlib.contextmanager
@@ -34,8 +34,8 @@ def stopping() -> Iterator[Stop]:
     ...             signal.raise_signal(signal.SIGTERM)
     ...         if stop.requested:
     ...             break
-    >>> step, stop.name
-    (3, 'SIGTERM')
+    >>> step, stop.number == signal.SIGTERM
+    (3, True)
     """
     stop = Stop()
     handlers = {}
@@ -44,7 +44,7 @@ def stopping() -> Iterator[Stop]:
         handlers = {number: old for number, old in handlers.items() if old not in (signal.SIG_IGN, None)}
 
     def request(number: int, frame: object) -> None:
-        stop.name = signal.Signals(number).name
+        stop.number = number
         for each in handlers:
             signal.signal(each, signal.SIG_DFL)
 

@@ -21,6 +21,9 @@ GRADIENTS: dict[str, Callable[..., Callable[..., Any]]] = {
     "autodiff": lambda loss: jax.value_and_grad(dlfn.autodiff(loss), has_aux=True),
 }
 
+# Parts of a batch and layers of a model fold in their index, which is below this.
+_AUGMENT = 2**31 - 1
+
 
 class Carry(NamedTuple):
     """What one step hands to the next.
@@ -89,14 +92,17 @@ class Learner:
         means = {name: _mean(value) for name, value in measured.metrics.items()}
         return _mean(measured.losses), (measured.state, means)
 
+    def augmented(self, batch: Any, key: jax.Array) -> Any:
+        """The batch of a step, by a key that none of its parts and layers has."""
+        return batch if self.augment is None else self.augment(jax.random.fold_in(key, _AUGMENT), batch)
+
     def step(self, carry: Carry, batch: Any, key: jax.Array) -> tuple[Carry, Metrics]:
-        if self.augment is not None:
-            batch = self.augment(jax.random.fold_in(key, 1), batch)
+        batch = self.augmented(batch, key)
         loss, state, means, grads = self._gradient(carry, batch, key)
         norms = jnp.stack([jnp.linalg.norm(leaf.astype(loss.dtype).reshape(-1)) for leaf in jax.tree.leaves(grads)])
         updates, optimizer = self.optimizer.update(grads, carry.optimizer, carry.params)
         params = optax.apply_updates(carry.params, updates)
-        average = carry.average and optax.incremental_update(params, carry.average, 1 - self.ema)
+        average = optax.incremental_update(params, carry.average, 1 - self.ema) if self.ema else ()
         alive = carry.alive & jnp.isfinite(loss) & jnp.isfinite(norms).all()
         # A step that would spoil the parameters is not taken, nor are those after it in the same dispatch: what is kept
         # is what the first bad step began with. The selection is part of the loops that compute the updates.
@@ -145,11 +151,12 @@ def _mean(values: jax.Array) -> jax.Array:
     return jnp.mean(at_least_float32(values))
 
 
-def make_dispatch(learner: Learner, source: Source) -> Any:
+def make_dispatch(learner: Learner, source: Source, places: Any = None) -> Any:
     """``dispatch(carry, resident, key, first_step, drawn) -> (carry, Metrics)``: one step for each entry of ``drawn``.
 
     The carry's buffers are donated. Metrics have a leading axis of steps. A step draws its random numbers from ``key``
-    and its own number, so that how many steps share a dispatch makes no difference.
+    and its own number, so that how many steps share a dispatch makes no difference. ``places`` are the shardings of the
+    carry, without which XLA may choose others for what it returns, and the compiled program would not take that again.
     """
 
     def dispatch(carry: Carry, resident: Any, key: jax.Array, first_step: jax.Array, drawn: Any) -> Any:
@@ -163,4 +170,4 @@ def make_dispatch(learner: Learner, source: Source) -> Any:
             return carry, jax.tree.map(lambda a: a[None], metrics)
         return jax.lax.scan(step, carry, (first_step + jnp.arange(count), drawn))
 
-    return jax.jit(dispatch, donate_argnums=0)
+    return jax.jit(dispatch, donate_argnums=0, out_shardings=(places, None))

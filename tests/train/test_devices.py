@@ -1,10 +1,13 @@
 """Many devices, and several processes, train to what one device does."""
 
 import functools
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -37,6 +40,12 @@ MODELS = {
         data.Dataset(data.Windows(RNG.integers(0, 8, 300).astype(np.uint8), 8, "text")),
         "next_token",
     ),
+    # Whose biases XLA would divide by itself, though no rule does.
+    "lstm": (
+        nn.models.lstm(8, width=8),
+        data.Dataset(data.Windows(RNG.integers(0, 8, 300).astype(np.uint8), 4, "text")),
+        "next_token",
+    ),
 }
 
 
@@ -57,7 +66,7 @@ def leaves_by_path(tree):
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [("mlp", (8, 1, 1)), ("batch norm", (8, 1, 1)), ("gpt", (1, 4, 2)),
+    [("mlp", (8, 1, 1)), ("batch norm", (8, 1, 1)), ("gpt", (1, 4, 2)), ("lstm", (1, 4, 2)),
      pytest.param("mlp", (1, 4, 2), marks=pytest.mark.exhaustive),
      pytest.param("gpt", (8, 1, 1), marks=pytest.mark.exhaustive),
      pytest.param("gpt", (2, 2, 2), marks=pytest.mark.exhaustive)],
@@ -191,3 +200,18 @@ def test_bad_input_ends_every_process(tmp_path):
     for _, error, code in of_two(tmp_path, "train.batch_size=15"):
         assert code == 2
         assert "train.batch_size = 15: must be a multiple of 2" in error
+
+
+@pytest.mark.exhaustive
+def test_all_processes_stop_after_the_same_step_though_one_is_asked_to(tmp_path):
+    (tmp_path / "many.toml").write_text(CONFIG)
+    overrides = ["train.steps=1000000", "train.save_every=0", "train.eval_every=0", "train.log_every=50"]
+    address = f"127.0.0.1:{free_port()}"
+    processes = [start(tmp_path, by_variables(address, number), *overrides) for number in "01"]
+    metrics, deadline = tmp_path / "runs" / "many" / "metrics.jsonl", time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    assert [code for _, _, code in ended(processes)] == [130, 130]
+    (step,) = (path.name for path in (metrics.parent / "checkpoints").iterdir())
+    assert json.loads(metrics.read_text().splitlines()[-1])["step"] == int(step)

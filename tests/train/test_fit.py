@@ -13,9 +13,12 @@ from dlfn import nn, ops, train
 from dlfn.train import data
 from dlfn.train.config import Schedule
 from dlfn.train.engine import make_loop
+from dlfn.train.evaluation import Evaluation
 from dlfn.train.loop import _Programs
 from dlfn.train.optimizer import make_optimizer
 from dlfn.train.recording import Recorder
+from dlfn.train.step import Learner
+from dlfn.train.tasks import Classification
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -95,6 +98,15 @@ def test_the_moving_average_is_that_of_optax():
     close(result.carry.params, after[-1])
 
 
+def test_parameters_may_be_one_array():
+    average, params = jnp.ones(3), jnp.ones(3)
+    for step in range(2):
+        rows = data.arrays(X, Y).train.draw(0, step, step + 1, 8)[0]
+        params = params - 0.1 * jax.grad(lambda p, rows=rows: squares(X[rows] @ p, Y[rows]).mean())(params)
+        average = 0.9 * average + 0.1 * params
+    close(fit(lambda p, x: x @ p, params=jnp.ones(3), loss=squares, ema=0.9, steps=2).params, average)
+
+
 @pytest.mark.parametrize("gradient", ["hand", "backprop", "autodiff"])
 def test_parts_of_a_batch_add_up_to_it_and_gradients_agree(gradient):
     close(fit(accumulate=4, gradient=gradient).params, by_hand(optax.sgd(0.1))[-1])
@@ -158,6 +170,22 @@ def test_it_stops_when_the_test_loss_no_longer_falls():
     assert (result.step, result.stopped) == (8, "patience")
 
 
+def test_a_test_loss_that_is_nan_is_worse_than_any_other(monkeypatch):
+    losses = iter([float("nan"), 3.0, 2.0, float("nan"), 2.5])
+    monkeypatch.setattr(Evaluation, "__call__", lambda *_: {"loss": next(losses)})
+    result = fit(source=data.arrays(X, Y, test=(X, Y)), steps=50, eval_every=1, patience=2)
+    assert (result.step, result.stopped) == (5, "patience")
+
+
+def test_augmentation_has_a_key_of_its_own():
+    """Not that of a part of the batch, or of a layer, which have the index for it."""
+    learner = Learner(None, Classification(), optax.sgd(0.1), augment=lambda key, _: jax.random.key_data(key))
+    key = jax.random.key(0)
+    own = learner.augmented((), key)
+    for index in range(64):
+        assert (own != jax.random.key_data(jax.random.fold_in(key, index))).any()
+
+
 def test_a_model_can_learn_one_batch_by_heart():
     result = fit(nn.mlp((32,), 3), data.arrays(X, LABELS), loss="classification", optimizer=optax.adam(0.03),
                  steps=150, overfit=1, log_every=50)  # fmt: skip
@@ -198,6 +226,12 @@ def test_every_example_of_the_test_data_counts_once(reduction):
     assert few.metrics["test/loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_metric_that_is_a_mean_counts_every_example_once_though_the_loss_is_of_each():
+    mean = lambda outputs, targets: jnp.abs(outputs - targets).mean()  # noqa: E731
+    result = fit(source=data.arrays(X, Y, test=(X, Y)), metrics={"mae": mean}, eval_batch=8)
+    assert result.metrics["test/mae"] == pytest.approx(float(mean(line(result.params, X), Y)), rel=1e-5)
+
+
 def test_three_gradients_are_compared_before_and_after(capsys):
     fit(nn.Linear(3), data.arrays(X, LABELS), loss="classification", steps=1, compare=True, quiet=False)
     assert capsys.readouterr().out.count("agree: float64") == 2
@@ -222,6 +256,7 @@ def test_convolutions_on_a_cpu_are_trained_by_one_program_for_one_step():
     jax.tree.map(np.testing.assert_array_equal, one.params, three.params)
     loop = make_loop(model, data, steps_per_dispatch=3, **settings)
     with loop.placement.active():
+        carry = loop.begin()
         programs = _Programs(loop._dispatch, Recorder(loop.plan, [], "examples", 4), print)
-        programs(3, *loop._arguments(loop.begin(), 0, 3))
+        programs(3, *loop._arguments(carry, 0, 3))
     assert [*programs._compiled] == [1]

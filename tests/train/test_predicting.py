@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from dlfn import train
+from dlfn import ops, train
 from dlfn.cli import main
 from dlfn.train.data import digit_images
 from dlfn.train.parts import make_data
@@ -223,7 +223,7 @@ def test_bad_files_and_folders_are_refused(runs, run_of, refused):
     loaded = train.load(run_of("regression"))
     (runs / "few.csv").write_text("age,sex\n1,2\n")
     refused(lambda: read_inputs(loaded, str(runs / "few.csv")), ["no column 'bmi'"])
-    (runs / "words.csv").write_text("a\nb\n")
+    (runs / "words.csv").write_text("1,2\na,b\n")
     refused(lambda: read_inputs(loaded, str(runs / "words.csv")), ["no table of numbers"])
     refused(lambda: read_inputs(loaded, str(runs / "image.png")), ["image.png"])
     np.savez(runs / "two.npz", a=1, b=2)
@@ -232,3 +232,29 @@ def test_bad_files_and_folders_are_refused(runs, run_of, refused):
     (runs / "file").write_text("")
     refused(lambda: train.export(run_of("regression"), runs / "file" / "below"), ["cannot write"])
     refused(lambda: train.report(run_of("regression"), runs / "file" / "page.html"), ["cannot write"])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_table_is_read_as_the_run_has_read_it(runs, delimiter):
+    """Without a header, and with numbers that are those of columns."""
+    path = runs / f"table{ord(delimiter)}.csv"
+    path.write_text("".join(delimiter.join(map(str, (i % 4, i % 3, i % 2))) + "\n" for i in range(12)))
+    config = f'[data]\nname = "csv"\ntarget = 1\npath = "{path}"\ndelimiter = "{delimiter}"\n{RUNS["regression"]}'
+    path.with_suffix(".toml").write_text(config.replace('[data]\nname = "diabetes"\n', "") + TINY)
+    run = path.with_suffix("")
+    train.train(train.load_config(path.with_suffix(".toml"), [f"run.folder={run}"]), quiet=True)
+    loaded = train.load(run)
+    np.testing.assert_array_equal(read_inputs(loaded, str(path)), [[i % 4, i % 2] for i in range(12)])
+
+
+def test_evaluation_is_on_all_test_data_and_on_the_devices_that_there_are(run_of):
+    folder = run_of("elbo")
+    config, loaded = folder / "config.toml", train.load(folder)
+    config.write_text(
+        config.read_text().replace("eval_batch = 512", "eval_batch = 100").replace("data = 1", "data = 64")
+    )
+    measured = train.evaluate(folder)
+    x, _ = make_data(loaded.config).test.rows(0, 360)
+    (logits, _, _), _ = loaded.model.apply(loaded.params, loaded.state, x)
+    pixels = ops.binary_cross_entropy(logits.reshape(360, -1), x.reshape(360, -1), reduction="none").sum(-1)
+    assert measured["reconstruction"] == pytest.approx(float(pixels.mean()), rel=1e-5)

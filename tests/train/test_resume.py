@@ -1,6 +1,7 @@
 """A run that is stopped and goes on ends with the bits of one that was left alone, on one device and on eight."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,8 @@ from dlfn import nn, train
 from dlfn.cli import main
 from dlfn.train import data
 from dlfn.train.checkpoints import Checkpoints
+from dlfn.train.evaluation import Evaluation
+from dlfn.train.run import RunFolder
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -40,17 +43,20 @@ class Stop(Exception):
     pass
 
 
-def fit(name, folder=None, devices=1, stop_after=None, monkeypatch=None, **settings):
-    """The carry at the end of a run, which may be stopped after the checkpoint of a step."""
+def run(name, folder=None, devices=1, **settings):
     model, source = CASES[name]
     loss = "next_token" if name == "gpt" else "classification"
     settings = {**SETTINGS, "ema": 0.9, "accumulate": 2, **settings}
     placement = train.Placement(data=devices)
-    run = lambda: train.fit(  # noqa: E731
+    return train.fit(
         model, source, loss=loss, optimizer=optax.adam(0.01), placement=placement, folder=folder, **settings
     )
+
+
+def fit(name, folder=None, devices=1, stop_after=None, monkeypatch=None, **settings):
+    """The carry at the end of a run, which may be stopped after the checkpoint of a step."""
     if stop_after is None:
-        return run().carry
+        return run(name, folder, devices, **settings).carry
 
     save = Checkpoints.save
 
@@ -62,7 +68,7 @@ def fit(name, folder=None, devices=1, stop_after=None, monkeypatch=None, **setti
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "save", saved)
         with pytest.raises(Stop):
-            run()
+            run(name, folder, devices, **settings)
     return None
 
 
@@ -96,6 +102,43 @@ def test_a_step_that_is_damaged_is_skipped_and_named(tmp_path, monkeypatch, caps
     assert "skipped the checkpoint of step 6: file default/" in printed
     assert "resumed at step 4, from " in printed
     assert_same_bits(resumed, fit("mlp"))
+
+
+def test_a_signal_while_metrics_are_waited_for_loses_no_line(tmp_path):
+    def rate(step):
+        """Is asked for when a record is made, with the next dispatch under way."""
+        if step == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return 0.01
+
+    settings = {"save_every": 0, "eval_every": 0, "steps_per_dispatch": 2, "log_every": 2}
+    result = run("mlp", tmp_path / "run", learning_rate=rate, **settings)
+    assert result.stopped == "SIGTERM"
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [*range(2, result.step + 1, 2)]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_run_that_has_lost_patience_does_not_go_on(asked, tmp_path, monkeypatch):
+    """Though it is killed before it has written its parameters, or is asked to stop at the same step."""
+
+    def rate(step):
+        if asked and step == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return 0.01
+
+    def killed(*_, **__):
+        raise Stop
+
+    settings = {"eval_every": 2, "patience": 1, "steps_per_dispatch": 2, "log_every": 2, "learning_rate": rate}
+    monkeypatch.setattr(Evaluation, "__call__", lambda *_: {"loss": 1.0})
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "finish", killed)
+        with pytest.raises(Stop):
+            run("mlp", tmp_path / "run", **settings)
+    result = run("mlp", tmp_path / "run", **settings)
+    assert (result.step, result.stopped) == (4, "patience")
+    assert (tmp_path / "run" / "finished.json").exists()
 
 
 def test_eight_devices_go_on_where_one_stopped_and_back(tmp_path, monkeypatch):

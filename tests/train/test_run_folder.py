@@ -79,7 +79,12 @@ def test_a_run_from_its_start_to_its_end(work):
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, CONFIG.replace('"run"', '"elsewhere/run"'), "\n# said otherwise\n" + CONFIG.replace("= [4, 4]", "=[4,4]")],
+    [
+        CONFIG,
+        CONFIG.replace('"run"', '"elsewhere/run"'),
+        CONFIG + "[mesh]\nfsdp = 4\n",
+        "\n# said otherwise\n" + CONFIG.replace("= [4, 4]", "=[4,4]"),
+    ],
 )
 def test_the_same_run_goes_on(config):
     before = interrupted()

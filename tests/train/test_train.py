@@ -13,7 +13,8 @@ import pytest
 
 import dlfn
 from dlfn import nn
-from dlfn.train import Plan, TrainingError, data, load_config, train
+from dlfn.cli import main
+from dlfn.train import Plan, TrainingError, data, load, load_config, train
 from dlfn.train.config import Schedule
 from dlfn.train.diagnosis import first_bad_step
 from dlfn.train.optimizer import make_optimizer, make_schedule
@@ -217,3 +218,16 @@ def test_chunks_end_where_something_is_due_so_that_a_resumed_run_has_the_same():
             assert Plan(steps=steps, eval_every=every, save_every=save, steps_per_dispatch=full).chunks(at) == [
                 chunk for chunk in chunks if chunk[0] >= at
             ]
+
+
+def test_the_best_checkpoint_can_be_loaded_and_evaluated(configure, tmp_path, capsys):
+    train(
+        configure("train.save_every=1", "train.eval_every=1", "train.steps=4", "optimizer.learning_rate=1"), quiet=True
+    )
+    folder = tmp_path / "run"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["test/loss"] for line in lines if "test/loss" in line]
+    assert losses[-1] > min(losses)
+    assert main(["evaluate", str(folder), "--best"]) == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert not np.array_equal(load(folder, best=True).params["logits"]["w"], load(folder).params["logits"]["w"])

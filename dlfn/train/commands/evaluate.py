@@ -13,8 +13,9 @@ EXAMPLE = "dlfn evaluate runs/digits_mlp"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the folder of a run")
+    parser.add_argument("--best", action="store_true", help="of the checkpoint with the lowest test/loss")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(json.dumps(evaluate(arguments.folder)))
+    print(json.dumps(evaluate(arguments.folder, best=arguments.best)))
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 
-__all__ = ["existing_file", "readable", "require_choice"]
+__all__ = ["existing_file", "is_number", "readable", "require_choice"]
 
 
 def require_choice(key: str, value: str, choices: Sequence[str]) -> None:
@@ -35,6 +35,15 @@ def existing_file(path: str | Path, key: str = "path") -> Path:
         if not file.stat().st_size:
             raise InputError(f"{key} = {str(path)!r} is an empty file")
     return file
+
+
+def is_number(field: str) -> bool:
+    """Whether a field of a table is one."""
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

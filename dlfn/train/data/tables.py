@@ -13,7 +13,7 @@ import numpy as np
 from dlfn._suggest import suggestion
 from dlfn.core import InputError
 from dlfn.train.data.in_memory import held_out, labelled
-from dlfn.train.data.reading import existing_file, readable, require_choice
+from dlfn.train.data.reading import existing_file, is_number, readable, require_choice
 from dlfn.train.data.source import Dataset
 
 __all__ = ["csv", "diabetes"]
@@ -123,7 +123,7 @@ def _columns(file: Path, header: bool | None, delimiter: str) -> tuple[list[str]
         first = next((row for row in rows if row), [])
         line = rows.line_num
         if header is None:
-            header = not any(_is_number(field) for field in first)
+            header = not any(is_number(field) for field in first)
         if not first or (header and not any(rows)):
             raise InputError(f"{str(file)!r} has no rows")
     return ([name.strip() for name in first], line) if header else ([str(i) for i in range(len(first))], 0)
@@ -147,20 +147,12 @@ def _table(file: Path, columns: Sequence[str], skipped: int, delimiter: str) -> 
             if row and len(row) != len(columns):
                 raise InputError(f"{where}: it has {len(row)} fields, and the first line has {len(columns)}")
             for name, field in zip(columns, row):
-                if not _is_number(field) or not np.isfinite(float(field)):
+                if not is_number(field) or not np.isfinite(float(field)):
                     hint = (
                         "" if skipped or rows.line_num > 1 else "; if this line has the columns' names, header = true"
                     )
                     raise InputError(f"{where}, column {name!r}: {field!r} is no finite number{hint}")
     raise InputError(f"cannot read {str(file)!r}: {reason}")
-
-
-def _is_number(field: str) -> bool:
-    try:
-        float(field)
-    except ValueError:
-        return False
-    return True
 
 
 def _target(target: str | int, columns: Sequence[str]) -> int:
