@@ -322,7 +322,7 @@ MISTAKES = {
     "a fraction of all": (table(TABLE, test_fraction=0.99), ["of 5 examples leaves none to train on"]),
     "CSV ragged": (table("a,b\n1,2\n3\n"), ["line 3", "has 1 fields, and the first line has 2"]),
     "CSV wider": (table("a,b\n1,2,3\n1,2,3\n"), ["line 2", "has 3 fields"]),
-    "CSV text": (table("a,b\n1,2\n\n3,x\n"), ["line 4, column 'b': 'x' is no finite number"]),
+    "CSV text": (table("a,b\n1,2\n\n3,x\n"), ["line 4, column 'b': 'x' is no finite number", "number the classes"]),
     "CSV gap": (table("a,b\n1,2\n,3\n"), ["line 3, column 'a': '' is no finite number"]),
     "CSV nan": (table("a,b\n1,nan\n3,4\n"), ["line 2, column 'b': 'nan'"]),
     "CSV half a header": (table("a,2\n1,3\n"), ["line 1, column '0': 'a'", "header = true"]),
