@@ -217,7 +217,7 @@ class _Function:
 
 
 def _as_dataset(data: Any) -> Dataset:
-    """A dataset as it is, and a source as one without a test part. Arrays and loaders are neither, and look like data."""
+    """A dataset as it is, and a source as one without a test part."""
     if isinstance(data, Dataset):
         return data
     if not isinstance(data, Source):
