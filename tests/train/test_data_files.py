@@ -344,7 +344,7 @@ MISTAKES = {
     "vocabulary of text": (of_text("ab", vocabulary=9), ["vocabulary = 9 is for files of tokens"]),
     "no tokenizer": (of_text("ab", tokens="bites"), ["tokens = 'bites'", "no such file"]),
     "unknown character": (
-        lambda f: text(write(f, "ab" * 99, "a.txt"), context=4).info["encode"]("abz"), ["character 'z'"],
+        lambda f: text(write(f, "ab" * 99, "a.txt"), context=4).info["encode"]("abz"), ["'z'", "data.tokens = 'bytes'"],
     ),
     "text and tokens": (of_text("ab", test="b.bin"), ["'b.bin'", "both must be alike"]),
     "dtype of tokens": (of_tokens(TEN, dtype="int16"), ["dtype = 'int16'", "did you mean 'uint16'?"]),
@@ -359,6 +359,7 @@ MISTAKES = {
     "npz of objects": (of_arrays({"y": ""}, x=np.array([{}])), ["a.npz", "allow_pickle"]),
     "npz name": (of_arrays({"x": "imges"}, images=IMAGES, y=LABELS), ["'imges'", "did you mean 'images'?"]),
     "npz text": (of_arrays({"y": ""}, x=np.array(["a"])), ["x is of dtype <U1"]),
+    "npz complex": (of_arrays({"y": ""}, x=np.array([1j])), ["x is of dtype complex128", "must be real"]),
     "npz half a test": (of_arrays({"test_x": "x"}, x=IMAGES, y=LABELS), ["test_x = 'x', test_y = ''"]),
     "arrays differ": (lambda f: arrays(IMAGES, LABELS[:5]), ["shapes (12, 4, 5), (5,)", "first axes must agree"]),
     "arrays empty": (lambda f: arrays(IMAGES[:0]), ["has no examples"]),
