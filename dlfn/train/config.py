@@ -200,7 +200,10 @@ def function_of(section: str, name: str, known: Mapping[str, Callable[..., Any]]
     try:
         function = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise InputError(f"{section}.name = {name!r}: there is no module {error.name!r} on the path") from None
+        raise InputError(
+            f"{section}.name = {name!r}: there is no module {error.name!r} on the path; "
+            "go to the folder that has it, or name that folder in PYTHONPATH"
+        ) from None
     except AttributeError:
         raise InputError(f"{section}.name = {name!r}: {module} has no {attribute!r}") from None
     if not callable(function):

@@ -157,7 +157,9 @@ def make_loop(
 ) -> Loop:
     """What :func:`fit` runs, from its arguments."""
     plan = make_plan(steps=steps, **settings)
-    data = data if isinstance(data, Dataset) else Dataset(data)
+    data = _as_dataset(data)
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise InputError(f"optimizer is {optimizer!r}, and must be one of optax, such as optax.adam(1e-3)")
     if gradient not in GRADIENTS:
         raise InputError(f"gradient is {gradient!r}, and must be one of {', '.join(GRADIENTS)}")
     model, task = _as_model(model, params), as_task(loss, metrics)
@@ -213,6 +215,18 @@ class _Function:
         taken = inspect.signature(self.function).parameters
         options = {name: value for name, value in {"key": key, "train": train}.items() if name in taken}
         return self.function(params, x, **options), state
+
+
+def _as_dataset(data: Any) -> Dataset:
+    """A dataset as it is, and a source as one without a test part."""
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, Source):
+        raise InputError(
+            f"data is of type {type(data).__name__}, and must be a source or a dataset of dlfn.train.data; "
+            "data.arrays(x, y) makes one of arrays, data.stream(batches) of a loader or any other iterable of batches"
+        )
+    return Dataset(data)
 
 
 def _as_model(model: Any, params: Any) -> Any:

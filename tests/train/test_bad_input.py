@@ -135,7 +135,7 @@ CASES = {
     # Functions of the user's.
     mine("missing"): "model.name = 'mine:missing': mine has no 'missing'",
     mine("value"): "model.name = 'mine:value': expected a function, got int",
-    "model='{name=\"nowhere:f\"}'": "model.name = 'nowhere:f': there is no module 'nowhere' on the path",
+    "model='{name=\"nowhere:f\"}'": "model.name = 'nowhere:f': there is no module 'nowhere' on the path; go to",
     mine("raises"): "[model] mine:raises: ValueError: a bug of mine (",
     mine("fails_in_init"): "the model's init fails: RuntimeError: no init (",
     mine("fails_in_apply"): "the model fails: TypeError: ",

@@ -243,6 +243,8 @@ def test_what_is_no_model_loss_or_setting_is_refused(refused):
     refused(lambda: fit(loss="regresion"), ["loss is 'regresion', and must be a function of outputs and targets"])
     refused(lambda: fit(loss="regression", metrics={"a": squares}), ["metrics go with a loss function"])
     refused(lambda: fit(batchsize=3), ["fit got an unknown setting 'batchsize'; did you mean 'batch_size'?"])
+    refused(lambda: fit(source=(X, LABELS)), ["data is of type tuple", "data.arrays(x, y)", "data.stream(batches)"])
+    refused(lambda: fit(optimizer="adam"), ["optimizer is 'adam', and must be one of optax", "optax.adam(1e-3)"])
     refused(lambda: fit(gradient="by hand"), ["gradient is 'by hand', and must be one of hand, backprop, autodiff"])
 
 

@@ -12,7 +12,9 @@ import pytest
 
 from dlfn import ops, train
 from dlfn.cli import main
+from dlfn.train.commands.sample import _beginning
 from dlfn.train.data import digit_images
+from dlfn.train.data.texts import text_codec
 from dlfn.train.parts import make_data
 from dlfn.train.predicting import read_inputs
 from dlfn.train.reporting import outcomes
@@ -127,6 +129,11 @@ def test_a_text_goes_on_without_what_was_trained_on(runs, run_of, capsys):
     assert main(["predict", str(run_of("next_token")), "a <b>"]) == 0
     assert main(["sample", str(run_of("next_token")), "--prompt", "a", "--length", "3"]) == 0
     assert len(capsys.readouterr().out.splitlines()[-1]) >= 1
+
+
+def test_a_sample_begins_with_a_new_line_or_else_with_the_first_token():
+    for content, expected in {"\nab": "\n", "ab": "a"}.items():
+        assert _beginning(text_codec("characters", content)._asdict()) == expected
 
 
 @pytest.mark.exhaustive

@@ -1,6 +1,8 @@
 """``dlfn sample``."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ EXAMPLE = 'dlfn sample runs/text_gpt --prompt "To be" --length 200 --temperature
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--prompt", default="\n", help="the beginning (default: a new line)")
+    parser.add_argument("--prompt", help="the beginning (default: a new line, or token 0 if there is none in the text)")
     parser.add_argument("--length", type=int, default=200, help="how many tokens to add (default: %(default)s)")
     parser.add_argument(
         "--temperature", type=float, default=1.0, help="0: the most likely token (default: %(default)s)"
@@ -36,17 +38,27 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"the run in {arguments.folder!r} is not of text with a known vocabulary, so that it cannot be continued"
         )
-    if not arguments.prompt:
+    prompt = _beginning(info) if arguments.prompt is None else arguments.prompt
+    if not prompt:
         raise InputError("argument --prompt: it is empty, and must have a token at least")
     tokens = nn.generate(
         loaded.model,
         loaded.params,
         loaded.state,
-        jnp.asarray(info["encode"](arguments.prompt), jnp.int32)[None],
+        jnp.asarray(info["encode"](prompt), jnp.int32)[None],
         arguments.length,
         key=jax.random.key(arguments.seed),
         temperature=arguments.temperature,
         top_k=arguments.top_k,
     )
-    print(arguments.prompt + info["decode"](tokens[0]))
+    print(prompt + info["decode"](tokens[0]))
     return 0
+
+
+def _beginning(info: Mapping[str, Any]) -> str:
+    """A new line; a text of one line has none among its characters."""
+    try:
+        info["encode"]("\n")
+    except InputError:
+        return info["decode"]([0])
+    return "\n"

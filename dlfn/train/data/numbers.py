@@ -36,6 +36,10 @@ def numbers(tree: Any, name: str) -> Any:
             raise InputError(f"{where()} cannot be made a NumPy array: {error}") from None
         if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
             raise InputError(f"{where()} is of dtype {array.dtype}, and must be numbers")
+        if jnp.issubdtype(array.dtype, jnp.complexfloating):
+            raise InputError(
+                f"{where()} is of dtype {array.dtype}, and must be real; take its real and imaginary parts"
+            )
         if not array.ndim:
             raise InputError(
                 f"{where()} is the single number {array}, and must be an array with a leading axis of examples; "

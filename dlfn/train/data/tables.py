@@ -148,9 +148,9 @@ def _table(file: Path, columns: Sequence[str], skipped: int, delimiter: str) -> 
                 raise InputError(f"{where}: it has {len(row)} fields, and the first line has {len(columns)}")
             for name, field in zip(columns, row):
                 if not is_number(field) or not np.isfinite(float(field)):
-                    hint = (
-                        "" if skipped or rows.line_num > 1 else "; if this line has the columns' names, header = true"
-                    )
+                    hint = "; every field must be one, so number the classes of a column of names from 0"
+                    if not skipped and rows.line_num == 1:
+                        hint = "; if this line has the columns' names, header = true"
                     raise InputError(f"{where}, column {name!r}: {field!r} is no finite number{hint}")
     raise InputError(f"cannot read {str(file)!r}: {reason}")
 

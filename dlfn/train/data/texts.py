@@ -140,7 +140,10 @@ def _characters(known: str) -> _Codec:
         points = _code_points(content)
         ids = token_of[points]
         if len(missing := points[ids == unknown]):
-            raise InputError(f"the character {chr(missing[0])!r} is not in the text that the tokens are of")
+            raise InputError(
+                f"the character {chr(missing[0])!r} is not in the text that the tokens are of; leave it out, or "
+                "train with data.tokens = 'bytes'"
+            )
         return ids.astype(dtype)
 
     return _Codec(len(characters), encode, lambda ids: "".join(map(chr, characters[np.asarray(ids)])))
