@@ -15,15 +15,15 @@ from dlfn.check.comparison import comparison
 from dlfn.check.describing import around, coordinate, inside, operands
 from dlfn.check.differences import agree, finite_differences
 from dlfn.check.kinks import is_convention
-from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, QUICK, cotangents, projected
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, QUICK, projected
 from dlfn.check.opinions import Setting, reason
 from dlfn.check.probing import first_failure
 from dlfn.check.reproducer import reproducer
 from dlfn.check.rules import has_rule, moving, rule_of
-from dlfn.check.screening import Errors, Screen, offenders, tolerance
+from dlfn.check.screening import Errors, Screen, drawn, offenders, tolerance, used
 from dlfn.check.types import wrong_types_of
 from dlfn.core import InputError, jaxprs
-from dlfn.core.entering import Found, Visitor
+from dlfn.core.entering import Found, Visitor, used_outputs
 from dlfn.core.primitives import is_float
 from dlfn.core.stripping import strip_equation
 
@@ -37,7 +37,8 @@ def arriving(jaxpr: Any, inputs: Sequence[Any], wanted: Callable[[Any], bool]) -
     """What arrives at every rule that the program meets, and the primitives into which it could not be followed."""
     left: dict[str, None] = {}
     visitor = Visitor(wanted, lambda place, values: (None, [jnp.asarray(x) for x in values]), _BUDGET, left)
-    return jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1], compiler_options=QUICK)(*inputs), left
+    found = jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1], compiler_options=QUICK)(*inputs)
+    return [dataclasses.replace(one, used=tuple(used_outputs(jaxpr, one.place))) for one in found], left
 
 
 def checked(found: Found, screen: Screen, seed: int) -> Call:
@@ -143,7 +144,8 @@ def _at(x: jax.Array, at: Any) -> jax.Array:
 
 
 def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[jax.Array]]:
-    """The equation at one step as a function of the operands in which it is differentiated, these, and their values."""
+    """The equation at one step as a function of the operands in which it is differentiated, of which it returns what is
+    used; these operands, and their values."""
     eqn = found.place.eqn
     values = [_at(x, at) for x in found.value]
     movers = moving(eqn, values)
@@ -152,9 +154,13 @@ def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[j
         full = list(values)
         for i, x in zip(movers, given, strict=True):
             full[i] = x
-        return [y for y in jaxprs.bind(eqn, full) if is_float(y.dtype)]
+        return _used(found, jaxprs.bind(eqn, full))
 
     return alone, movers, [values[i] for i in movers]
+
+
+def _used(found: Found, outs: Sequence[Any]) -> list[Any]:
+    return [y for y, use in zip((y for y in outs if is_float(y.dtype)), used(found), strict=True) if use]
 
 
 def probed(call: Call, found: Found, seed: int) -> Call:
@@ -164,7 +170,10 @@ def probed(call: Call, found: Found, seed: int) -> Call:
         return call
     eqn, at = found.place.eqn, _last(np.asarray(found.reached))
     values = [_at(x, at) for x in found.value]
-    by_rule, by_definition = (lambda values: jaxprs.bind(eqn, values)), (lambda values: strip_equation(eqn, *values))
+    by_rule, by_definition = (
+        lambda values, apply=apply: _used(found, apply(eqn, values))
+        for apply in (jaxprs.bind, lambda eqn, values: strip_equation(eqn, *values))
+    )
     try:
         failure, _ = first_failure(by_rule, by_definition, values, operands(eqn), kinks=True, seed=seed)
     except Exception as error:
@@ -186,8 +195,8 @@ def _excused(found: Found, at: Any, worst: Errors, seed: int) -> str:
     on_a_mesh = any(eqn.primitive.name == "shard_map" for eqn, _ in found.place.around)
     if kind != "gradient" or how or on_a_mesh or point[0].dtype != jnp.float64:
         return ""
-    drawn = cotangents(jax.eval_shape(alone, *point), (seed, 0))
-    loss = projected(alone, drawn)
+    bars = [c for c, use in zip(drawn(found, seed), used(found), strict=True) if use]
+    loss = projected(alone, bars)
     leaf, place = movers.index(i), int(worst.coordinate[at])
     chosen = [[place] if k == leaf else [] for k in range(len(point))]
     try:
@@ -195,14 +204,14 @@ def _excused(found: Found, at: Any, worst: Errors, seed: int) -> str:
         bound = FINITE_DIFFERENCE_TOLERANCE * max(abs(slope), scale) + rounding
         if abs(slope - got) <= bound and not abs(slope - expected) <= bound:
             # At the coordinates where the two differ less, too.
-            right = agree(lambda point: loss(*point), point, jax.vjp(alone, *point)[1](drawn), seed)
+            right = agree(lambda point: loss(*point), point, jax.vjp(alone, *point)[1](bars), seed)
             return "finite differences agree with the rule, and not with the definition's own derivative" * right
         if np.isfinite(got) and not np.isfinite(slope) and not np.isfinite(expected):
             return "the definition is not finite"
         if np.isfinite(got) and _at_a_kink(loss, point, leaf, place, got):
             # Of one sign, so that what many kinks allow adds up and does not cancel.
-            drawn = [abs(c) for c in drawn if c is not None]
-            one_sided, gradients = projected(alone, drawn), jax.vjp(alone, *point)[1](drawn)
+            bars = [abs(c) for c in bars]
+            one_sided, gradients = projected(alone, bars), jax.vjp(alone, *point)[1](bars)
             if not is_convention(lambda point: one_sided(*point), point, gradients):
                 return ""
             return "one of the numbers that can be called the gradient at a kink"

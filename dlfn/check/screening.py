@@ -19,7 +19,7 @@ from dlfn.core.entering import Found
 from dlfn.core.primitives import Call, Linear, is_float
 from dlfn.core.stripping import strip_equation
 
-__all__ = ["Errors", "Screen", "identity", "offenders", "tolerance"]
+__all__ = ["Errors", "Screen", "drawn", "identity", "offenders", "tolerance", "used"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +102,27 @@ class Screen:
 
     def _drawn(self, found: Found) -> list[Any]:
         """Cotangents, as arguments of programs: with constants XLA would compute while it compiles."""
-        outs = [var.aval for var in found.place.eqn.outvars if is_float(var.aval.dtype)]
-        return [cotangents(outs, (self.seed, k)) for k in range(2)]
+        return [drawn(found, self.seed, k) for k in range(2)]
 
     def coarsest(self, found: Found) -> float:
         """The spacing at 1 of the narrowest dtype that a call computes in, also where its operands are wider."""
         check = _over_loops(found, functools.partial(_both, found.place.eqn))
         return _coarsest(jax.make_jaxpr(check)(found.value, self._drawn(found)))
+
+
+def used(found: Found) -> list[bool]:
+    """Of the floating-point outputs of a call those that the function uses, or all where it uses none: a rule need not
+    be right in what nobody asks for, such as how many steps a solver took."""
+    outs = found.place.eqn.outvars
+    every = [use for use, var in zip(found.used or [True] * len(outs), outs, strict=True) if is_float(var.aval.dtype)]
+    return every if any(every) else [True] * len(every)
+
+
+def drawn(found: Found, seed: int, k: int = 0) -> list[Any]:
+    """Cotangents of the floating-point outputs of a call, which are 0 for those that are not used."""
+    outs = [var.aval for var in found.place.eqn.outvars if is_float(var.aval.dtype)]
+    every: list[Any] = cotangents(outs, (seed, k))
+    return [c if use else 0 * c for c, use in zip(every, used(found), strict=True)]
 
 
 def identity(jaxpr: Any) -> tuple[Any, ...]:
@@ -223,8 +237,8 @@ def _errors(found: Found, values: Sequence[Any], u: Sequence[Any], both: dict[st
         x = np.asarray(x).astype(np.float64, copy=False)
         return x.reshape(*x.shape[:loops], -1)
 
-    for i, (got, want, p) in enumerate(zip(*both["values"], u, strict=True)):
-        errors += _error(("value", "", i), rows(got), rows(want))
+    for i, (got, want, p, use) in enumerate(zip(*both["values"], u, used(found), strict=True)):
+        errors += _error(("value", "", i), rows(got), rows(want)) if use else []
         total = total + np.sum(np.abs(_finite(rows(got) * np.ravel(p))), -1)
     for i, three, want in zip(at, *both["gradients"], strict=True):
         # A slope below this would change no more than the last digits of the value.

@@ -18,8 +18,11 @@ from jax.sharding import PartitionSpec
 
 from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
+from dlfn.core.primitives import is_inexact
 
-__all__ = ["BUILT_ANEW", "ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "step_of"]
+__all__ = [
+    "BUILT_ANEW", "ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "step_of", "used_outputs",
+]  # fmt: skip
 
 _Around = tuple[tuple[Any, int], ...]
 
@@ -54,19 +57,22 @@ class Place:
         return next(filter(None, map(jaxprs.source_line, outwards)), "")
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["value", "reached"], meta_fields=["place", "specs"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["value", "reached"], meta_fields=["place", "specs", "used"]
+)
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a visitor found at a place: ``value``, a tree of arrays, and whether the equation ran, for it may be in a
     branch that was not taken. Both have an axis in front for each loop and each ``shard_map`` around the place, from
     outside to inside: the steps of a scan (all, or those of :func:`kept_steps`); the first and the last of a
     ``while_loop``; the devices over which each array varies: ``specs`` has for each ``shard_map`` those of the leaves
-    of ``value``."""
+    of ``value``. ``used`` is what :func:`used_outputs` says, where it was asked."""
 
     place: Place
     value: Any
     reached: Any
     specs: tuple[tuple[PartitionSpec, ...], ...] = ()
+    used: tuple[bool, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,16 +140,52 @@ def step_of(index: int, kept: int, length: int) -> int:
     return int(np.linspace(0, length - 1, kept).round()[index])
 
 
+def used_outputs(jaxpr: Any, place: Place) -> list[bool]:
+    """Which outputs of the equation at a place may have a cotangent, for those of the program depend on them by numbers
+    that are floating point. Of what a loop, a branch or a rule returns all is taken to matter."""
+    body = jaxprs.parts(jaxpr)[0]
+    used = [True] * len(body.outvars)
+    chain: tuple[Any, ...] = (*(eqn for eqn, _ in place.around), place.eqn)
+    for eqn, inner in zip(chain, (*chain[1:], None), strict=True):
+        used = _used(body, used, eqn)
+        if inner is None:
+            return used
+        bodies = [jaxprs.parts(sub)[0] for sub in jaxprs.subjaxprs(eqn)]
+        body = next((sub for sub in bodies if any(one is inner for one in sub.eqns)), None)
+        if body is None:  # as that of a primitive of jax.experimental.hijax, which is made where it is entered
+            break
+        used = used if eqn.primitive.name in _PLAIN else [True] * len(body.outvars)
+    return [True] * len(place.eqn.outvars)
+
+
+def _used(jaxpr: Any, used: Sequence[bool], target: Any = None) -> list[bool]:
+    """Of which inputs of a jaxpr, or outputs of one of its equations, the used outputs are made."""
+    needed = {id(atom) for atom, use in zip(jaxpr.outvars, used, strict=True) if use}
+    for eqn in reversed(jaxpr.eqns):
+        outs = [id(var) in needed and is_inexact(var.aval.dtype) for var in eqn.outvars]
+        if eqn is target:
+            return outs
+        if eqn.primitive.name in _CALLS:
+            ins = _used(jaxprs.parts(eqn.params[_CALLS[eqn.primitive.name]])[0], outs)
+        elif eqn.primitive.name == "cond":
+            each = [_used(jaxprs.parts(branch)[0], outs) for branch in eqn.params["branches"]]
+            ins = [False, *map(any, zip(*each, strict=True))]
+        else:
+            ins = [any(outs)] * len(eqn.invars)
+        needed.update(id(atom) for atom, use in zip(eqn.invars, ins, strict=True) if use)
+    return [id(var) in needed for var in jaxpr.invars]
+
+
 # In the place of one of these functions its body is run.
 _CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
-_CALLS = {
-    **_CUSTOM,
+_PLAIN = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "jaxpr",
     "core_call": "jaxpr",
     "eval_jaxpr": "call_jaxpr",
 }
+_CALLS = {**_CUSTOM, **_PLAIN}
 
 
 def enter(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> tuple[Sequence[Any], list[Found]]:
@@ -310,7 +352,14 @@ def _linear_solve(visitor: Visitor, eqn: Any, values: list[Any], around: _Around
     return outs, visited("matvec", outs[: len(rest)])[1] if occurs(visitor.wanted, programs.matvec) else []
 
 
+def _hi_primitive(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    """What it expands to is run, as the body of any function with a rule is."""
+    body = jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values)
+    return visitor.run(body, values, (*around, (eqn, 0)))
+
+
 _ENTER: dict[str, Any] = {
+    _jax.HIJAX: _hi_primitive,
     "custom_linear_solve": _linear_solve,
     "remat2": _checkpoint,
     "checkpoint": _checkpoint,
@@ -320,7 +369,7 @@ _ENTER: dict[str, Any] = {
     "shard_map": _shard_map,
 }
 # Those around whose bodies more is built than a call.
-BUILT_ANEW = frozenset(_ENTER) - {"custom_linear_solve"}
+BUILT_ANEW = frozenset(_ENTER) - {"custom_linear_solve", _jax.HIJAX}
 ENTERED = frozenset((*_CALLS, *_ENTER))  # the primitives whose bodies are visited
 
 

@@ -83,6 +83,25 @@ raises = rule(sine, lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.reshape(dy, (7
 value = rule(sine, lambda x: (1.001 * jnp.sin(x), x), lambda x, dy: (dy * jnp.cos(x),))
 
 
+def with_steps(x):
+    return jnp.sin(x), 3 * x
+
+
+# It has no cotangent of its second output, as those of solvers have none of what they say of their steps.
+solver = rule(with_steps, lambda x: (with_steps(x), x), lambda x, dy: (dy[0] * jnp.cos(x),))
+
+
+@jax.custom_gradient
+def by_custom_gradient(x):
+    return jnp.sin(x), lambda dy: 1.01 * dy * jnp.cos(x)
+
+
+def root(x):
+    """One Newton step for ``sin(y) = sin(x)`` from x: the rule in it is never differentiated."""
+    step, divide = (lambda f, y: y - f(y) / jnp.cos(y)), (lambda f, y: y / f(jnp.ones_like(y)))
+    return lax.custom_root(lambda y: wrong(y) - jnp.sin(x), x, step, divide)
+
+
 def scanned(f, length=3):
     return lambda x: lax.scan(lambda c, _: (f(c), None), x, length=length)[0]
 
@@ -108,6 +127,9 @@ CASES = {
     "not linear": (positive, [X], ["sine: "]),
     "value": (value, [X], ["value, output 0", "1.0e-03"]),
     "nested": (nested, [X], ["sine: ", "in the body of <lambda>, whose rule is applied"]),
+    "an output that is used": (lambda x: jax.jit(solver)(x)[1], [X], ["with_steps: gradient in x"]),
+    "custom_gradient": (lambda x: by_custom_gradient(x), [X], ["by_custom_gradient: gradient in x", "1.0e-02"]),
+    "custom_root": (root, [X], ["sine: gradient in x", "whose rule is applied"]),
     "a wrong shape": (misshapen, [X, X[0]], ["must produce an output with the same type"]),
     "raises": (raises, [X], ["reshape"]),
 }
@@ -223,6 +245,7 @@ JUDGED = {
     "nan in one row, right": (length(1.0), [one_row_of_zeros], [True], ["finite differences agree with the rule"]),
     "nan in one row, wrong elsewhere": (length(1.5), [one_row_of_zeros], [False], []),
     "a wrong value without a derivative of the definition": (by_loop, [X + 2], [False], ["sqrt_by_loop: value"]),
+    "an output that is not used": (lambda x: jax.jit(solver)(x)[0], [X], [True], []),
     "a kink": (relu, [one_row_of_zeros], [True], ["can be called the gradient at a kink"]),
     "float32 within": (in_float32, [X], [True], ["judged to 3.5e-04"]),
     "an overflow of the definition": (stable, [1000 * X], [True], ["the definition is not finite"]),
