@@ -20,7 +20,7 @@ from dlfn.check.opinions import Setting, reason
 from dlfn.check.probing import first_failure
 from dlfn.check.reproducer import reproducer
 from dlfn.check.rules import has_rule, moving, rule_of
-from dlfn.check.screening import Errors, Screen, drawn, offenders, tolerance, used
+from dlfn.check.screening import Errors, Screen, badness, drawn, offenders, tolerance, used
 from dlfn.check.types import wrong_types_of
 from dlfn.core import InputError, jaxprs
 from dlfn.core.entering import Found, Visitor, used_outputs
@@ -36,7 +36,8 @@ _BUDGET = 2.0**28
 def arriving(jaxpr: Any, inputs: Sequence[Any], wanted: Callable[[Any], bool]) -> tuple[list[Found], dict[str, None]]:
     """What arrives at every rule that the program meets, and the primitives into which it could not be followed."""
     left: dict[str, None] = {}
-    visitor = Visitor(wanted, lambda place, values: (None, [jnp.asarray(x) for x in values]), _BUDGET, left)
+    rank = lambda place, values: badness(place.eqn, values)  # noqa: E731
+    visitor = Visitor(wanted, lambda place, values: (None, [jnp.asarray(x) for x in values]), _BUDGET, left, rank)
     found = jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1], compiler_options=QUICK)(*inputs)
     return [dataclasses.replace(one, used=tuple(used_outputs(jaxpr, one.place))) for one in found], left
 

@@ -19,7 +19,7 @@ from dlfn.core.entering import Found
 from dlfn.core.primitives import Call, Linear, is_float
 from dlfn.core.stripping import strip_equation
 
-__all__ = ["Errors", "Screen", "drawn", "identity", "offenders", "tolerance", "used"]
+__all__ = ["Errors", "Screen", "badness", "drawn", "identity", "offenders", "tolerance", "used"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +226,24 @@ def _both(eqn: Any, values: Sequence[Any], drawn: Any) -> dict[str, Any]:
         for wrt, which, _ in _subsets(eqn, at, len(ys))
     ]
     return {"values": [ys, expected], "gradients": [three, definition_back(u)], "parts": parts}
+
+
+def badness(eqn: Any, values: Sequence[Any]) -> Any:
+    """How far gradients by a rule and by its definition differ, relative to the larger, in a program that has the call
+    within: 0 where that cannot be told."""
+
+    def gap(got: Any, want: Any) -> Any:
+        size = jnp.maximum(jnp.max(jnp.abs(got), initial=0), jnp.max(jnp.abs(want), initial=0))
+        off = jnp.max(jnp.abs(got - want), initial=0) / jnp.where(size > 0, size, 1)
+        return jnp.where(jnp.isnan(off), jnp.inf, off).astype(jnp.float32)
+
+    try:
+        outs = [var.aval for var in eqn.outvars if is_float(var.aval.dtype)]
+        both = _both(eqn, [jnp.asarray(x) for x in values], [cotangents(outs, k) for k in range(2)])
+    except Exception:  # what the rule or its definition raises is said where the call is checked by itself
+        return jnp.float32(0)
+    pairs = [*zip(*both["values"]), *((three[0], want) for three, want in zip(*both["gradients"]))]
+    return functools.reduce(jnp.maximum, (gap(*pair) for pair in pairs), jnp.float32(0))
 
 
 def _errors(found: Found, values: Sequence[Any], u: Sequence[Any], both: dict[str, Any]) -> list[Errors]:

@@ -110,13 +110,24 @@ def loop(x):
     return lax.while_loop(lambda c: c[1] < 3, lambda c: (wrong(c[0]), c[1] + 1), (x, 0))[0]
 
 
+# Wrong where its argument is around 2.
+midway = rule(
+    lambda x: 3 * x, lambda x: (3 * x, x), lambda x, dy: (dy * jnp.where(jnp.abs(jnp.max(x) - 2) < 0.1, 3.1, 3.0),)
+)
+
+
+def between(x):
+    return lax.while_loop(lambda c: c[1] < 4, lambda c: (0 * midway(0 * c[0] + c[1]) + x, c[1] + 1), (x, 0))[0]
+
+
 # function, arguments, parts of what is said of the one failure
 CASES = {
     "called": (wrong, [X], ["sine: gradient in x [", "1.0e-03", "test_audit.py"]),
     "jit, scan, vmap": (jax.jit(scanned(jax.vmap(wrong))), [X], ["scan step ", " of 3"]),
     "late": (scanned(lambda x: late(x) / 2 + 1, 6), [jnp.full(3, 1.6)], [" of 6", "5.0e-02"]),
     "cond": (lambda x: lax.cond(x[1, 2] > 0, wrong, right, x), [X], ["branch 1 of cond"]),
-    "while": (loop, [X], ["while_loop, "]),
+    "while": (loop, [X], ["while_loop, step "]),
+    "while, in between": (between, [X], ["while_loop, step 2 (the worst)"]),
     "checkpoint": (jax.checkpoint(lambda x: 2 * wrong(x)), [X], ["checkpoint"]),
     "custom_jvp": (lambda x: forward_wrong(x), [X], ["forward_wrong: gradient in x", "1.0e-02"]),
     "Op": (lambda x: wrong_op(ops.gelu(x), scale=2.0), [X], ["wrong_op: gradient in x"]),
