@@ -65,6 +65,8 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
         errors = screen(found)
     except Exception as error:  # as where the definition is a kernel, which has no derivative
         return _without_screen(call, found, error, seed), _last(ran)
+    if _eps(found) > 1e-15 and (measured := _by_rounding(call, found, errors, seed)) is not None:
+        return measured
     wrong, eps, notes = offenders(found, errors), 0.0, ()
     if wrong and (eps := screen.coarsest(found)) > _eps(found):
         wrong = offenders(found, errors, eps)
@@ -89,6 +91,30 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
             return failed, at
         acquitted.append(f"{excuse}: {failed.worst}")
     return dataclasses.replace(call, notes=tuple(acquitted)), ()
+
+
+# How many spacings of its dtype, of four bytes or of two, a gradient may be off by before what rounding may change is
+# measured, which takes a second.
+_SPACINGS = {4: 4, 2: 1}
+
+
+def _by_rounding(call: Call, found: Found, errors: Sequence[Errors], seed: int) -> tuple[Call, Any] | None:
+    """The verdict in a narrow dtype, by the bounds of :mod:`dlfn.check.rounding` where rule and definition differ by
+    more than a few roundings; None where these cannot be had."""
+    on_a_mesh = any(eqn.primitive.name == "shard_map" for eqn, _ in found.place.around)
+    if on_a_mesh or any(error.what[1] or error.what[0] == "value" for _, error, _ in offenders(found, errors)):
+        return None
+    few = _eps(found) * _SPACINGS[4 if _eps(found) < 1e-6 else 2]
+    ran = np.asarray(found.reached)
+    sizes = [np.where(ran, e.gap / np.where(e.scale > 0, e.scale, 1.0), 0.0) for e in errors if e.what[0] != "value"]
+    worst = np.max(sizes, axis=0)
+    largest, at = float(np.max(worst)), np.unravel_index(np.argmax(worst), worst.shape)
+    if largest <= few:
+        return dataclasses.replace(call, error=largest, hidden=largest + few), ()
+    try:
+        return _compared(call, found, at, seed), at
+    except InputError:
+        return None
 
 
 def _unchecked(eqn: Any, values: Sequence[Any]) -> str:
@@ -123,7 +149,10 @@ def _without_screen(call: Call, found: Found, error: Exception, seed: int) -> Ca
     except Exception as own:
         return dataclasses.replace(call, ok=False, worst=f"the rule raises {reason(own)}", inside=inside(found, at))
     note = f"its definition cannot be differentiated: {reason(error)}"
-    return _compared(dataclasses.replace(call, notes=(note,)), found, at, seed)
+    try:
+        return _compared(dataclasses.replace(call, notes=(note,)), found, at, seed)
+    except InputError as nothing:
+        return dataclasses.replace(call, ok=False, worst=str(nothing), inside=inside(found, at), notes=(note,))
 
 
 def _described(found: Found, worst: Errors, at: Any) -> str:
@@ -240,14 +269,12 @@ def _compared(call: Call, found: Found, at: Any, seed: int) -> Call:
     alone, movers, point = _alone(found, at)
     names = operands(found.place.eqn)
     where = inside(found, at)
-    try:
-        result = comparison(alone, point, {}, Setting(dtype=None, seed=seed))
-    except InputError as error:
-        return dataclasses.replace(call, ok=False, error=None, worst=str(error), inside=where)
+    result = comparison(alone, point, {}, Setting(dtype=None, seed=seed))
     errors = [error for row in result.rows for error in (row.hand, row.finite_difference) if error is not None]
     named = [dataclasses.replace(row, path=names[i]) for row, i in zip(result.rows, movers, strict=True)]
     if result.ok:
-        return dataclasses.replace(call, error=max(errors, default=0.0))
+        hidden = max((row.hidden for row in result.rows if row.hidden is not None), default=None)
+        return dataclasses.replace(call, error=max(errors, default=0.0), hidden=hidden)
     bad = [row for row in named if not row.ok]
     if not bad:
         return dataclasses.replace(call, ok=False, error=result.value_error, worst="value", inside=where)

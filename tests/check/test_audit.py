@@ -297,6 +297,20 @@ def test_what_is_intended_is_left_out():
     assert [call.rule.name for call in result.audit.calls] == ["sine"]
 
 
+@pytest.mark.parametrize(("dtype", "bias"), [("float32", 2e-5), ("bfloat16", 0.05)])
+def test_in_narrow_dtypes_what_rounding_may_change_is_measured(dtype, bias):
+    """And what would be hidden is said."""
+    product = lambda x, w: x @ w  # noqa: E731
+    x, w = jnp.sin(jnp.arange(96.0)).reshape(12, 8), jnp.cos(jnp.arange(64.0)).reshape(8, 8)
+    for c in (0, bias):
+        matmul = rule(product, lambda x, w: (x @ w, (x, w)), lambda r, dy, c=1 + c: (c * (dy @ r[1].T), r[0].T @ dy))
+        result = dlfn.audit(matmul, dtype=dtype)(x, w)
+        assert result.ok == (c == 0)
+        if result.ok:
+            assert 0 < result.calls[0].hidden < bias
+            assert "an error of a whole gradient is not seen below: <lambda> " in str(result)
+
+
 def test_a_dtype_that_is_none_is_refused(refused):
     refused(lambda: dlfn.audit(wrong, dtype="int32"), ["audit: dtype is 'int32'", "float32"])
 
