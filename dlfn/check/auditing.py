@@ -34,7 +34,8 @@ def audit(
     :func:`dlfn.compare` says that a gradient is wrong; this says whose rule is. ``f`` runs forwards once, and the
     values are kept that arrive at each function with a rule of its own: of ``jax.custom_vjp``, ``jax.custom_jvp``,
     ``jax.experimental.hijax``, or a :class:`dlfn.Op`, inside ``jit``, ``scan``, ``cond``, ``while_loop``, ``vmap``,
-    ``checkpoint`` and ``shard_map`` too. At these values (in a scan: at every step) the rule's value and its gradient
+    ``checkpoint`` and ``shard_map`` too. At these values (in a scan: at every step that
+    fits in memory; in a ``while_loop``: at the first, the worst and the last) the rule's value and its gradient
     in each argument, for random cotangents, are compared with those of autodiff of its definition; and the gradient
     must be linear in the cotangent. A rule that is told which of its arguments and outputs matter, by
     ``symbolic_zeros``, is tried with each alone. What differs is judged once more by finite
@@ -110,8 +111,12 @@ def _audit(f: Any, args: Any, kwargs: Any, setting: Setting) -> Audit:
     notes = [f"rules inside {name} were not looked for" for name in left]
     calls, error = _attributed(jaxpr, inputs, found, calls, seed, notes)
     computed = {x.dtype for one in found for x in one.value if jnp.issubdtype(x.dtype, jnp.floating)}
-    described = " and ".join(f"{d}, to {tolerance(float(jnp.finfo(d).eps)):.1g}" for d in sorted(computed, key=str))
+    described = " and ".join(f"{d}, to {_judged_to(d)}" for d in sorted(computed, key=str))
     return Audit(tuple(calls), described or str(jnp.result_type(float)), error, tuple(notes))
+
+
+def _judged_to(dtype: Any) -> str:
+    return f"{tolerance(0.0):.1g}" if dtype == jnp.float64 else "what rounding may change"
 
 
 def _cast(leaf: Any, dtype: Any) -> Any:

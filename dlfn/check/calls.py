@@ -30,6 +30,7 @@ class Call:
         reproducer: a program that shows the failure, if one was found.
         checked: whether it could be checked by itself; a note says why not.
         notes: what else there is to say.
+        hidden: in narrow dtypes, how large a relative error of a whole gradient would not be seen.
     """
 
     rule: Rule
@@ -44,6 +45,7 @@ class Call:
     reproducer: str = ""
     checked: bool = True
     notes: tuple[str, ...] = ()
+    hidden: float | None = None
 
     @property
     def called(self) -> str:
@@ -109,6 +111,10 @@ class Audit:
             rules = Counter(call.rule.name for call in good)
             names = ", ".join(f"{name} ×{n}" if n > 1 else name for name, n in rules.most_common())
             lines.append(f"right: {names}")
+        hidden = {call.rule.name: call.hidden for call in sorted(good, key=lambda c: c.hidden or 0.0) if call.hidden}
+        if hidden:
+            least = ", ".join(f"{name} {size:.1e}" for name, size in hidden.items())
+            lines.append(f"an error of a whole gradient is not seen below: {least}")
         lines += [f"not reached: {call.rule.name}, {call.called}" for call in missed]
         lines += [f"not checked: {c.rule.name}, {c.called}: {c.notes[0]}" for c in self.calls if not c.checked]
         lines += [f"{call.rule.name}, {call.called}: {note}" for call in good for note in call.notes]

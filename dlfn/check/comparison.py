@@ -84,7 +84,11 @@ def _compare(f: Any, args: Any, kwargs: Any, setting: Setting) -> Comparison:
     result = _judged(ours, truth, names, point, setting)
     if setting.order == 2:
         result = _joined(result, _judged(*derivatives(ours, truth, point, setting), names, point, setting))
-    if result and setting.probe:
+    culprits = any(row.culprit for row in result.rows)
+    if result and setting.probe and culprits:
+        note = "probes: left out, for the definition's derivative, which they compare with, is wrong"
+        result = dataclasses.replace(result, notes=(*result.notes, note))
+    elif result and setting.probe:
         arrays = [i for i, leaf in enumerate(values) if i in moving or _is_array(leaf)]
         labels = [leaf_name(f, leaves[i][0], len(args)) for i in arrays]
         cast = dict(zip(moving, point, strict=True))
@@ -141,7 +145,9 @@ def _joined(first: Comparison, second: Comparison) -> Comparison:
     """Both as one, with the rows of the second derivative after the others."""
     below = [dataclasses.replace(row, path=f"2nd order: {row.path}") for row in second.rows]
     notes = [f"2nd order: {note}" for note in second.notes if note not in first.notes]
-    worse = first if not first.value_ok or second.value_ok else second
+    # The value of the second is the gradient of the first, which the definition may not have right.
+    at_fault = any(row.culprit for row in first.rows)
+    worse = first if not first.value_ok or second.value_ok or at_fault else second
     return dataclasses.replace(
         first,
         rows=(*first.rows, *below),

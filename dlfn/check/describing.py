@@ -11,7 +11,7 @@ import numpy as np
 from dlfn.check.rules import rule_of
 from dlfn.check.screening import Errors
 from dlfn.core import jaxprs
-from dlfn.core.entering import Found, Place, step_of
+from dlfn.core.entering import Found, Place
 from dlfn.core.primitives import is_float, op_p
 
 __all__ = ["around", "coordinate", "inside", "operands"]
@@ -68,17 +68,18 @@ def coordinate(found: Found, worst: Errors, at: Any) -> list[int]:
 
 def inside(found: Found, at: Any) -> str:
     """What is around a place, from outside to inside, at these indices of its loops."""
-    place, index, parts = found.place, list(at), []
+    place, index, parts, loops = found.place, list(at), [], iter(found.steps)
     sizes = list(np.shape(found.reached))
     for eqn, body in place.around:
         name = eqn.primitive.name
         if name in ("scan", "while", "shard_map"):
             i, n = index.pop(0), sizes.pop(0)
+            steps = None if name == "shard_map" else np.asarray(next(loops))[tuple(at[: len(at) - len(index)])]
             if name == "scan":
                 length = eqn.params["length"]
-                parts.append(f"scan step {step_of(i, n, length)} of {length}" + f" ({n} were tried)" * (n < length))
+                parts.append(f"scan step {steps} of {length}" + f" ({n} were tried)" * (n < length))
             elif name == "while":
-                parts.append(f"while_loop, {('first', 'last')[i]} step")
+                parts.append(f"while_loop, step {steps} ({('the first', 'the worst', 'the last')[i]})")
             else:
                 parts.append(f"shard_map, device {i}")
         elif name == "cond":

@@ -53,8 +53,8 @@ def why(
     Raises:
         InputError: when nothing that ``f`` takes or returns is floating point, and on a ``lossy`` outside of 0 to 1.
 
-    Shards inside a ``shard_map`` are not entered: its own line is named. A function that cannot be differentiated, as
-    by a ``while_loop``, is looked at forwards, and a note says why.
+    Inside a ``shard_map`` the first nan or inf is named, and not what led to it. A function that cannot be
+    differentiated, as by a ``while_loop``, is looked at forwards, and a note says why.
 
     >>> import jax.numpy as jnp, dlfn
     >>> found = dlfn.why(lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0)))(jnp.array([0.0, 1.0]))

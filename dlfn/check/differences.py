@@ -18,6 +18,8 @@ __all__ = ["Search", "Slopes", "agree", "finite_differences"]
 # Pairs of steps, each a step and its half. A pair whose steps cross a kink, or leave the domain, does not agree.
 _PAIRS = np.array([[20.0, 10.0], [1.0, 0.5], [0.05, 0.025], [0.0025, 0.00125]])
 _FIRST = _PAIRS[2:3]  # what is tried before the others where that may do
+_AT_ONCE = _FIRST.size * 2  # how many moves one call of the program makes
+_TABLES = (1.0, 0.05, 0.0025)  # the steps of the tables of values that noise is measured by
 # How far slopes along a direction may be from a gradient, relative to its products with the direction, before single
 # coordinates are tried.
 _AGREEMENT = 1e-8
@@ -163,7 +165,7 @@ class _Differences:
         slope, error = self._along(leaf, direction, place, place + 1, _FIRST)
         if error <= sure:
             return slope, error
-        return self._along(leaf, direction, place, place + 1)
+        return self._along(leaf, direction, place, place + 1, noise=self._noise(leaf, direction, place, place + 1))
 
     def along_directions(self, leaf: int, gradient: np.ndarray, rng: np.random.Generator) -> tuple[Slopes, list[int]]:
         """The slopes along two directions, and the coordinates to which those lead with which the gradient does not
@@ -174,8 +176,9 @@ class _Differences:
             w = step * rng.choice([-1.0, 1.0], step.size) * rng.uniform(0.5, 1.5, step.size)
             direction, products = self._direction(w), w * g
             total, size = float(np.sum(products)), float(np.linalg.norm(products))
-            for pairs in (_FIRST, _PAIRS):
-                slope, error = self._along(leaf, direction, 0, step.size, pairs)
+            for pairs, noisy in ((_FIRST, False), (_PAIRS, False), (_PAIRS, True)):
+                noise = self._noise(leaf, direction, 0, step.size) if noisy else 0.0
+                slope, error = self._along(leaf, direction, 0, step.size, pairs, noise)
                 if abs(slope - total) <= _AGREEMENT * size + error:
                     break
             else:
@@ -185,22 +188,33 @@ class _Differences:
         return Slopes(found, errors, None, *measures), worst
 
     def _along(
-        self, leaf: int, direction: Any, start: int, stop: int, pairs: np.ndarray = _PAIRS
+        self, leaf: int, direction: Any, start: int, stop: int, pairs: np.ndarray = _PAIRS, noise: float = 0.0
     ) -> tuple[float, float]:
         """The slope along the part of a direction that is within a range of a leaf's flat coordinates, and its error.
         Of all pairs of steps it takes the one that agrees best, extrapolated to zero (Richardson); its error is by how
-        much that pair disagrees, and the rounding of the function's value."""
+        much that pair disagrees, and the noise and the rounding of the function's value."""
         steps = pairs.ravel()
         found = self._losses(leaf, direction, start, stop, np.concatenate([steps, -steps]))
         with np.errstate(all="ignore"):  # a loss that is not finite is reported as such
             raw = (found[: len(steps)] - found[len(steps) :]) / (2 * steps)
             coarse, fine = raw[0::2], raw[1::2]
-            gap = np.abs(coarse - fine)
+            gap = np.abs(coarse - fine) + 4 * noise / steps[1::2]
             best = int(np.argmin(np.where(np.isnan(gap), np.inf, gap)))
             size = np.max(np.abs(found.reshape(2, -1)[:, 2 * best : 2 * best + 2]))
             eps = float(jnp.finfo(self.point[leaf].dtype).eps)
             error = gap[best] + 4 * eps * size / steps[2 * best + 1]
             return float((4 * fine - coarse)[best] / 3), float(error)
+
+    def _noise(self, leaf: int, direction: Any, start: int, stop: int) -> float:
+        """How far the function's values scatter about a smooth curve. What iterates until a tolerance is met is a
+        staircase, whose slope is 0 where steps are too small. Fourth differences of equidistant values on one side show
+        that, as Moré and Wild have it; what one side alone shows may be a kink."""
+        multiples, found = np.arange(1.0, 8.0), []
+        for step in _TABLES:
+            values = self._losses(leaf, direction, start, stop, step * np.concatenate([multiples, -multiples]))
+            with np.errstate(all="ignore"):
+                found.append(np.min(np.max(np.abs(np.diff(values.reshape(2, -1), 4)), -1)) / 70**0.5)
+        return float(np.nan_to_num(max(found), nan=0.0, posinf=0.0))
 
     def _worst(self, leaf: int, direction: Any, products: np.ndarray) -> int:
         """The flat coordinate at which a gradient is most wrong, by halving the range that holds it. ``products``: of
@@ -224,7 +238,9 @@ class _Differences:
 
     def _losses(self, leaf: int, direction: Any, start: int, stop: int, moves: np.ndarray) -> np.ndarray:
         if self.compiled:
-            return np.asarray(self._program(self.point, leaf, direction, start, stop, moves), np.float64)
+            padded = np.resize(moves, -(-len(moves) // _AT_ONCE) * _AT_ONCE).reshape(-1, _AT_ONCE)
+            found = [self._program(self.point, leaf, direction, start, stop, some) for some in padded]
+            return np.concatenate(found).astype(np.float64)[: len(moves)]
         step = np.zeros(self.point[leaf].size)
         step[start:stop] = direction[start:stop]
         step = step.reshape(self.point[leaf].shape)

@@ -9,6 +9,7 @@ import numpy as np
 
 from dlfn.check.origins import Value, judge
 from dlfn.check.plan import Plan, Programs, Step, compiled, is_inexact, make_plan, wide_type
+from dlfn.check.shards import born_inside
 from dlfn.core import jaxprs
 
 __all__ = ["Execution"]
@@ -69,7 +70,12 @@ class Execution:
             for slot in step.outs:
                 env[slot] = Value(narrow[slot], wide.get(slot), rounded=slot in programs.rounded)
                 outs.append(env[slot])
-            judge(step, [env[slot] for slot in step.ins], outs, (*path, *step.path))
+            ins = [env[slot] for slot in step.ins]
+            judge(step, ins, outs, (*path, *step.path))
+            if step.eqn.primitive.name == "shard_map":
+                for out in outs:
+                    if out.bad is not None and out.bad.step is step:
+                        out.bad = born_inside(step, ins, out.bad.kind, (*path, *step.path)) or out.bad
 
     def _wide(self, programs: Programs, operands: dict[int, Value], narrow: dict[int, Any]) -> dict[int, Any]:
         given = {slot: x.narrow if x.wide is None else x.wide for slot, x in operands.items()}

@@ -15,15 +15,15 @@ from dlfn.check.comparison import comparison
 from dlfn.check.describing import around, coordinate, inside, operands
 from dlfn.check.differences import agree, finite_differences
 from dlfn.check.kinks import is_convention
-from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, QUICK, cotangents, projected
+from dlfn.check.measures import FINITE_DIFFERENCE_TOLERANCE, QUICK, projected
 from dlfn.check.opinions import Setting, reason
 from dlfn.check.probing import first_failure
 from dlfn.check.reproducer import reproducer
 from dlfn.check.rules import has_rule, moving, rule_of
-from dlfn.check.screening import Errors, Screen, offenders, tolerance
+from dlfn.check.screening import Errors, Screen, badness, drawn, offenders, tolerance, used
 from dlfn.check.types import wrong_types_of
 from dlfn.core import InputError, jaxprs
-from dlfn.core.entering import Found, Visitor
+from dlfn.core.entering import Found, Visitor, used_outputs
 from dlfn.core.primitives import is_float
 from dlfn.core.stripping import strip_equation
 
@@ -36,8 +36,10 @@ _BUDGET = 2.0**28
 def arriving(jaxpr: Any, inputs: Sequence[Any], wanted: Callable[[Any], bool]) -> tuple[list[Found], dict[str, None]]:
     """What arrives at every rule that the program meets, and the primitives into which it could not be followed."""
     left: dict[str, None] = {}
-    visitor = Visitor(wanted, lambda place, values: (None, [jnp.asarray(x) for x in values]), _BUDGET, left)
-    return jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1], compiler_options=QUICK)(*inputs), left
+    rank = lambda place, values: badness(place.eqn, values)  # noqa: E731
+    visitor = Visitor(wanted, lambda place, values: (None, [jnp.asarray(x) for x in values]), _BUDGET, left, rank)
+    found = jax.jit(lambda *inputs: visitor.run(jaxpr, inputs)[1], compiler_options=QUICK)(*inputs)
+    return [dataclasses.replace(one, used=tuple(used_outputs(jaxpr, one.place))) for one in found], left
 
 
 def checked(found: Found, screen: Screen, seed: int) -> Call:
@@ -63,6 +65,8 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
         errors = screen(found)
     except Exception as error:  # as where the definition is a kernel, which has no derivative
         return _without_screen(call, found, error, seed), _last(ran)
+    if _eps(found) > 1e-15 and (measured := _by_rounding(call, found, errors, seed)) is not None:
+        return measured
     wrong, eps, notes = offenders(found, errors), 0.0, ()
     if wrong and (eps := screen.coarsest(found)) > _eps(found):
         wrong = offenders(found, errors, eps)
@@ -87,6 +91,30 @@ def _judged(found: Found, screen: Screen, seed: int) -> tuple[Call, Any]:
             return failed, at
         acquitted.append(f"{excuse}: {failed.worst}")
     return dataclasses.replace(call, notes=tuple(acquitted)), ()
+
+
+# How many spacings of its dtype, of four bytes or of two, a gradient may be off by before what rounding may change is
+# measured, which takes a second.
+_SPACINGS = {4: 4, 2: 1}
+
+
+def _by_rounding(call: Call, found: Found, errors: Sequence[Errors], seed: int) -> tuple[Call, Any] | None:
+    """The verdict in a narrow dtype, by the bounds of :mod:`dlfn.check.rounding` where rule and definition differ by
+    more than a few roundings; None where these cannot be had."""
+    on_a_mesh = any(eqn.primitive.name == "shard_map" for eqn, _ in found.place.around)
+    if on_a_mesh or any(error.what[1] or error.what[0] == "value" for _, error, _ in offenders(found, errors)):
+        return None
+    few = _eps(found) * _SPACINGS[4 if _eps(found) < 1e-6 else 2]
+    ran = np.asarray(found.reached)
+    sizes = [np.where(ran, e.gap / np.where(e.scale > 0, e.scale, 1.0), 0.0) for e in errors if e.what[0] != "value"]
+    worst = np.max(sizes, axis=0)
+    largest, at = float(np.max(worst)), np.unravel_index(np.argmax(worst), worst.shape)
+    if largest <= few:
+        return dataclasses.replace(call, error=largest, hidden=largest + few), ()
+    try:
+        return _compared(call, found, at, seed), at
+    except InputError:
+        return None
 
 
 def _unchecked(eqn: Any, values: Sequence[Any]) -> str:
@@ -121,7 +149,10 @@ def _without_screen(call: Call, found: Found, error: Exception, seed: int) -> Ca
     except Exception as own:
         return dataclasses.replace(call, ok=False, worst=f"the rule raises {reason(own)}", inside=inside(found, at))
     note = f"its definition cannot be differentiated: {reason(error)}"
-    return _compared(dataclasses.replace(call, notes=(note,)), found, at, seed)
+    try:
+        return _compared(dataclasses.replace(call, notes=(note,)), found, at, seed)
+    except InputError as nothing:
+        return dataclasses.replace(call, ok=False, worst=str(nothing), inside=inside(found, at), notes=(note,))
 
 
 def _described(found: Found, worst: Errors, at: Any) -> str:
@@ -143,7 +174,8 @@ def _at(x: jax.Array, at: Any) -> jax.Array:
 
 
 def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[jax.Array]]:
-    """The equation at one step as a function of the operands in which it is differentiated, these, and their values."""
+    """The equation at one step as a function of the operands in which it is differentiated, of which it returns what is
+    used; these operands, and their values."""
     eqn = found.place.eqn
     values = [_at(x, at) for x in found.value]
     movers = moving(eqn, values)
@@ -152,9 +184,13 @@ def _alone(found: Found, at: Any) -> tuple[Callable[..., Any], list[int], list[j
         full = list(values)
         for i, x in zip(movers, given, strict=True):
             full[i] = x
-        return [y for y in jaxprs.bind(eqn, full) if is_float(y.dtype)]
+        return _used(found, jaxprs.bind(eqn, full))
 
     return alone, movers, [values[i] for i in movers]
+
+
+def _used(found: Found, outs: Sequence[Any]) -> list[Any]:
+    return [y for y, use in zip((y for y in outs if is_float(y.dtype)), used(found), strict=True) if use]
 
 
 def probed(call: Call, found: Found, seed: int) -> Call:
@@ -164,7 +200,10 @@ def probed(call: Call, found: Found, seed: int) -> Call:
         return call
     eqn, at = found.place.eqn, _last(np.asarray(found.reached))
     values = [_at(x, at) for x in found.value]
-    by_rule, by_definition = (lambda values: jaxprs.bind(eqn, values)), (lambda values: strip_equation(eqn, *values))
+    by_rule, by_definition = (
+        lambda values, apply=apply: _used(found, apply(eqn, values))
+        for apply in (jaxprs.bind, lambda eqn, values: strip_equation(eqn, *values))
+    )
     try:
         failure, _ = first_failure(by_rule, by_definition, values, operands(eqn), kinks=True, seed=seed)
     except Exception as error:
@@ -186,8 +225,8 @@ def _excused(found: Found, at: Any, worst: Errors, seed: int) -> str:
     on_a_mesh = any(eqn.primitive.name == "shard_map" for eqn, _ in found.place.around)
     if kind != "gradient" or how or on_a_mesh or point[0].dtype != jnp.float64:
         return ""
-    drawn = cotangents(jax.eval_shape(alone, *point), (seed, 0))
-    loss = projected(alone, drawn)
+    bars = [c for c, use in zip(drawn(found, seed), used(found), strict=True) if use]
+    loss = projected(alone, bars)
     leaf, place = movers.index(i), int(worst.coordinate[at])
     chosen = [[place] if k == leaf else [] for k in range(len(point))]
     try:
@@ -195,14 +234,14 @@ def _excused(found: Found, at: Any, worst: Errors, seed: int) -> str:
         bound = FINITE_DIFFERENCE_TOLERANCE * max(abs(slope), scale) + rounding
         if abs(slope - got) <= bound and not abs(slope - expected) <= bound:
             # At the coordinates where the two differ less, too.
-            right = agree(lambda point: loss(*point), point, jax.vjp(alone, *point)[1](drawn), seed)
+            right = agree(lambda point: loss(*point), point, jax.vjp(alone, *point)[1](bars), seed)
             return "finite differences agree with the rule, and not with the definition's own derivative" * right
         if np.isfinite(got) and not np.isfinite(slope) and not np.isfinite(expected):
             return "the definition is not finite"
         if np.isfinite(got) and _at_a_kink(loss, point, leaf, place, got):
             # Of one sign, so that what many kinks allow adds up and does not cancel.
-            drawn = [abs(c) for c in drawn if c is not None]
-            one_sided, gradients = projected(alone, drawn), jax.vjp(alone, *point)[1](drawn)
+            bars = [abs(c) for c in bars]
+            one_sided, gradients = projected(alone, bars), jax.vjp(alone, *point)[1](bars)
             if not is_convention(lambda point: one_sided(*point), point, gradients):
                 return ""
             return "one of the numbers that can be called the gradient at a kink"
@@ -230,14 +269,12 @@ def _compared(call: Call, found: Found, at: Any, seed: int) -> Call:
     alone, movers, point = _alone(found, at)
     names = operands(found.place.eqn)
     where = inside(found, at)
-    try:
-        result = comparison(alone, point, {}, Setting(dtype=None, seed=seed))
-    except InputError as error:
-        return dataclasses.replace(call, ok=False, error=None, worst=str(error), inside=where)
+    result = comparison(alone, point, {}, Setting(dtype=None, seed=seed))
     errors = [error for row in result.rows for error in (row.hand, row.finite_difference) if error is not None]
     named = [dataclasses.replace(row, path=names[i]) for row, i in zip(result.rows, movers, strict=True)]
     if result.ok:
-        return dataclasses.replace(call, error=max(errors, default=0.0))
+        hidden = max((row.hidden for row in result.rows if row.hidden is not None), default=None)
+        return dataclasses.replace(call, error=max(errors, default=0.0), hidden=hidden)
     bad = [row for row in named if not row.ok]
     if not bad:
         return dataclasses.replace(call, ok=False, error=result.value_error, worst="value", inside=where)

@@ -25,8 +25,11 @@ __all__ = [
 
 NUMERIC, LINEARITY = "finite diff.", "linearity"  # how tables call these two checks
 FINITE_DIFFERENCE_TOLERANCE = 1e-6
-# Options for XLA: the programs of a check run a few times each, so that most of their time is compilation.
+# Options for XLA: the programs of a check run a few times each, so that most of their time is compilation. The emitters
+# of fused loops take two thirds of that; from jax 0.11 on there is no other way of making these.
 QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 
 
 def cotangents(shapes: Any, seed: Any) -> list[jax.Array | None]:

@@ -83,7 +83,7 @@ def _inside(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _primal(function: Any) -> Any:
     if isinstance(function, jax.custom_vjp | jax.custom_jvp):
-        return function.fun
+        return jaxprs.primal(function)
     return function.definition if isinstance(function, Op) else None
 
 

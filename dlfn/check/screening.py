@@ -19,7 +19,7 @@ from dlfn.core.entering import Found
 from dlfn.core.primitives import Call, Linear, is_float
 from dlfn.core.stripping import strip_equation
 
-__all__ = ["Errors", "Screen", "identity", "offenders", "tolerance"]
+__all__ = ["Errors", "Screen", "badness", "drawn", "identity", "offenders", "tolerance", "used"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +102,27 @@ class Screen:
 
     def _drawn(self, found: Found) -> list[Any]:
         """Cotangents, as arguments of programs: with constants XLA would compute while it compiles."""
-        outs = [var.aval for var in found.place.eqn.outvars if is_float(var.aval.dtype)]
-        return [cotangents(outs, (self.seed, k)) for k in range(2)]
+        return [drawn(found, self.seed, k) for k in range(2)]
 
     def coarsest(self, found: Found) -> float:
         """The spacing at 1 of the narrowest dtype that a call computes in, also where its operands are wider."""
         check = _over_loops(found, functools.partial(_both, found.place.eqn))
         return _coarsest(jax.make_jaxpr(check)(found.value, self._drawn(found)))
+
+
+def used(found: Found) -> list[bool]:
+    """Of the floating-point outputs of a call those that the function uses, or all where it uses none: a rule need not
+    be right in what nobody asks for, such as how many steps a solver took."""
+    outs = found.place.eqn.outvars
+    every = [use for use, var in zip(found.used or [True] * len(outs), outs, strict=True) if is_float(var.aval.dtype)]
+    return every if any(every) else [True] * len(every)
+
+
+def drawn(found: Found, seed: int, k: int = 0) -> list[Any]:
+    """Cotangents of the floating-point outputs of a call, which are 0 for those that are not used."""
+    outs = [var.aval for var in found.place.eqn.outvars if is_float(var.aval.dtype)]
+    every: list[Any] = cotangents(outs, (seed, k))
+    return [c if use else 0 * c for c, use in zip(every, used(found), strict=True)]
 
 
 def identity(jaxpr: Any) -> tuple[Any, ...]:
@@ -214,6 +228,24 @@ def _both(eqn: Any, values: Sequence[Any], drawn: Any) -> dict[str, Any]:
     return {"values": [ys, expected], "gradients": [three, definition_back(u)], "parts": parts}
 
 
+def badness(eqn: Any, values: Sequence[Any]) -> Any:
+    """How far gradients by a rule and by its definition differ, relative to the larger, in a program that has the call
+    within: 0 where that cannot be told."""
+
+    def gap(got: Any, want: Any) -> Any:
+        size = jnp.maximum(jnp.max(jnp.abs(got), initial=0), jnp.max(jnp.abs(want), initial=0))
+        off = jnp.max(jnp.abs(got - want), initial=0) / jnp.where(size > 0, size, 1)
+        return jnp.where(jnp.isnan(off), jnp.inf, off).astype(jnp.float32)
+
+    try:
+        outs = [var.aval for var in eqn.outvars if is_float(var.aval.dtype)]
+        both = _both(eqn, [jnp.asarray(x) for x in values], [cotangents(outs, k) for k in range(2)])
+    except Exception:  # what the rule or its definition raises is said where the call is checked by itself
+        return jnp.float32(0)
+    pairs = [*zip(*both["values"]), *((three[0], want) for three, want in zip(*both["gradients"]))]
+    return functools.reduce(jnp.maximum, (gap(*pair) for pair in pairs), jnp.float32(0))
+
+
 def _errors(found: Found, values: Sequence[Any], u: Sequence[Any], both: dict[str, Any]) -> list[Errors]:
     """All errors of one call: of the value, of the gradients in each operand, of their linearity."""
     eqn, loops, (a, b) = found.place.eqn, np.ndim(found.reached), MIXTURE
@@ -223,8 +255,8 @@ def _errors(found: Found, values: Sequence[Any], u: Sequence[Any], both: dict[st
         x = np.asarray(x).astype(np.float64, copy=False)
         return x.reshape(*x.shape[:loops], -1)
 
-    for i, (got, want, p) in enumerate(zip(*both["values"], u, strict=True)):
-        errors += _error(("value", "", i), rows(got), rows(want))
+    for i, (got, want, p, use) in enumerate(zip(*both["values"], u, used(found), strict=True)):
+        errors += _error(("value", "", i), rows(got), rows(want)) if use else []
         total = total + np.sum(np.abs(_finite(rows(got) * np.ravel(p))), -1)
     for i, three, want in zip(at, *both["gradients"], strict=True):
         # A slope below this would change no more than the last digits of the value.

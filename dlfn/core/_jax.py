@@ -30,13 +30,14 @@ __all__ = [
     "custom_vjp_call",
     "custom_vjp_rules",
     "expand",
-    "function_name",
+    "hijax_bodies",
     "name_stack",
     "of_jax",
     "operand_names",
     "own_lines",
     "partitioned",
     "parts",
+    "primal",
     "rule_sources",
     "scan_counts",
     "sees_zeros",
@@ -226,6 +227,12 @@ def absent_cotangent(kind: Any) -> Any:
 HIJAX = "call_hi_primitive"  # the primitive of all equations that jax.experimental.hijax's primitives make
 
 
+def hijax_bodies(eqn: Any) -> list[Any]:
+    """The jaxprs that a primitive of ``jax.experimental.hijax`` keeps of what it computes, as ``custom_root`` does from
+    jax 0.12 on."""
+    return [value for value in getattr(eqn.params["_prim"], "params", {}).values() if hasattr(value, "eqns")]
+
+
 def expand(eqn: Any, *values: Any) -> list[Any]:
     """What a primitive of ``jax.experimental.hijax`` says that it computes, on an equation's flat values."""
     primitive = eqn.params["_prim"]
@@ -239,8 +246,37 @@ def rule_sources(eqn: Any) -> tuple[str, str, str]:
     if eqn.primitive.name == HIJAX:
         return _hijax_sources(params["_prim"])
     function = parts(params["call_jaxpr"])[0].debug_info
-    rule = params["bwd"] if eqn.primitive.name == "custom_vjp_call" else params["jvp_jaxpr_fun"]
-    return function.func_name, _place(function), _place(rule.debug_info)
+    if eqn.primitive.name == "custom_jvp_call":
+        return function.func_name, _place(function), _place(params["jvp_jaxpr_fun"].debug_info)
+    if given := _custom_gradient(eqn):  # value and derivative are written in one function
+        place = code_place(getattr(given, "__code__", None))
+        return getattr(given, "__name__", function.func_name), place, place
+    return function.func_name, _place(function), _place(params["bwd"].debug_info)
+
+
+def _custom_gradient(eqn: Any) -> Any:
+    """The function that ``jax.custom_gradient`` was given to make that of an equation; None if it did not make it. What
+    it makes is a ``custom_vjp`` function of JAX's own, whose forward rule closes over the other."""
+    forward = _closed_over(_closed_over(getattr(eqn.params["fwd_jaxpr_thunk"], "f", None), "fn"), "fwd")
+    return _given_to_custom_gradient(getattr(forward, "f", None))
+
+
+def _given_to_custom_gradient(function: Any) -> Any:
+    code = getattr(function, "__code__", None)
+    made = code and of_jax(code_place(code)) and code.co_qualname.startswith("custom_gradient.<locals>.")
+    return _closed_over(function, "fun") if made else None
+
+
+def _closed_over(function: Any, name: str) -> Any:
+    """What a function has of some name from the functions around it; None where there is no such thing."""
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    return function.__closure__[names.index(name)].cell_contents if name in names else None
+
+
+def primal(function: Any) -> Any:
+    """The Python function whose derivative a function of ``jax.custom_vjp``, ``custom_jvp`` or ``custom_gradient``
+    has."""
+    return _given_to_custom_gradient(function.fun) or function.fun
 
 
 def _place(debug_info: Any) -> str:
@@ -317,11 +353,6 @@ def custom_jvp_moving(eqn: Any, needs: Sequence[bool]) -> Sequence[bool]:
         return [True] * len(eqn.outvars)
     still = [not needed for needed in needs[eqn.params["num_consts"] :]]
     return [not zero for zero in eqn.params["jvp_jaxpr_fun"].call_wrapped(*still)[2]]
-
-
-def function_name(jaxpr: Any) -> str:
-    """The name of the Python function that a jaxpr was traced from."""
-    return parts(jaxpr)[0].debug_info.func_name
 
 
 def custom_vjp_rules(eqn: Any) -> tuple[Callable[..., Any], Callable[..., list[Any]]]:

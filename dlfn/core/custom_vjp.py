@@ -121,8 +121,9 @@ def _as_ops(jaxpr: Any, values: Sequence[Any]) -> list[Any]:
         outs = _Rule(eqn)(*map(_not_differentiated, values[:n]), *values[n:])
         return [_jax.weak(y) if v.aval.weak_type else y for y, v in zip(outs, eqn.outvars, strict=True)], None
 
-    # A rule of custom_jvp has every transformation; it would be lost if its body were entered.
-    return Visitor(lambda eqn: eqn.primitive.name in (_VJP, "custom_jvp_call"), visit).run(jaxpr, values)[0]
+    # Other rules, which have every transformation, would be lost if their bodies were entered.
+    rules = (_VJP, "custom_jvp_call", _jax.HIJAX)
+    return Visitor(lambda eqn: eqn.primitive.name in rules, visit).run(jaxpr, values)[0]
 
 
 @jax.tree_util.register_dataclass

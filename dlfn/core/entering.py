@@ -18,8 +18,11 @@ from jax.sharding import PartitionSpec
 
 from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
+from dlfn.core.primitives import is_inexact
 
-__all__ = ["BUILT_ANEW", "ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "step_of"]
+__all__ = [
+    "BUILT_ANEW", "ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "used_outputs",
+]  # fmt: skip
 
 _Around = tuple[tuple[Any, int], ...]
 
@@ -54,19 +57,28 @@ class Place:
         return next(filter(None, map(jaxprs.source_line, outwards)), "")
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["value", "reached"], meta_fields=["place", "specs"])
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["value", "reached", "rank", "steps"],
+    meta_fields=["place", "specs", "used"],
+)
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a visitor found at a place: ``value``, a tree of arrays, and whether the equation ran, for it may be in a
     branch that was not taken. Both have an axis in front for each loop and each ``shard_map`` around the place, from
     outside to inside: the steps of a scan (all, or those of :func:`kept_steps`); the first and the last of a
-    ``while_loop``; the devices over which each array varies: ``specs`` has for each ``shard_map`` those of the leaves
-    of ``value``."""
+    ``while_loop``; where the visitor ranks, and not all steps are kept, that of the highest rank before the last; the
+    devices over which each array varies: ``specs`` has for each ``shard_map`` those of the leaves of ``value``.
+    ``used`` is what :func:`used_outputs` says, where it was asked. ``steps`` has for each loop the numbers of the steps
+    that are kept, but for scans that are entered without a budget."""
 
     place: Place
     value: Any
     reached: Any
     specs: tuple[tuple[PartitionSpec, ...], ...] = ()
+    used: tuple[bool, ...] = ()
+    rank: Any = 0.0
+    steps: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +93,16 @@ class Visitor:
         budget: how many bytes of what is found in a scan are kept at most; see :func:`kept_steps`.
         left: takes the names of primitives with equations to visit in them that cannot be built anew, which then stay
             as they are. Without it they are an error.
+        rank: ``rank(place, values)``, a number by which a step is chosen of loops of which not all are kept.
+        ranked: whether this is in such a loop.
     """
 
     wanted: Callable[[Any], bool]
     visit: Callable[[Place, list[Any]], tuple[Sequence[Any] | None, Any]]
     budget: float = math.inf
     left: dict[str, None] | None = None
+    rank: Callable[[Place, list[Any]], Any] | None = None
+    ranked: bool = False
 
     def run(self, jaxpr: Any, values: Sequence[Any], around: _Around = ()) -> tuple[list[Any], list[Found]]:
         """Evaluates a jaxpr: its outputs, and what was found, in the order of the equations."""
@@ -98,7 +114,8 @@ class Visitor:
                 place = Place(eqn, around)
                 outs, seen = self.visit(place, values)
                 if seen is not None:
-                    found.append(Found(place, seen, jnp.bool_(True)))
+                    rank = self.rank(place, values) if self.rank and self.ranked else jnp.float32(0)
+                    found.append(Found(place, seen, jnp.bool_(True), rank=rank))
             if outs is not None:
                 return outs
             if not any(occurs(self.wanted, sub) for sub in jaxprs.subjaxprs(eqn)):
@@ -126,24 +143,55 @@ def kept_steps(length: int, bytes_per_step: int, budget: float) -> np.ndarray:
     if length * bytes_per_step <= budget:
         return np.arange(length)
     n = min(length, max(2, int(budget / bytes_per_step)))
-    return np.array([step_of(i, n, length) for i in range(n)])
+    return np.linspace(0, length - 1, n).round().astype(int)
 
 
-def step_of(index: int, kept: int, length: int) -> int:
-    """The step of a scan of which the entry is that :func:`kept_steps` kept at an index."""
-    return int(np.linspace(0, length - 1, kept).round()[index])
+def used_outputs(jaxpr: Any, place: Place) -> list[bool]:
+    """Which outputs of the equation at a place may have a cotangent, for those of the program depend on them by numbers
+    that are floating point. Of what a loop, a branch or a rule returns all is taken to matter."""
+    body = jaxprs.parts(jaxpr)[0]
+    used = [True] * len(body.outvars)
+    chain: tuple[Any, ...] = (*(eqn for eqn, _ in place.around), place.eqn)
+    for eqn, inner in zip(chain, (*chain[1:], None), strict=True):
+        used = _used(body, used, eqn)
+        if inner is None:
+            return used
+        bodies = [jaxprs.parts(sub)[0] for sub in jaxprs.subjaxprs(eqn)]
+        body = next((sub for sub in bodies if any(one is inner for one in sub.eqns)), None)
+        if body is None:  # as that of a primitive of jax.experimental.hijax, which is made where it is entered
+            break
+        used = used if eqn.primitive.name in _PLAIN else [True] * len(body.outvars)
+    return [True] * len(place.eqn.outvars)
+
+
+def _used(jaxpr: Any, used: Sequence[bool], target: Any = None) -> list[bool]:
+    """Of which inputs of a jaxpr, or outputs of one of its equations, the used outputs are made."""
+    needed = {id(atom) for atom, use in zip(jaxpr.outvars, used, strict=True) if use}
+    for eqn in reversed(jaxpr.eqns):
+        outs = [id(var) in needed and is_inexact(var.aval.dtype) for var in eqn.outvars]
+        if eqn is target:
+            return outs
+        if eqn.primitive.name in _CALLS:
+            ins = _used(jaxprs.parts(eqn.params[_CALLS[eqn.primitive.name]])[0], outs)
+        elif eqn.primitive.name == "cond":
+            each = [_used(jaxprs.parts(branch)[0], outs) for branch in eqn.params["branches"]]
+            ins = [False, *map(any, zip(*each, strict=True))]
+        else:
+            ins = [any(outs)] * len(eqn.invars)
+        needed.update(id(atom) for atom, use in zip(eqn.invars, ins, strict=True) if use)
+    return [id(var) in needed for var in jaxpr.invars]
 
 
 # In the place of one of these functions its body is run.
 _CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
-_CALLS = {
-    **_CUSTOM,
+_PLAIN = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "jaxpr",
     "core_call": "jaxpr",
     "eval_jaxpr": "call_jaxpr",
 }
+_CALLS = {**_CUSTOM, **_PLAIN}
 
 
 def enter(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> tuple[Sequence[Any], list[Found]]:
@@ -180,21 +228,61 @@ def _scan(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any
         carry, (ys, found) = lax.scan(step, carry, xs, **loop)
         return [*carry, *ys], found
     types = _types(lambda carry, xs: step(carry, [x[0] for x in xs])[1][1], carry, xs) if length else []
-    at = kept_steps(length, sum(t.size * t.dtype.itemsize for t in jax.tree.leaves(types)), visitor.budget)
+    arrays = jax.tree.leaves([(one.value, one.reached) for one in types])
+    at = kept_steps(length, sum(t.size * t.dtype.itemsize for t in arrays), visitor.budget)
     if len(at) == length:
         carry, (ys, found) = lax.scan(step, carry, xs, **loop)
-        return [*carry, *ys], found
+        return [*carry, *ys], [_numbered(one, jnp.arange(length)) for one in found]
+    visitor = dataclasses.replace(visitor, ranked=True)
     slots = jnp.searchsorted(at, jnp.arange(length)), jnp.isin(jnp.arange(length), at)
 
     def step_into(state: Any, inputs: Any) -> Any:
-        (carry, kept), (x, slot, keep) = state, inputs
+        (carry, kept, worst), (x, t, slot, keep) = state, inputs
         carry, (ys, found) = step(carry, x)
         kept = jax.tree.map(lambda old, new: old.at[slot].set(jnp.where(keep, new, old[slot])), kept, found)
-        return (carry, kept), ys
+        return (carry, kept, _worse(worst, found, t)), ys
 
     kept = jax.tree.map(lambda t: jnp.broadcast_to(_jax.zeros(t)[None], (len(at), *t.shape)), types)
-    (carry, found), ys = lax.scan(step_into, (carry, kept), (xs, *slots), **loop)
-    return [*carry, *ys], found
+    start = carry, kept, _none_yet(types)
+    (carry, found, worst), ys = lax.scan(step_into, start, (xs, jnp.arange(length), *slots), **loop)
+    return [*carry, *ys], _with_worst(visitor, found, worst, jnp.asarray(at, jnp.int32))
+
+
+# A step and what was found in it, for each place; the step is -1 before there is any.
+_Worst = list[tuple[Any, Found]]
+
+
+def _none_yet(types: Any) -> _Worst:
+    return [(jnp.int32(-1), jax.tree.map(_jax.zeros, one)) for one in types]
+
+
+def _worse(worst: _Worst, found: Sequence[Found], t: Any) -> _Worst:
+    """What is of the highest rank so far."""
+
+    def of_place(step: Any, old: Found, new: Found) -> tuple[Any, Found]:
+        replaced = (step < 0) | (jnp.max(new.rank, initial=-1.0) > jnp.max(old.rank, initial=-1.0))
+        chosen = jax.tree.map(lambda a, b: jnp.where(replaced, b, a), old, new)
+        return jnp.where(replaced, jnp.int32(t), step), chosen
+
+    return [of_place(step, old, new) for (step, old), new in zip(worst, found, strict=True)]
+
+
+def _with_worst(visitor: Visitor, kept: Sequence[Found], worst: _Worst, steps: Any) -> list[Found]:
+    """What was kept of some steps of a loop, in front of the last that of the highest rank, if the visitor ranks."""
+    if visitor.rank is None:
+        return [_numbered(one, steps) for one in kept]
+
+    def inserted(many: Any, one: Any) -> Any:
+        return jnp.concatenate([many[:-1], one[None], many[-1:]])
+
+    return [
+        _numbered(jax.tree.map(inserted, one, found), inserted(steps, step))
+        for one, (step, found) in zip(kept, worst, strict=True)
+    ]
+
+
+def _numbered(found: Found, steps: Any) -> Found:
+    return dataclasses.replace(found, steps=(steps, *found.steps))
 
 
 def _cond(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
@@ -221,6 +309,7 @@ def _cond(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any
 
 def _while(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
     params = eqn.params
+    visitor = dataclasses.replace(visitor, ranked=True)
     n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
     cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
 
@@ -235,15 +324,16 @@ def _while(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> An
         return lax.while_loop(go_on, lambda carry: body(carry)[0], list(carry)), []
 
     def step(state: Any) -> Any:
-        carry, first, _, begun = state
+        carry, first, _, worst, t = state
         carry, last = body(carry)
-        first = jax.tree.map(lambda old, new: jnp.where(begun, old, new), first, last)
-        return carry, first, last, jnp.bool_(True)
+        first = jax.tree.map(lambda old, new: jnp.where(t > 0, old, new), first, last)
+        return carry, first, last, _worse(worst, last, t), t + 1
 
     nothing = jax.tree.map(_jax.zeros, types)
-    start = (list(carry), nothing, nothing, jnp.bool_(False))
-    carry, first, last, _ = lax.while_loop(lambda state: go_on(state[0]), step, start)
-    return carry, jax.tree.map(lambda *ends: jnp.stack(ends), first, last)
+    start = (list(carry), nothing, nothing, _none_yet(types), jnp.int32(0))
+    carry, first, last, worst, t = lax.while_loop(lambda state: go_on(state[0]), step, start)
+    ends = jax.tree.map(lambda *ends: jnp.stack(ends), first, last)
+    return carry, _with_worst(visitor, ends, worst, jnp.stack([jnp.int32(0), jnp.maximum(t - 1, 0)]))
 
 
 def _shard_map(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
@@ -310,7 +400,14 @@ def _linear_solve(visitor: Visitor, eqn: Any, values: list[Any], around: _Around
     return outs, visited("matvec", outs[: len(rest)])[1] if occurs(visitor.wanted, programs.matvec) else []
 
 
+def _hi_primitive(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> Any:
+    """What it expands to is run, as the body of any function with a rule is."""
+    body = jax.make_jaxpr(functools.partial(_jax.expand, eqn))(*values)
+    return visitor.run(body, values, (*around, (eqn, 0)))
+
+
 _ENTER: dict[str, Any] = {
+    _jax.HIJAX: _hi_primitive,
     "custom_linear_solve": _linear_solve,
     "remat2": _checkpoint,
     "checkpoint": _checkpoint,
@@ -320,7 +417,7 @@ _ENTER: dict[str, Any] = {
     "shard_map": _shard_map,
 }
 # Those around whose bodies more is built than a call.
-BUILT_ANEW = frozenset(_ENTER) - {"custom_linear_solve"}
+BUILT_ANEW = frozenset(_ENTER) - {"custom_linear_solve", _jax.HIJAX}
 ENTERED = frozenset((*_CALLS, *_ENTER))  # the primitives whose bodies are visited
 
 

@@ -17,6 +17,7 @@ from dlfn.core._jax import (
     of_jax,
     operand_names,
     parts,
+    primal,
     rule_sources,
     scan_counts,
     sees_zeros,
@@ -37,6 +38,7 @@ __all__ = [
     "operand_names",
     "own_custom_jvp",
     "parts",
+    "primal",
     "rule_sources",
     "run",
     "scan_counts",
@@ -98,6 +100,8 @@ def run(jaxpr: Any, args: Sequence[Any], visit: Visit = bind, consts: Sequence[A
 
 def subjaxprs(eqn: Any) -> Iterator[Any]:
     """The jaxprs among an equation's parameters."""
+    if eqn.primitive.name == HIJAX:
+        yield from _jax.hijax_bodies(eqn)
     for param in eqn.params.values():
         for value in param if isinstance(param, tuple | list) else (param,):
             if hasattr(value, "eqns"):

@@ -111,8 +111,9 @@ def _rule_of(function: Any) -> Any:
     """What tells the equations of a function's rule from others."""
     if hasattr(function, "definition"):
         return function
-    code = getattr(inspect.unwrap(getattr(function, "fun", function)), "__code__", None)
-    if code is None or not isinstance(function, jax.custom_vjp | jax.custom_jvp):
+    own = isinstance(function, jax.custom_vjp | jax.custom_jvp)
+    code = getattr(inspect.unwrap(_jax.primal(function)), "__code__", None) if own else None
+    if code is None:
         raise InputError(
             f"autodiff: {function!r} is to keep its rule, and has none of its own; pass an Op, or what jax.custom_vjp "
             "or jax.custom_jvp made of a Python function"

@@ -121,7 +121,7 @@ def _rule(name: str, function: Callable[..., Any]) -> Any:
 
 
 def _custom_vjp(eqn: Any, values: list[Any]) -> Sequence[Any]:
-    name = _jax.function_name(eqn.params["call_jaxpr"])
+    name, *_ = _jax.rule_sources(eqn)
     needs = [is_float(jnp.result_type(x)) for x in values]
     forward, backward = _jax.custom_vjp_rules(eqn)
 
@@ -154,7 +154,7 @@ def _op(eqn: Any, values: list[Any]) -> Sequence[Any]:
 
 
 def _custom_jvp(eqn: Any, values: list[Any]) -> Sequence[Any]:
-    name, n_outs = _jax.function_name(eqn.params["call_jaxpr"]), len(eqn.outvars)
+    (name, *_), n_outs = _jax.rule_sources(eqn), len(eqn.outvars)
     rule = _rule(f"rule of {name}", _jax.custom_jvp_rule(eqn))
 
     def jvp(primals: Any, tangents: Any) -> Any:

@@ -83,6 +83,25 @@ raises = rule(sine, lambda x: (jnp.sin(x), x), lambda x, dy: (jnp.reshape(dy, (7
 value = rule(sine, lambda x: (1.001 * jnp.sin(x), x), lambda x, dy: (dy * jnp.cos(x),))
 
 
+def with_steps(x):
+    return jnp.sin(x), 3 * x
+
+
+# It has no cotangent of its second output, as those of solvers have none of what they say of their steps.
+solver = rule(with_steps, lambda x: (with_steps(x), x), lambda x, dy: (dy[0] * jnp.cos(x),))
+
+
+@jax.custom_gradient
+def by_custom_gradient(x):
+    return jnp.sin(x), lambda dy: 1.01 * dy * jnp.cos(x)
+
+
+def root(x):
+    """One Newton step for ``sin(y) = sin(x)`` from x: the rule in it is never differentiated."""
+    step, divide = (lambda f, y: y - f(y) / jnp.cos(y)), (lambda f, y: y / f(jnp.ones_like(y)))
+    return lax.custom_root(lambda y: wrong(y) - jnp.sin(x), x, step, divide)
+
+
 def scanned(f, length=3):
     return lambda x: lax.scan(lambda c, _: (f(c), None), x, length=length)[0]
 
@@ -91,13 +110,24 @@ def loop(x):
     return lax.while_loop(lambda c: c[1] < 3, lambda c: (wrong(c[0]), c[1] + 1), (x, 0))[0]
 
 
+# Wrong where its argument is around 2.
+midway = rule(
+    lambda x: 3 * x, lambda x: (3 * x, x), lambda x, dy: (dy * jnp.where(jnp.abs(jnp.max(x) - 2) < 0.1, 3.1, 3.0),)
+)
+
+
+def between(x):
+    return lax.while_loop(lambda c: c[1] < 4, lambda c: (0 * midway(0 * c[0] + c[1]) + x, c[1] + 1), (x, 0))[0]
+
+
 # function, arguments, parts of what is said of the one failure
 CASES = {
     "called": (wrong, [X], ["sine: gradient in x [", "1.0e-03", "test_audit.py"]),
     "jit, scan, vmap": (jax.jit(scanned(jax.vmap(wrong))), [X], ["scan step ", " of 3"]),
     "late": (scanned(lambda x: late(x) / 2 + 1, 6), [jnp.full(3, 1.6)], [" of 6", "5.0e-02"]),
     "cond": (lambda x: lax.cond(x[1, 2] > 0, wrong, right, x), [X], ["branch 1 of cond"]),
-    "while": (loop, [X], ["while_loop, "]),
+    "while": (loop, [X], ["while_loop, step "]),
+    "while, in between": (between, [X], ["while_loop, step 2 (the worst)"]),
     "checkpoint": (jax.checkpoint(lambda x: 2 * wrong(x)), [X], ["checkpoint"]),
     "custom_jvp": (lambda x: forward_wrong(x), [X], ["forward_wrong: gradient in x", "1.0e-02"]),
     "Op": (lambda x: wrong_op(ops.gelu(x), scale=2.0), [X], ["wrong_op: gradient in x"]),
@@ -108,6 +138,9 @@ CASES = {
     "not linear": (positive, [X], ["sine: "]),
     "value": (value, [X], ["value, output 0", "1.0e-03"]),
     "nested": (nested, [X], ["sine: ", "in the body of <lambda>, whose rule is applied"]),
+    "an output that is used": (lambda x: jax.jit(solver)(x)[1], [X], ["with_steps: gradient in x"]),
+    "custom_gradient": (lambda x: by_custom_gradient(x), [X], ["by_custom_gradient: gradient in x", "1.0e-02"]),
+    "custom_root": (root, [X], ["sine: gradient in x", "whose rule is applied"]),
     "a wrong shape": (misshapen, [X, X[0]], ["must produce an output with the same type"]),
     "raises": (raises, [X], ["reshape"]),
 }
@@ -223,6 +256,7 @@ JUDGED = {
     "nan in one row, right": (length(1.0), [one_row_of_zeros], [True], ["finite differences agree with the rule"]),
     "nan in one row, wrong elsewhere": (length(1.5), [one_row_of_zeros], [False], []),
     "a wrong value without a derivative of the definition": (by_loop, [X + 2], [False], ["sqrt_by_loop: value"]),
+    "an output that is not used": (lambda x: jax.jit(solver)(x)[0], [X], [True], []),
     "a kink": (relu, [one_row_of_zeros], [True], ["can be called the gradient at a kink"]),
     "float32 within": (in_float32, [X], [True], ["judged to 3.5e-04"]),
     "an overflow of the definition": (stable, [1000 * X], [True], ["the definition is not finite"]),
@@ -261,6 +295,20 @@ def test_what_is_intended_is_left_out():
     rounded = rule(lambda x: jnp.round(x), lambda x: (jnp.round(x), None), lambda _, dy: (dy,))
     result = dlfn.compare(lambda x: wrong(x) + rounded(x), intended=[rounded])(X)
     assert [call.rule.name for call in result.audit.calls] == ["sine"]
+
+
+@pytest.mark.parametrize(("dtype", "bias"), [("float32", 2e-5), ("bfloat16", 0.05)])
+def test_in_narrow_dtypes_what_rounding_may_change_is_measured(dtype, bias):
+    """And what would be hidden is said."""
+    product = lambda x, w: x @ w  # noqa: E731
+    x, w = jnp.sin(jnp.arange(96.0)).reshape(12, 8), jnp.cos(jnp.arange(64.0)).reshape(8, 8)
+    for c in (0, bias):
+        matmul = rule(product, lambda x, w: (x @ w, (x, w)), lambda r, dy, c=1 + c: (c * (dy @ r[1].T), r[0].T @ dy))
+        result = dlfn.audit(matmul, dtype=dtype)(x, w)
+        assert result.ok == (c == 0)
+        if result.ok:
+            assert 0 < result.calls[0].hidden < bias
+            assert "an error of a whole gradient is not seen below: <lambda> " in str(result)
 
 
 def test_a_dtype_that_is_none_is_refused(refused):

@@ -128,6 +128,25 @@ def test_the_definition_is_named_where_it_is_at_fault():
     assert not dlfn.compare(rule(quotient, lambda x: its_slope(x) + (x == 0)))(x)  # wrong there
 
 
+@pytest.mark.parametrize("tolerance", [1e-6, 1e-12])
+def test_a_definition_by_iteration_is_at_fault(tolerance):
+    """Autodiff of a bisection, which compares numbers, is 0, and its values are a staircase."""
+
+    def cube_root(a):
+        def halved(ends, _):
+            middle = (ends[0] + ends[1]) / 2
+            above = middle**3 > a
+            return (jnp.where(above, ends[0], middle), jnp.where(above, middle, ends[1])), None
+
+        length = int(np.ceil(np.log2(2 / tolerance)))
+        return lax.scan(halved, (jnp.zeros_like(a), 2 + 0 * a), length=length)[0][0]
+
+    slope = lambda a: 1 / (3 * jnp.cbrt(a) ** 2)  # noqa: E731
+    a = jnp.array([1.5, 3.1])
+    assert dlfn.compare(rule(cube_root, slope))(a).rows[0].culprit
+    assert not dlfn.compare(rule(cube_root, lambda a: 1.01 * slope(a)))(a)
+
+
 def test_a_definition_that_stops_its_gradient_does_not_excuse_a_rule():
     """Nor does a rule that is right by its definition, and not the slope of the value, pass."""
     stopped = rule(lambda x: x * lax.stop_gradient(x), lambda x: x)

@@ -1,5 +1,6 @@
 """dlfn.why names the equation and the line at which a value or a gradient goes wrong."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 import dlfn
 import why_cases
@@ -146,6 +148,30 @@ def test_names_the_place(place):
     first = dlfn.why(f, lossy=None)(x).findings[0]
     assert (first.kind, first.path) == ("inf", path)
     assert first.cause.endswith("/ 0 is infinite")
+
+
+def test_inside_a_shard_map_the_line_and_the_device_are_named():
+    mesh = jax.make_mesh((2,), ("i",), devices=jax.devices()[:2])
+    split = PartitionSpec("i")
+
+    def body(x):
+        safe = x + 1
+        return lax.psum(jnp.sum(jnp.sqrt(safe - 1)), "i")
+
+    def f(x):
+        return jax.shard_map(body, mesh=mesh, in_specs=split, out_specs=PartitionSpec())(x)
+
+    def over(*x):
+        return jax.device_put(jnp.array(x), NamedSharding(mesh, split))
+
+    line = inspect.getsourcelines(body)[1] + 2
+    (forward,) = dlfn.why(f, backward=False, lossy=None)(over(1.0, 2.0, 3.0, -4.0)).findings
+    assert (forward.kind, forward.equation, forward.coordinates) == ("nan", "sqrt", ((1,),))
+    assert f"test_why.py:{line}:" in forward.line
+    assert forward.path == ("shard_map, device 1",)
+    first, *_ = dlfn.why(f, lossy=None)(over(1.0, 0.0, 3.0, 4.0)).findings
+    assert (first.phase, first.path) == ("backward", ("shard_map, device 0",))
+    assert f"test_why.py:{line}:" in first.line
 
 
 def test_in_a_rule_the_call_is_named_too():

@@ -94,6 +94,29 @@ def test_of_a_long_scan_some_steps_are_kept():
     assert reached == [True] * 4
 
 
+@pytest.mark.parametrize("length", [None, 9])
+def test_of_a_loop_the_step_of_the_highest_rank_is_kept_too(length):
+    """In a ``while_loop``, and in a scan of which not all steps are kept."""
+    step = lambda c: square(c) / 4 + 1  # noqa: E731
+
+    def f(x):
+        if length:
+            return lax.scan(lambda c, _: (step(c), None), x, length=length)[0]
+        return lax.fori_loop(0, 9 + 0 * x[0].astype(int), lambda _, c: step(c), x)
+
+    rank = lambda place, values: -jnp.abs(values[0][0] - 1.5).astype(jnp.float32)  # noqa: E731
+    jaxpr, inputs, _, _ = jaxprs.trace(f, (X,), {})
+    visitor = Visitor(lambda eqn: eqn.primitive.name == "custom_vjp_call", lambda _, x: (None, x), 2 * 17.0, rank=rank)
+    _, (found,) = jax.jit(lambda *inputs: visitor.run(jaxpr, inputs))(*inputs)
+    carries = [X]
+    for _ in range(8):
+        carries.append(step(carries[-1]))
+    worst = int(np.argmin([abs(c[0] - 1.5) for c in carries]))
+    assert 0 < worst < 8
+    assert found.steps[0].tolist() == [0, worst, 8]
+    np.testing.assert_allclose(found.value[0], np.array(carries)[[0, worst, 8]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_shard_map(check_vma):
     """A branch is taken on one device and not on the other; an argument that does not vary is found once."""
