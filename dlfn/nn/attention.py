@@ -44,11 +44,15 @@ class MultiHeadAttention(Layer):
             is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
         cache: for decoding, of how many times the keys and values are kept. ``init`` then returns a state with room for
             them, and ``apply`` takes the next times only, one or several; see below.
+        qk_norm: a layer, such as ``RMSNorm()``, that normalises each head's queries, and one like it each head's keys,
+            before they are turned by their positions; None for none.
+        output_bias: whether ``o`` has a bias; None for ``bias``.
         window, soft_cap: as those of :func:`dlfn.ops.attention`; a shorter cache is the window instead.
         weight_init, bias_init: of the four linear maps.
         output_init: of the weight of ``o``; None for ``weight_init``.
 
-    Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``.
+    Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``, and with ``qk_norm`` ``"q_norm"`` and
+    ``"k_norm"``.
 
     Decoding: a layer with ``cache`` takes the params of the same layer without. Each ``apply`` appends the keys and
     values of its input to the state, and attends to those so far; so do models with such layers in them. The cache is a
@@ -82,6 +86,8 @@ class MultiHeadAttention(Layer):
     bias: bool = True
     positions: Literal["rope", "alibi"] | None = None
     cache: int | None = None
+    qk_norm: Layer | None = None
+    output_bias: bool | None = None
     window: int | None = None
     soft_cap: float | None = None
     weight_init: Initializer = xavier_uniform
@@ -128,8 +134,11 @@ class MultiHeadAttention(Layer):
             w_key, b_key = jax.random.split(own)
             weight_init = self.output_init if name == "o" and self.output_init else self.weight_init
             params[name] = {"w": weight_init(w_key, shape, dtype)}
-            if self.bias:
+            if self.bias if name != "o" or self.output_bias is None else self.output_bias:
                 params[name]["b"] = self.bias_init(b_key, shape[1:], dtype)
+        if self.qk_norm is not None:
+            head = jax.ShapeDtypeStruct((1, dim), dtype)
+            params |= {name: self.qk_norm.init(key, head)[0] for name in ("q_norm", "k_norm")}
         if not self.cache:
             return params, ()
         return params, ring.empty((*x.shape[:-2], self.cache, kv_heads, dim), dtype)
@@ -146,6 +155,8 @@ class MultiHeadAttention(Layer):
         q, k, v = (
             self._split(params[name], inputs, dim) for name, inputs in (("q", x), ("k", context), ("v", context))
         )
+        if self.qk_norm is not None:
+            q, k = (self.qk_norm.apply(params[f"{name}_norm"], (), z)[0] for name, z in (("q", q), ("k", k)))
         start, *_ = held(self, "state", state, "length", "k", "v") if self.cache else (0,)
         here = start + jnp.arange(x.shape[-2])
         if self.positions == "rope":

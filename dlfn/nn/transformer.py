@@ -89,6 +89,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     keep_prob: float = 1.0,
     weight_init: Initializer = xavier_uniform,
     output_init: Initializer | None = None,
+    attention_bias: bool | None = None,
     **attention: Any,
 ) -> Serial:
     r"""A transformer block: with ``norm="pre"``
@@ -108,6 +109,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
         keep_prob: of the dropout before each sum.
         weight_init: of the weights of attention and MLP.
         output_init: of those of the two maps before the sums; None for ``weight_init``.
+        attention_bias: whether the linear maps of attention have one; None for ``bias``.
 
     Returns:
         A ``Serial``. Its input is x alone: for a context or a mask build the block of its parts, which are public.
@@ -137,7 +139,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
     inits: dict[str, Any] = {"weight_init": weight_init, "output_init": output_init}
     parts: dict[str, Layer] = {
-        "attention": MultiHeadAttention(heads, bias=bias, **inits, **attention),
+        "attention": MultiHeadAttention(heads, bias=bias if attention_bias is None else attention_bias, **inits, **attention),
         "mlp": FeedForward(ratio, activation, bias, **inits),
     }
     layers: dict[str, Layer] = {}

@@ -138,6 +138,7 @@ def gpt(
     positions: Literal["learned", "rope"] = "learned",
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm",
     activation: str = "gelu",
+    eps: float | None = None,
     checkpoint: bool = False,
 ) -> LanguageModel:
     r"""GPT-2 as nanoGPT has it: causal transformer blocks with the norms first, and a norm at the end.
@@ -158,6 +159,7 @@ def gpt(
         positions: ``"learned"`` ones, added to the embeddings, or ``"rope"`` in the attention.
         norm: ``"layer_norm"`` or ``"rms_norm"``.
         activation: of the MLPs, also a gated one, such as ``"swiglu"``.
+        eps: of the norms; None for their defaults.
         checkpoint: whether the backward pass runs each block again, for less memory (``jax.checkpoint``).
 
     Raises:
@@ -176,7 +178,8 @@ def gpt(
         raise InputError(f"gpt: positions is {positions!r}, and must be 'learned' or 'rope'")
     if norm not in ("layer_norm", "rms_norm"):
         raise InputError(f"gpt: norm is {norm!r}, and must be 'layer_norm' or 'rms_norm'")
-    normalisation = LayerNorm(bias=bias) if norm == "layer_norm" else RMSNorm()
+    own = {} if eps is None else {"eps": eps}
+    normalisation = LayerNorm(bias=bias, **own) if norm == "layer_norm" else RMSNorm(**own)
     block = TransformerBlock(
         heads,
         ratio=ratio,

@@ -32,6 +32,8 @@ def vit(
     heads: int = 4,
     width: int = 128,
     ratio: float = 4,
+    activation: str = "gelu",
+    eps: float = 1e-5,
     pool: Literal["token", "mean"] = "token",
     keep_prob: float = 1.0,
     checkpoint: bool = False,
@@ -45,6 +47,8 @@ def vit(
         heads: of the attention.
         width: the features of a token.
         ratio: the width of the blocks' MLPs in multiples of ``width``.
+        activation: of the MLPs.
+        eps: of the norms.
         pool: what the head sees: a ``"token"`` that is put in front of the patches, or the ``"mean"`` of all.
         keep_prob: of the dropout on the tokens and before each sum.
         checkpoint: whether the backward pass runs each block again, for less memory (``jax.checkpoint``).
@@ -66,7 +70,8 @@ def vit(
     """
     if pool not in ("token", "mean"):
         raise InputError(f"vit: pool is {pool!r}, and must be 'token' or 'mean'")
-    block = TransformerBlock(heads, ratio=ratio, keep_prob=keep_prob)
+    norm = LayerNorm(eps=eps)
+    block = TransformerBlock(heads, ratio=ratio, normalisation=norm, activation=activation, keep_prob=keep_prob)
     parts: dict[str, Layer] = {
         "images": Images(),
         "patches": Conv(width, patch, patch),
@@ -77,7 +82,7 @@ def vit(
     return Serial(
         **parts,
         blocks=Serial(*[Checkpointed(block) if checkpoint else block] * layers),
-        norm=LayerNorm(),
+        norm=norm,
         pool=_First() if pool == "token" else GlobalAvgPool(spatial=1),
         logits=Linear(outputs, weight_init=zeros),
     )
