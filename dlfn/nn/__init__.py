@@ -45,6 +45,7 @@ from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvg
 from dlfn.nn.positions import LearnedPositions, SinusoidalPositions
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
+from dlfn.nn.rope import LinearScaling, Llama3Scaling, Rope, RopeScaling, YarnScaling
 from dlfn.nn.sequence import Sequence
 from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
@@ -94,6 +95,8 @@ __all__ = [
     "LeakyReLU",
     "LearnedPositions",
     "Linear",
+    "LinearScaling",
+    "Llama3Scaling",
     "LogSigmoid",
     "LogSoftmax",
     "MaxPool",
@@ -108,6 +111,8 @@ __all__ = [
     "Recurrent",
     "Repeat",
     "Residual",
+    "Rope",
+    "RopeScaling",
     "Sequence",
     "Serial",
     "SiLU",
@@ -124,6 +129,7 @@ __all__ = [
     "Tanh",
     "TransformerBlock",
     "WeightNorm",
+    "YarnScaling",
     "Zoneout",
     "count_flops",
     "count_parameters",

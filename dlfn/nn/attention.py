@@ -15,6 +15,7 @@ from dlfn.nn import ring
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
+from dlfn.nn.rope import Rope
 from dlfn.nn.sequence import Sequence, values_of
 from dlfn.nn.types import Params, State
 from dlfn.ops.recurrent.recurrence import check_lengths
@@ -40,8 +41,9 @@ class MultiHeadAttention(Layer):
         head_dim: features of a head; None for features / heads.
         causal: whether a time sees only itself and the times before it.
         bias: whether the four linear maps have one.
-        positions: ``"rope"`` turns queries and keys by their positions, ``"alibi"`` adds a bias by distance. That bias
-            is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
+        positions: ``"rope"`` turns queries and keys by their positions, with the settings of ``Rope()``; for others,
+            such as the base and Llama 3's scaling, give a :class:`~dlfn.nn.Rope`. ``"alibi"`` adds a bias by distance.
+            That bias is an array (heads, time, keys), so that memory is quadratic in time with it, and linear without.
         cache: for decoding, of how many times the keys and values are kept. ``init`` then returns a state with room for
             them, and ``apply`` takes the next times only, one or several; see below.
         qk_norm: a layer, such as ``RMSNorm()``, that normalises each head's queries, and one like it each head's keys,
@@ -84,7 +86,7 @@ class MultiHeadAttention(Layer):
     head_dim: int | None = None
     causal: bool = False
     bias: bool = True
-    positions: Literal["rope", "alibi"] | None = None
+    positions: Literal["rope", "alibi"] | Rope | None = None
     cache: int | None = None
     qk_norm: Layer | None = None
     output_bias: bool | None = None
@@ -97,9 +99,10 @@ class MultiHeadAttention(Layer):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.positions not in (None, "rope", "alibi"):
+        if not (self.positions is None or isinstance(self.positions, Rope) or self.positions in ("rope", "alibi")):
             raise InputError(
-                f"MultiHeadAttention: positions is {self.positions!r}, and must be 'rope', 'alibi' or None"
+                f"MultiHeadAttention: positions is {self.positions!r:.60}, and must be 'rope', 'alibi', None, or "
+                "nn.Rope(...) for rope with settings"
             )
         given = [name for name in ("kv_heads", "head_dim", "cache", "window") if getattr(self, name) is not None]
         require_sizes(self, "heads", *given)
@@ -120,8 +123,7 @@ class MultiHeadAttention(Layer):
                 f"{self}: {features} features do not divide into {self.heads} heads; give head_dim, or other heads"
             )
         dim = self.head_dim or features // self.heads
-        if self.positions == "rope" and dim % 2:
-            raise InputError(f"{self}: head_dim is {dim}, and must be even, as rope turns pairs of features")
+        self._turn(dim)  # refuses features that are no pairs
         kv_heads = self.kv_heads or self.heads
         shapes = {
             "q": (features, self.heads * dim),
@@ -159,8 +161,9 @@ class MultiHeadAttention(Layer):
             q, k = (self.qk_norm.apply(params[f"{name}_norm"], (), z)[0] for name, z in (("q", q), ("k", k)))
         start, *_ = held(self, "state", state, "length", "k", "v") if self.cache else (0,)
         here = start + jnp.arange(x.shape[-2])
-        if self.positions == "rope":
-            q, k = (ops.rope(z, here if self.cache else None) for z in (q, k))
+        turn = self._turn(dim)
+        if turn:
+            q, k = (ops.rope(z, here if self.cache else None, **turn) for z in (q, k))
         times = k.shape[-3]
         if self.cache:
             self._check_batch(state, k)
@@ -213,6 +216,17 @@ class MultiHeadAttention(Layer):
                 "heads"
             )
         return x, context, mask
+
+    def _turn(self, dim: int) -> dict[str, Any]:
+        """The settings of ops.rope; none for other positions."""
+        rope = Rope() if self.positions == "rope" else self.positions
+        if not isinstance(rope, Rope):
+            return {}
+        try:
+            frequencies = rope.frequencies(dim)
+        except InputError as error:
+            raise InputError(f"{self}: {error}") from None
+        return {"frequencies": frequencies, "interleaved": rope.interleaved, "scale": rope.magnitude()}
 
     def _linear(self, params: Any, x: Any) -> Any:
         if x.shape[-1] != params["w"].shape[0]:

@@ -21,6 +21,7 @@ from dlfn.nn.layer import Layer, inside, output_shape
 from dlfn.nn.normalisation import LayerNorm, RMSNorm
 from dlfn.nn.positions import LearnedPositions
 from dlfn.nn.recurrent import LSTM, Stacked
+from dlfn.nn.rope import Rope
 from dlfn.nn.several import child_key
 from dlfn.nn.transformer import TransformerBlock
 from dlfn.nn.types import AnyArray, Example, Params, RandomKey, State
@@ -135,7 +136,7 @@ def gpt(
     keep_prob: float = 1.0,
     bias: bool = False,
     tied: bool = True,
-    positions: Literal["learned", "rope"] = "learned",
+    positions: Literal["learned", "rope", "alibi"] | Rope = "learned",
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm",
     activation: str = "gelu",
     eps: float | None = None,
@@ -156,7 +157,8 @@ def gpt(
         keep_prob: of the dropout on the embeddings and before each sum.
         bias: whether linear maps and layer norms have one.
         tied: whether the head is the embedding's table.
-        positions: ``"learned"`` ones, added to the embeddings, or ``"rope"`` in the attention.
+        positions: ``"learned"`` ones, added to the embeddings, or those of the attention: ``"rope"``, a
+            :class:`~dlfn.nn.Rope` with settings, or ``"alibi"``.
         norm: ``"layer_norm"`` or ``"rms_norm"``.
         activation: of the MLPs, also a gated one, such as ``"swiglu"``.
         eps: of the norms; None for their defaults.
@@ -174,8 +176,8 @@ def gpt(
     >>> print(f"{nn.count_parameters(params):,}")
     124,439,808
     """
-    if positions not in ("learned", "rope"):
-        raise InputError(f"gpt: positions is {positions!r}, and must be 'learned' or 'rope'")
+    if not isinstance(positions, Rope) and positions not in ("learned", "rope", "alibi"):
+        raise InputError(f"gpt: positions is {positions!r}, and must be 'learned', 'rope', 'alibi' or nn.Rope(...)")
     if norm not in ("layer_norm", "rms_norm"):
         raise InputError(f"gpt: norm is {norm!r}, and must be 'layer_norm' or 'rms_norm'")
     own = {} if eps is None else {"eps": eps}
@@ -190,7 +192,7 @@ def gpt(
         weight_init=small_normal,
         output_init=_before_sums(layers),
         causal=True,
-        positions="rope" if positions == "rope" else None,
+        positions=None if positions == "learned" else positions,
     )
     before: dict[str, Layer] = {"positions": LearnedPositions(context)} if positions == "learned" else {}
     if keep_prob != 1:
