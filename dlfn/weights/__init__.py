@@ -6,12 +6,17 @@ from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.modules import torch_names
 from dlfn.weights.names import Names, To, ignored, under
 from dlfn.weights.rules import (
+    Equal,
     Flattened,
     GRUBias,
     GRUWeight,
+    Joined,
     Rule,
     Split,
+    Squeezed,
     Summed,
+    Tied,
+    Unsqueezed,
     identity,
     kernel,
     transpose,
@@ -19,14 +24,19 @@ from dlfn.weights.rules import (
 )
 
 __all__ = [
+    "Equal",
     "Flattened",
     "GRUBias",
     "GRUWeight",
+    "Joined",
     "Names",
     "Rule",
     "Split",
+    "Squeezed",
     "Summed",
+    "Tied",
     "To",
+    "Unsqueezed",
     "export_state",
     "identity",
     "ignored",

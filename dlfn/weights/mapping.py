@@ -115,13 +115,14 @@ def export_state(params: Any, state: Any, names: Names, *, gradients: bool = Fal
         dtype = functools.reduce(jnp.promote_types, (piece.dtype for piece in pieces))
         save = link.rule.save_gradients if gradients else link.rule.save
         try:
-            saved = save(*_as_computed(link.rule, [_cast(piece, dtype) for piece in pieces]))
+            saved = save(*_as_computed(link.rule, [_cast(piece, dtype) for piece in pieces], gradients))
             # Not ascontiguousarray, which makes a row of a scalar.
             arrays |= {
                 name: np.array(_as_leaf(array, dtype), order="C") for name, array in zip(link.names, saved, strict=True)
             }
-        except ValueError as error:
-            problems.append(f"{link}: {error}")
+        except (ValueError, IndexError) as error:
+            leaves_of_it = ", ".join(f"{' '.join(place)}{list(link.at) or ''}" for place in link.places)
+            problems.append(f"{link}: {error} ({leaves_of_it})")
     _raise_if("export_state", problems)
     return arrays
 
@@ -142,8 +143,8 @@ def _load(
     given = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
     load = link.rule.load_gradients if gradients else link.rule.load
     try:
-        pieces = load(*_as_computed(link.rule, arrays))
-    except ValueError as error:
+        pieces = load(*_as_computed(link.rule, arrays, gradients))
+    except (ValueError, IndexError) as error:
         problems.append(f"{link}: {given} does not fit {link.rule}: {error}")
         return
     for place, piece in zip(link.places, pieces, strict=True):
@@ -177,9 +178,9 @@ def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     return cast
 
 
-def _as_computed(rule: Rule, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+def _as_computed(rule: Rule, arrays: Sequence[np.ndarray], gradients: bool) -> Sequence[np.ndarray]:
     """The arrays as a rule gets them: floating-point ones in float64 where it computes."""
-    if rule.exact:
+    if rule.exact and not gradients:
         return arrays
     return [array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array for array in arrays]
 
