@@ -1,10 +1,11 @@
 """Weights from and to other libraries and safetensors files."""
 
-from dlfn.weights import pytorch, rules
+from dlfn.weights import maps, pytorch, rules
 from dlfn.weights.files import load_metadata, load_params, load_safetensors, save_params, save_safetensors
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.modules import torch_names
 from dlfn.weights.names import Names, To, ignored, under
+from dlfn.weights.pretrained import Pretrained, from_pretrained, save_pretrained
 from dlfn.weights.rules import (
     Equal,
     Flattened,
@@ -30,6 +31,7 @@ __all__ = [
     "GRUWeight",
     "Joined",
     "Names",
+    "Pretrained",
     "Rule",
     "Split",
     "Squeezed",
@@ -38,6 +40,7 @@ __all__ = [
     "To",
     "Unsqueezed",
     "export_state",
+    "from_pretrained",
     "identity",
     "ignored",
     "import_state",
@@ -45,9 +48,11 @@ __all__ = [
     "load_metadata",
     "load_params",
     "load_safetensors",
+    "maps",
     "pytorch",
     "rules",
     "save_params",
+    "save_pretrained",
     "save_safetensors",
     "torch_names",
     "transpose",
