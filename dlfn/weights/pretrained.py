@@ -1,5 +1,6 @@
 """Pretrained networks from their folders, and back: ``config.json`` and safetensors, in one file or in several."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -81,8 +82,9 @@ def from_pretrained(folder: str | Path, *, dtype: Any = None) -> Pretrained:
     arrays, files = _arrays(folder)
     mapped = of_config(config, arrays.keys())
     rest = {name: array for name, array in arrays.items() if is_ignored(name, mapped.names)}
-    floats = [array.dtype for array in arrays.values() if jnp.issubdtype(array.dtype, jnp.floating)]
-    dtype = jnp.result_type(*floats or [jnp.float32]) if dtype is None else jnp.dtype(dtype)
+    floats = [array.dtype for array in arrays.values() if jnp.issubdtype(array.dtype, jnp.floating)] or [np.dtype(np.float32)]
+    if dtype is None:  # float64 only where JAX has it
+        dtype = jnp.asarray(np.zeros((), functools.reduce(jnp.promote_types, floats, floats[0]))).dtype
     params_like, state_like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         jax.eval_shape(mapped.model.init, jax.random.key(0), mapped.inputs),
