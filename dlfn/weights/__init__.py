@@ -4,7 +4,7 @@ from dlfn.weights import pytorch, rules
 from dlfn.weights.files import load_metadata, load_params, load_safetensors, save_params, save_safetensors
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.modules import torch_names
-from dlfn.weights.names import Names, To, ignored, under
+from dlfn.weights.names import Names, To, ignored, renamed, under
 from dlfn.weights.rules import (
     Equal,
     Flattened,
@@ -46,6 +46,7 @@ __all__ = [
     "load_params",
     "load_safetensors",
     "pytorch",
+    "renamed",
     "rules",
     "save_params",
     "save_safetensors",
