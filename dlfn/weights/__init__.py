@@ -1,7 +1,14 @@
 """Weights from and to other libraries and safetensors files."""
 
 from dlfn.weights import pytorch, rules
-from dlfn.weights.files import load_metadata, load_params, load_safetensors, save_params, save_safetensors
+from dlfn.weights.files import (
+    load_metadata,
+    load_params,
+    load_safetensors,
+    open_safetensors,
+    save_params,
+    save_safetensors,
+)
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.modules import torch_names
 from dlfn.weights.names import Names, To, ignored, renamed, under
@@ -45,6 +52,7 @@ __all__ = [
     "load_metadata",
     "load_params",
     "load_safetensors",
+    "open_safetensors",
     "pytorch",
     "renamed",
     "rules",
