@@ -1,25 +1,23 @@
 #!/usr/bin/env python
-"""Writes tests/weights/references.json: what transformers, timm and torchvision make of small models with made-up weights,
-in float64, and the gradients, for the tests of dlfn.weights.maps, which need none of the three.
+"""Writes tests/weights/references.json: what transformers, timm and torchvision make of small models with made-up
+weights, in float64, and the gradients, for the tests of dlfn.weights.maps, which need none of the three.
 
     pip install transformers timm torchvision
     python scripts/pretrained_references.py
 
-A weight is drawn by NumPy from its name and shape, so that the file holds outputs alone, and for each parameter the sum of
-its gradient times such an array. Where those libraries compute in float32 whatever the weights are, they are made to
+A weight is drawn by NumPy from its name and shape, so that the file holds outputs alone, and for each parameter the sum
+of its gradient times such an array. Where those libraries compute in float32 whatever the weights are, they are made to
 compute in float64.
 """
 
 import contextlib
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+# A checkout does without installing it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import timm
@@ -29,7 +27,7 @@ import transformers
 from safetensors.torch import save_file
 
 from dlfn.weights import load_safetensors
-from made_up import IMAGES, TOKENS, made_up
+from tests.made_up import IMAGES, TOKENS, made_up
 
 SMALL = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2}
 WORDS = SMALL | {"vocab_size": 11, "max_position_embeddings": 16}
@@ -139,7 +137,7 @@ def main():
     name = "resnet18"
     config = {"architecture": name, "num_classes": 3}
     found["ResNet-18"] = reference(torchvision.models.resnet18(num_classes=3), config, lambda model: model(images))
-    path = ROOT / "tests" / "weights" / "references.json"
+    path = Path(__file__).resolve().parents[1] / "tests" / "weights" / "references.json"
     path.write_text(json.dumps(found, indent=None, separators=(",", ":")) + "\n")
     print(f"{path}: {len(found)} models, {path.stat().st_size / 1e3:.0f} kB")
 

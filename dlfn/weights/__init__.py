@@ -1,10 +1,17 @@
 """Weights from and to other libraries and safetensors files."""
 
 from dlfn.weights import maps, pytorch, rules
-from dlfn.weights.files import load_metadata, load_params, load_safetensors, save_params, save_safetensors
+from dlfn.weights.files import (
+    load_metadata,
+    load_params,
+    load_safetensors,
+    open_safetensors,
+    save_params,
+    save_safetensors,
+)
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.modules import torch_names
-from dlfn.weights.names import Names, To, ignored, under
+from dlfn.weights.names import Names, To, ignored, renamed, under
 from dlfn.weights.pretrained import Pretrained, from_pretrained, save_pretrained
 from dlfn.weights.rules import (
     Equal,
@@ -49,7 +56,9 @@ __all__ = [
     "load_params",
     "load_safetensors",
     "maps",
+    "open_safetensors",
     "pytorch",
+    "renamed",
     "rules",
     "save_params",
     "save_pretrained",

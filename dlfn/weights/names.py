@@ -11,7 +11,7 @@ import numpy as np
 from dlfn.core import InputError
 from dlfn.weights.rules import Rule, identity
 
-__all__ = ["Link", "Names", "Place", "To", "ignored", "is_ignored", "links", "near", "under"]
+__all__ = ["Link", "Names", "Place", "To", "ignored", "is_ignored", "links", "near", "renamed", "under"]
 
 
 @dataclass(frozen=True, init=False)
@@ -56,6 +56,61 @@ def under(names: Names, prefix: str = "", path: str = "") -> dict[str | tuple[st
         key = prefix + name if isinstance(name, str) else tuple(prefix + part for part in name)
         found[key] = To(paths, to.rule, tree=to.tree)
     return found
+
+
+def renamed(names: Names, changes: Mapping[str, str]) -> dict[str | tuple[str, ...], str | To]:
+    """The same places under other names, as for a module that is built alike and calls its parts otherwise.
+
+    What is to change is given with its dots: ``"old."`` is how names begin, ``".old"`` how they end, ``".old."`` stands
+    inside of them, and ``"old"`` is a whole name. A placeholder, as in ``"layers.{i}."``, stands for anything between
+    two dots, a number, a word or a placeholder of the map, and is the same in the new name.
+
+    Args:
+        names: of a map; every name of a tuple is changed.
+        changes: old to new, which are made one after the other.
+
+    Raises:
+        InputError: where a change fits no name, so that a typo is not passed over, where it makes one name of two,
+            and where the new text has a placeholder that the old has not.
+
+    >>> from dlfn.weights import Summed
+    >>> names = {"layers.{i}.w": "h/w", ("layers.{i}.b", "layers.{i}.c"): To("h/b", Summed()), "head.w": "head/w"}
+    >>> for name in renamed(names, {"layers.{n}.": "encoder.{n}.mlp.", ".w": ".weight"}):
+    ...     print(name)
+    encoder.{i}.mlp.weight
+    ('encoder.{i}.mlp.b', 'encoder.{i}.mlp.c')
+    head.weight
+    """
+    for old, new in changes.items():
+        pattern, after = _renaming(old, new), {}
+        for key, target in names.items():
+            parts = (key,) if isinstance(key, str) else key
+            fresh = tuple(pattern.sub(lambda match: _filled(new, match.groupdict()), part) for part in parts)  # noqa: B023
+            fresh = fresh[0] if isinstance(key, str) else fresh
+            if fresh in after:
+                raise InputError(f"renamed: {old!r} to {new!r} makes two names {fresh!r}")
+            after[fresh] = target
+        if list(after) == list(names):
+            few = ", ".join(str(key) for key in list(names)[:3])
+            raise InputError(
+                f"renamed: {old!r} fits none of the names, which are {few}{', ...' if len(names) > 3 else ''}; "
+                "'old.' is the beginning of a name, '.old' an end, '.old.' the middle, and 'old' a whole name"
+            )
+        names = after
+    return dict(names)
+
+
+def _renaming(old: str, new: str) -> re.Pattern[str]:
+    strange = set(_placeholders(new)) - set(_placeholders(old))
+    if strange or not old.strip("."):
+        what = (
+            f"{new!r} has the placeholder {strange.pop()!r}, which is not in {old!r}"
+            if strange
+            else f"{old!r} is empty"
+        )
+        raise InputError(f"renamed: {what}; to put a prefix before every name, use under(names, 'prefix.')")
+    expression = _expression(old, "[^.]+")
+    return re.compile(("" if old.startswith(".") else "^") + expression + ("" if old.endswith(".") else "$"))
 
 
 Place = tuple[str, str]  # the tree, "params" or "state", and the path in it
@@ -129,14 +184,19 @@ def _filled(pattern: str, values: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), pattern)
 
 
-def _matches(pattern: str, candidates: Sequence[str]) -> list[dict[str, str]]:
-    """The numbers of the placeholders in those of the candidates that fit the pattern."""
-    literal = re.split(r"\{\w+\}", pattern)
+def _expression(pattern: str, what: str = r"\d+") -> str:
+    """A regular expression for the pattern, with the groups that its placeholders name."""
+    literal = _PLACEHOLDER.split(pattern)[::2]
     seen, expression = set(), re.escape(literal[0])
     for name, text in zip(_PLACEHOLDER.findall(pattern), literal[1:], strict=True):
-        expression += (f"(?P={name})" if name in seen else rf"(?P<{name}>\d+)") + re.escape(text)
+        expression += (f"(?P={name})" if name in seen else f"(?P<{name}>{what})") + re.escape(text)
         seen.add(name)
-    found = (re.fullmatch(expression, candidate) for candidate in candidates)
+    return expression
+
+
+def _matches(pattern: str, candidates: Sequence[str]) -> list[dict[str, str]]:
+    """The numbers of the placeholders in those of the candidates that fit the pattern."""
+    found = (re.fullmatch(_expression(pattern), candidate) for candidate in candidates)
     return [match.groupdict() for match in found if match]
 
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from dlfn.core import InputError
 from dlfn.files import write_text
-from dlfn.weights.files import load_metadata, load_safetensors, save_safetensors
-from dlfn.weights.maps.families import of_config
+from dlfn.weights.files import open_safetensors, save_safetensors
 from dlfn.weights.mapping import export_state, import_state
+from dlfn.weights.maps.families import of_config
 from dlfn.weights.names import Names, is_ignored
+from dlfn.weights.reading import Stored
 
 __all__ = ["Pretrained", "from_pretrained", "save_pretrained"]
 
@@ -34,6 +35,7 @@ class Pretrained:
         config: the dictionary of ``config.json``.
         names: the map of the files, as for :func:`~dlfn.weights.import_state`.
         files: for each file the names in it, and the strings in its header.
+        index: that of several files; None for one.
         rest: arrays without a place in the model, such as buffers, which are written back as they were.
         dtypes: of the arrays in the files.
     """
@@ -44,6 +46,7 @@ class Pretrained:
     config: Mapping[str, Any]
     names: Names
     files: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
+    index: Mapping[str, Any] | None
     rest: Mapping[str, np.ndarray]
     dtypes: Mapping[str, Any]
 
@@ -79,19 +82,23 @@ def from_pretrained(folder: str | Path, *, dtype: Any = None) -> Pretrained:
     """
     folder = Path(folder)
     config = _config(folder)
-    arrays, files = _arrays(folder)
+    with open_safetensors(folder) as arrays:
+        return _loaded(folder, config, arrays, dtype)
+
+
+def _loaded(folder: Path, config: Mapping[str, Any], arrays: Stored, dtype: Any) -> Pretrained:
     mapped = of_config(config, arrays.keys())
-    rest = {name: array for name, array in arrays.items() if is_ignored(name, mapped.names)}
-    floats = [array.dtype for array in arrays.values() if jnp.issubdtype(array.dtype, jnp.floating)] or [np.dtype(np.float32)]
+    dtypes = {name: arrays.shape_of(name).dtype for name in arrays}
+    floats = [own for own in dtypes.values() if jnp.issubdtype(own, jnp.floating)] or [np.dtype(np.float32)]
     if dtype is None:  # float64 only where JAX has it
-        dtype = jnp.asarray(np.zeros((), functools.reduce(jnp.promote_types, floats, floats[0]))).dtype
+        dtype = jnp.asarray(np.zeros((), functools.reduce(jnp.promote_types, floats))).dtype
     params_like, state_like = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
         jax.eval_shape(mapped.model.init, jax.random.key(0), mapped.inputs),
     )
     params, state = import_state(arrays, params_like, state_like, mapped.names)
-    dtypes = {name: array.dtype for name, array in arrays.items()}
-    return Pretrained(mapped.model, params, state, config, mapped.names, files, rest, dtypes)
+    rest = {name: arrays[name] for name in arrays if is_ignored(name, mapped.names)}
+    return Pretrained(mapped.model, params, state, config, mapped.names, *_files(folder), rest, dtypes)
 
 
 def save_pretrained(folder: str | Path, pretrained: Pretrained, params: Any = None, state: Any = None) -> None:
@@ -114,11 +121,8 @@ def save_pretrained(folder: str | Path, pretrained: Pretrained, params: Any = No
     arrays = {name: array.astype(pretrained.dtypes[name]) for name, array in arrays.items()} | dict(pretrained.rest)
     for file, (names, metadata) in pretrained.files.items():
         save_safetensors(folder / file, {name: arrays[name] for name in names}, metadata)
-    if list(pretrained.files) != [_FILE]:
-        size = sum(array.nbytes for array in arrays.values())
-        where = {name: file for file, (names, _) in pretrained.files.items() for name in names}
-        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(where.items()))}
-        write_text(folder / _INDEX, json.dumps(index, indent=2) + "\n")
+    if pretrained.index is not None:
+        write_text(folder / _INDEX, json.dumps(pretrained.index, indent=2) + "\n")
     write_text(folder / _CONFIG, json.dumps(pretrained.config, indent=2) + "\n")
 
 
@@ -137,16 +141,12 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _arrays(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, tuple[tuple[str, ...], dict[str, str]]]]:
-    """The arrays of all files, and what is in which."""
-    index = folder / _INDEX
-    parts = [_FILE]
-    if not (folder / _FILE).is_file() and index.is_file():
-        parts = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    arrays: dict[str, np.ndarray] = {}
+def _files(folder: Path) -> tuple[dict[str, tuple[tuple[str, ...], Mapping[str, str]]], Mapping[str, Any] | None]:
+    """What is in which file, and the index of several; :func:`open_safetensors` has found them to fit."""
+    index = None if (folder / _FILE).is_file() else json.loads((folder / _INDEX).read_bytes())
+    where = dict.fromkeys([_FILE]) if index is None else dict.fromkeys(index["weight_map"].values())
     files = {}
-    for part in parts:
-        own = load_safetensors(folder / part)
-        files[part] = tuple(own), load_metadata(folder / part)
-        arrays |= own
-    return arrays, files
+    for file in where:
+        with open_safetensors(folder / file) as arrays:
+            files[file] = tuple(arrays), arrays.metadata
+    return files, index

@@ -90,7 +90,7 @@ def test_several_files_are_read_and_written_as_they_are(tmp_path):
         weights.from_pretrained(folder)
 
 
-def test_buffers_and_a_second_head_are_written_back(tmp_path):
+def test_buffers_and_a_second_head_are_written_back(tmp_path, x64):
     reference = REFERENCES["GPT-2"]
     arrays = {name.removeprefix("transformer."): array for name, array in arrays_of(reference).items()}
     mask = np.tril(np.ones((1, 1, 16, 16), bool))
@@ -134,7 +134,9 @@ BAD = {
 def test_another_model_or_setting_is_refused(case, tmp_path, refused):
     name, config, message = BAD[case]
     folder = written(tmp_path / "model", REFERENCES[name], **config)
-    refused(lambda: weights.from_pretrained(folder), [message])
+    with pytest.raises(InputError) as caught:
+        weights.from_pretrained(folder)
+    assert message in str(caught.value)
 
 
 def test_folders_that_hold_no_model(tmp_path, refused):

@@ -58,10 +58,9 @@ def gpt2(config: Mapping[str, Any], arrays: Collection[str] = ()) -> Mapped:
         **path(_LINEAR, "h.{i}.mlp.c_proj", f"{mlp}/mlp/down"),
     }
     prefix = "" if "wte.weight" in arrays else "transformer."
-    names = under(names, prefix)
-    if "lm_head.weight" in arrays:
-        return Mapped(model, {(f"{prefix}wte.weight", "lm_head.weight"): To("embedding/table", Equal(2)), **names}, tokens())
-    return Mapped(model, {f"{prefix}wte.weight": "embedding/table", **names}, tokens())
+    table, head = f"{prefix}wte.weight", "lm_head.weight"
+    tied: Names = {(table, head): To("embedding/table", Equal(2))} if head in arrays else {table: "embedding/table"}
+    return Mapped(model, {**tied, **under(names, prefix)}, tokens())
 
 
 _LINEAR = {"weight": "w", "bias": "b"}  # transformers' Conv1D

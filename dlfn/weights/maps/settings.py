@@ -66,7 +66,9 @@ class Settings:
     def names(self) -> Sequence[str]:
         return list(self._table)
 
-    def _checked(self, key: str, default: Any, must_be: str, fits: Callable[[Any], bool], booleans: bool = False) -> Any:
+    def _checked(
+        self, key: str, default: Any, must_be: str, fits: Callable[[Any], bool], booleans: bool = False
+    ) -> Any:
         value = self.get(key, default)
         if value is default:
             return value
