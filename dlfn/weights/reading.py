@@ -59,7 +59,7 @@ class Stored(Mapping[str, np.ndarray]):
         content = np.empty(place.size, np.uint8)
         try:
             file.seek(place.start)
-            count = file.readinto(content)
+            count = file.readinto(content.data)
         except OSError as error:
             raise InputError(f"cannot read {name!r} from {file.name!r}: {error.strerror}") from None
         if count != place.size:
