@@ -88,6 +88,11 @@ PUBLIC = {
     SiLU Sigmoid SinusoidalPositions Softmax Softplus Softsign SpatialDropout SpectralNorm Squareplus Stacked SwiGLU
     Tanh TransformerBlock WeightNorm Zoneout count_flops count_parameters generate initializers mlp models summary
     """,
+    "dlfn.weights": """
+    Equal Flattened GRUBias GRUWeight Joined Names Rule Split Squeezed Summed Tied To Unsqueezed export_state identity
+    ignored import_state kernel load_metadata load_params load_safetensors open_safetensors pytorch renamed rules
+    save_params save_safetensors torch_names transpose transposed_kernel under
+    """,
 }
 
 

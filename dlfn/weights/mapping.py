@@ -75,7 +75,7 @@ def import_state(
     of_shape: dict[Any, list[str]] = {}
     for name in problems.unexpected:
         of_shape.setdefault(_shape(arrays, name), []).append(name)
-    filled: dict[Place, np.ndarray] = {}
+    filled: dict[Place, Any] = {}
     for link in found:
         if missing := [name for name in link.names if name not in arrays]:
             shapes = dict(zip(link.names, _shapes(link, leaves), strict=True))
@@ -84,8 +84,7 @@ def import_state(
             _load(link, [_as_numpy(arrays[name]) for name in link.names], leaves, filled, problems, gradients)
     problems.raise_any("import_state", len(taken) - len(problems.missing))
     params, state = (
-        # Each is let go of once JAX has it, so that there is one copy of all and not two.
-        jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(filled.pop((tree, path))) for path in by_path(like)])
+        jax.tree.unflatten(jax.tree.structure(like), [_as_jax(filled.pop((tree, path))) for path in by_path(like)])
         for tree, like in (("params", params_like), ("state", state_like))
     )
     return params, state
@@ -144,7 +143,7 @@ def _load(
     link: Link,
     arrays: list[Any],
     leaves: Mapping[Place, Any],
-    filled: dict[Place, np.ndarray],
+    filled: dict[Place, Any],
     problems: Problems,
     gradients: bool,
 ) -> None:
@@ -168,9 +167,17 @@ def _load(
         except ValueError as error:
             problems.lines.append(f"{link}: {given} {error}, {expected}")
             continue
+        if not link.at:
+            filled[place] = _as_jax(cast)
+            continue
         if place not in filled:
             filled[place] = np.empty(like.shape, like.dtype)
         filled[place][link.at] = cast
+
+
+def _as_jax(array: Any) -> jax.Array:
+    """A copy, made by now: JAX would copy later on, and keep all of what it copies from until then."""
+    return array if isinstance(array, jax.Array) else jax.block_until_ready(jnp.array(array))
 
 
 def _shape(arrays: Mapping[str, Any], name: str) -> Any:
