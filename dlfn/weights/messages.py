@@ -42,7 +42,7 @@ class Problems:
         raise InputError("\n  ".join([f"{what}: {total}", *lines]))
 
     def _of_names(self, found: int) -> list[str]:
-        missing, unexpected = list(self.missing), self.unexpected
+        missing, unexpected = list(self.missing), [_printable(name) for name in self.unexpected]
         prefix = _prefix(missing, unexpected)
         lines = []
         if prefix:
@@ -70,6 +70,11 @@ class Problems:
             return _few(self.shapes)
         sizes = ", ".join(f"{theirs} where the model has {ours}" for theirs, ours in sorted(self.sizes))
         return [f"arrays are of a model of other sizes, {sizes}", *_first(lines, 3)]
+
+
+def _printable(name: str) -> str:
+    """A name that a file has, in one line and without what a terminal takes for commands."""
+    return name if name.isprintable() and len(name) < 300 else f"{name!r:.300}"
 
 
 def _reason(name: str) -> str:

@@ -66,6 +66,9 @@ class Stored(Mapping[str, np.ndarray]):
             raise InputError(f"cannot read {name!r} from {file.name!r}, which has become shorter since it was opened")
         return content.view(place.dtype).reshape(place.shape)
 
+    def __contains__(self, name: object) -> bool:  # by Mapping's, the array would be read
+        return name in self._places
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

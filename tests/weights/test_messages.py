@@ -150,6 +150,13 @@ def test_the_projection_of_an_lstm_is_named():
     )
 
 
+def test_names_that_a_terminal_would_take_for_commands_are_quoted():
+    _, lines = complaint(ARRAYS | {"\x1b[2Jh\n": np.ones(3), "x" * 10**6: np.ones(3)})
+    assert lines[0].startswith(r"'\x1b[2Jh\n': no name takes it")
+    assert len(lines) == 2
+    assert len(lines[1]) < 400
+
+
 def test_thousands_of_names_take_no_time():
     like = {f"w{i}_{j}": jax.ShapeDtypeStruct((3,), jnp.float32) for i in range(40) for j in range(40)}
     arrays = {f"v{i}_{j}": np.ones(3) for i in range(40) for j in range(40)} | {"w0_0": np.ones(3)}
