@@ -82,7 +82,7 @@ def import_state(
             problems.missing |= {name: of_shape.get(shapes[name], ()) for name in missing}
         else:
             _load(link, [_as_numpy(arrays[name]) for name in link.names], leaves, filled, problems, gradients)
-    problems.raise_any("import_state", len(taken) - len(problems.missing))
+    problems.raise_any("import_state", taken - problems.missing.keys())
     params, state = (
         jax.tree.unflatten(jax.tree.structure(like), [_as_jax(filled.pop((tree, path))) for path in by_path(like)])
         for tree, like in (("params", params_like), ("state", state_like))

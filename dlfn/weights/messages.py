@@ -1,6 +1,7 @@
 """What does not fit between a file and a model, in as few lines as say it."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -27,12 +28,12 @@ class Problems:
     )  # names of the map, and those of arrays of its shape
     unexpected: list[str] = field(default_factory=list)
 
-    def raise_any(self, what: str, found: int = 1) -> None:
+    def raise_any(self, what: str, found: Collection[str] = ()) -> None:
         """Raises an InputError if there are any.
 
         Args:
             what: the function that the user called.
-            found: how many names of the map are among the arrays.
+            found: the names of the map that are among the arrays.
         """
         count = sum(map(len, (self.lines, self.shapes, self.missing, self.unexpected)))
         if not count:
@@ -41,12 +42,12 @@ class Problems:
         total = "1 mismatch" if count == 1 else f"{count} mismatches"
         raise InputError("\n  ".join([f"{what}: {total}", *lines]))
 
-    def _of_names(self, found: int) -> list[str]:
+    def _of_names(self, found: Collection[str]) -> list[str]:
         missing, unexpected = list(self.missing), [_printable(name) for name in self.unexpected]
         prefix = _prefix(missing, unexpected)
         lines = []
         if prefix:
-            lines.append(prefix.advice(len(missing), found))
+            lines.append(prefix.advice(len(missing), len(found)))
             missing, unexpected = prefix.others(missing, unexpected)
         elif not found and len(missing) > 3 and len(unexpected) > 3:
             return [
@@ -56,12 +57,19 @@ class Problems:
                     for what, names in (("names", missing), ("arrays", unexpected))
                 ),
             ]
+        lacking, missing = _blocks(missing, found)
+        strange, unexpected = _blocks(unexpected, [*found, *self.missing])
         proposed = len(missing) <= MOST_PROPOSED
         lines += _few(
             f"{name}: missing{near(name, self.missing[name], ', which no name takes') if proposed else ''}"
             for name in missing
         )
-        return lines + _few(f"{name}: no name takes it; {_reason(name)}" for name in unexpected)
+        lines += _few(f"{block}…: all {count} names are missing" for block, count in lacking.items())
+        lines += _few(f"{name}: no name takes it; {_reason(name)}" for name in unexpected)
+        return lines + _few(
+            f"{block}…: no name takes any of {count} arrays; map them to ignored if they have no place"
+            for block, count in strange.items()
+        )
 
     def _of_shapes(self) -> list[str]:
         lines = folded(self.shapes)
@@ -70,6 +78,22 @@ class Problems:
             return _few(self.shapes)
         sizes = ", ".join(f"{theirs} where the model has {ours}" for theirs, ours in sorted(self.sizes))
         return [f"arrays are of a model of other sizes, {sizes}", *_first(lines, 3)]
+
+
+def _blocks(names: Sequence[str], others: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """The blocks, as ``"h.3."``, of which there are several of the names and none of the others, with their number;
+    and the rest of the names."""
+    blocks = Counter(map(_block, names))
+    whole = {block: n for block, n in blocks.items() if block and n > 3}
+    for name in others:
+        whole.pop(_block(name), None)
+    return whole, [name for name in names if _block(name) not in whole]
+
+
+def _block(name: str) -> str:
+    """The beginning of a name with the first number in it."""
+    match = re.match(r"(.*?\.)??\d+\.", name)
+    return match[0] if match else ""
 
 
 def _printable(name: str) -> str:

@@ -62,11 +62,19 @@ def test_what_is_missing_in_every_block_is_one_line():
     assert lines == ["h.{0…5}.rotary: no name takes it; map it to ignored if it has no place"]
 
 
-def test_fewer_blocks_than_the_model_has_is_a_line_for_each_of_their_arrays():
+def test_another_depth_is_one_line():
     first, lines = complaint(arrays_of(model(blocks=4)))
     assert first == "import_state: 24 mismatches"
-    assert len(lines) == 12
-    assert all(line.startswith("h.{4…5}.") and line.endswith(": missing") for line in lines)
+    assert lines == ["h.{4…5}.…: all 12 names are missing"]
+    first, lines = complaint(arrays_of(model(blocks=9)))
+    assert first == "import_state: 36 mismatches"
+    assert lines == ["h.{6…8}.…: no name takes any of 12 arrays; map them to ignored if they have no place"]
+
+
+def test_a_block_that_is_there_in_part_is_listed():
+    kept = ("norm1.weight", "norm1.bias")
+    _, lines = complaint({k: a for k, a in ARRAYS.items() if not k.startswith("h.5.") or k.endswith(kept)})
+    assert lines == [f"{name}: missing" for name in ARRAYS if name.startswith("h.5.") and not name.endswith(kept)]
 
 
 def test_a_prefix_of_all_arrays_is_noticed_and_what_is_offered_works():
