@@ -23,9 +23,7 @@ class Problems:
     lines: list[str] = field(default_factory=list)
     shapes: list[str] = field(default_factory=list)
     sizes: set[tuple[int, int]] = field(default_factory=set)  # of an axis in the file and of the same in its leaf
-    missing: dict[str, Sequence[str]] = field(
-        default_factory=dict
-    )  # names of the map, and those of arrays of its shape
+    missing: dict[str, Sequence[str]] = field(default_factory=dict)  # and unexpected names of arrays of its shape
     unexpected: list[str] = field(default_factory=list)
 
     def raise_any(self, what: str, found: Collection[str] = ()) -> None:
