@@ -43,7 +43,8 @@ def import_state(
     Raises:
         InputError: listing at once every name that is missing in ``arrays``, every array that no name takes, every
             wrong shape or dtype, and every leaf without a source; what differs in the number of a block alone is one
-            line. A prefix that all names lack, and arrays of another size throughout, are said first.
+            line, and of one kind there are twenty lines at most. A prefix that all names lack, or arrays of other
+            sizes throughout, are one line each.
 
     >>> import numpy as np, jax, jax.numpy as jnp, dlfn.nn as nn
     >>> from dlfn.weights import To, import_state, transpose
