@@ -170,10 +170,10 @@ def array_of(layer: Layer, x: Any) -> Any:
             )
         x = x.values
     if x is None or isinstance(x, tuple | list | dict):
-        raise InputError(
-            f"{title(layer)} takes an array, and got {brief(x)}; of a layer over time output='sequence' and 'last' are "
-            "arrays"
-        )
+        hint = "of a layer over time output='sequence' and 'last' are arrays"
+        if isinstance(x, tuple) and layer.takes == "steps":
+            hint = f"pass a mask along as nn.Sequence(x, mask=mask), a context to MultiHeadAttention itself; {hint}"
+        raise InputError(f"{title(layer)} takes an array, and got {brief(x)}; {hint}")
     return x
 
 
