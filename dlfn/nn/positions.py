@@ -13,7 +13,7 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
-from dlfn.nn.layer import Layer, array_of
+from dlfn.nn.layer import Layer, array_of, steps_of
 from dlfn.nn.sequence import Sequence, on_values
 from dlfn.nn.types import Example, Params, State, Steps
 
@@ -87,7 +87,7 @@ class SinusoidalPositions(Layer):
     def apply(
         self, params, state, x: Float[Steps, "*batch times features"], *, key=None, train=False
     ) -> tuple[Float[Steps, "*batch times features"], State]:
-        values = _times_of(self, x)
+        values = steps_of(self, x)
         length = values.shape[-2] if self.length is None else self.length
         table = ops.sinusoidal_positions(length, values.shape[-1], base=self.base, dtype=values.dtype)
         return _with_rows(self, table, state, x)
@@ -99,16 +99,9 @@ def _start(layer: LearnedPositions | SinusoidalPositions, x: Any) -> State:
     return {"length": jnp.zeros(() if mask is None else mask.shape[:-1], jnp.int32)} if layer.decoding else ()
 
 
-def _times_of(layer: LearnedPositions | SinusoidalPositions, x: Any) -> Any:
-    values = array_of(layer, x)
-    if values.ndim < 2:
-        raise InputError(f"{layer} needs (..., time, features), got {list(values.shape)}")
-    return values
-
-
 def _with_rows(layer: LearnedPositions | SinusoidalPositions, table: Array, state: State, x: Any) -> tuple[Any, State]:
     """x with the rows of the table for its times added, and the state after them."""
-    times, length = _times_of(layer, x).shape[-2], table.shape[0]
+    times, length = steps_of(layer, x).shape[-2], table.shape[0]
     (start,) = held(layer, "state", state, "length") if layer.decoding else (0,)
     before = 0 if isinstance(start, Tracer) else int(np.max(start, initial=0))
     if before + times > length:
