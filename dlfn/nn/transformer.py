@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from jaxtyping import Float, Shaped
@@ -18,6 +18,7 @@ from dlfn.nn.gated import Gated
 from dlfn.nn.initializers import Initializer, xavier_uniform
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
+from dlfn.nn.rope import Rope
 from dlfn.nn.types import Example, Params, State, Steps
 
 __all__ = ["FeedForward", "TransformerBlock"]
@@ -100,7 +101,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     :math:`Y = \mathrm{LN}(F + \mathrm{MLP}(F))`.
 
     Args:
-        heads, attention: as in :class:`MultiHeadAttention`, ``causal`` and ``cache`` among them.
+        heads, attention: as in :class:`MultiHeadAttention`, ``causal``, ``positions`` and ``cache`` among them.
         ratio: the width of the MLP in multiples of the features.
         normalisation: a layer, such as ``RMSNorm()``.
         activation: of the MLP, a name or a function; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
@@ -133,6 +134,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     """
     if norm not in ("pre", "post"):
         raise InputError(f"TransformerBlock: norm is {norm!r}, and must be 'pre' or 'post'")
+    _require_known(attention)
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
     inits: dict[str, Any] = {"weight_init": weight_init, "output_init": output_init}
@@ -146,3 +148,14 @@ def TransformerBlock(  # a layer made of layers, and named like one
         if norm == "post":
             layers[f"{name}_norm"] = normalisation
     return Serial(**layers)
+
+
+def _require_known(settings: dict[str, Any]) -> None:
+    known = [field.name for field in fields(MultiHeadAttention)]
+    for name, value in settings.items():
+        if name in {field.name for field in fields(Rope)}:
+            raise InputError(
+                f"TransformerBlock: {name} is a setting of rope; write positions=nn.Rope({name}={value!r})"
+            )
+        if name not in known:
+            raise InputError(f"TransformerBlock has no setting {name!r}; {suggestion(name, known)}")
