@@ -7,7 +7,7 @@ import pytest
 
 import dlfn
 from dlfn import nn
-from dlfn.weights import Summed, To, export_state, ignored, import_state, pytorch, renamed, torch_names, under
+from dlfn.weights import Equal, Summed, To, export_state, ignored, import_state, pytorch, renamed, torch_names, under
 from torch_modules import close, same, state_dict
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -190,3 +190,42 @@ def test_two_layers_of_one_name_are_refused():
         dlfn.InputError, match=r"Residual has two layers of which a parameter is called 'projection\.\w+'"
     ):
         torch_names(model)
+
+
+class TiedModel(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = torch.nn.Embedding(7, 3), torch.nn.Linear(3, 7)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens))
+
+
+def test_a_tied_place_has_no_name(x64):
+    module, arrays = state_dict(TiedModel())
+    model = nn.Tied(nn.Serial(embedding=nn.Embedding(7, 3), head=nn.Linear(7)), {"head/w": "embedding/table.T"})
+    tokens = np.array([[1, 2, 2, 6]])
+    names = torch_names(model)
+    assert list(names) == ["embedding.weight", "head.bias"]
+    like = jax.eval_shape(model.init, jax.random.key(0), tokens)
+    once = {name: arrays[name] for name in names}
+    params, state = import_state(once, *like, names)
+    same(export_state(params, state, names), once)
+    both = {("embedding.weight", "head.weight"): To("embedding/table", Equal(2)), "head.bias": "head/b"}
+    again, _ = import_state(arrays, *like, both)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    y = module(torch.tensor(tokens))
+    close(model.apply(params, state, tokens)[0], y)
+    y.sin().sum().backward()
+    gradients = jax.grad(lambda params: jnp.sum(jnp.sin(model.apply(params, state, tokens)[0])))(params)
+    exported = export_state(gradients, state, both, gradients=True)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        close(exported[name], parameter.grad)
+
+
+def test_a_part_of_an_array_that_is_tied_is_mapped_by_name(refused):
+    model = nn.Tied(nn.Serial(a=nn.MultiHeadAttention(2), b=nn.MultiHeadAttention(2)), {"b/q": "a/q"})
+    refused(lambda: torch_names(model), ["'b.in_proj_weight' is tied", "by name"])
+    model = nn.Tied(nn.Serial(a=nn.MultiHeadAttention(2), b=nn.MultiHeadAttention(2)), {"b": "a"})
+    assert not any(name.startswith("b.") for name in torch_names(model))
