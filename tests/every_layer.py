@@ -20,6 +20,7 @@ ANYWHERE = {
     "SpectralNorm": lambda: nn.SpectralNorm(nn.Linear(3)),
     "DropConnect": lambda: nn.DropConnect(nn.Linear(5), 0.7),
     "PReLU": lambda: nn.PReLU(),
+    "Tied": lambda: nn.Serial(nn.Linear(4), nn.Tied(nn.Serial(nn.Linear(4), nn.Linear(4)), {"1/w": "0/w.T"})),
     "GLU": lambda: nn.Serial(nn.Linear(8), nn.GLU()),
     "GEGLU": lambda: nn.Serial(nn.Linear(8), nn.GEGLU()),
     "SwiGLU": lambda: nn.Serial(nn.Linear(8), nn.SwiGLU()),
@@ -59,6 +60,7 @@ BY_KIND = {
         "SinusoidalPositions": lambda: nn.Serial(nn.Linear(4), nn.SinusoidalPositions()),
         "Checkpointed": lambda: nn.Checkpointed(nn.FeedForward()),
         "Conv in time": lambda: nn.Conv(3, (3,), padding="SAME"),
+        "mixed over time": lambda: nn.Serial(nn.Permute((0, 2, 1)), nn.Linear(5), nn.Permute((0, 2, 1))),
     },
 }
 ENDS = {
@@ -72,5 +74,9 @@ ENDS = {
         "AdaptiveMaxPool": lambda: nn.AdaptiveMaxPool((3, 2)),
         "Conv, strides": lambda: nn.Conv(2, (2, 2), strides=2),
     },
-    "sequence": {"Flatten": lambda: nn.Flatten(), "LSTM": lambda: nn.LSTM(3, output="last")},
+    "sequence": {
+        "Flatten": lambda: nn.Flatten(),
+        "LSTM": lambda: nn.LSTM(3, output="last"),
+        "class token": lambda: nn.Serial(nn.ClassToken(), nn.MultiHeadAttention(2, head_dim=2), nn.TakeStep(0)),
+    },
 }

@@ -47,6 +47,8 @@ from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.rope import LinearScaling, Llama3Scaling, Rope, RopeScaling, YarnScaling
 from dlfn.nn.sequence import Sequence
+from dlfn.nn.steps import ClassToken, Permute, TakeStep
+from dlfn.nn.tied import Tied
 from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
 from dlfn.nn.zoneout import Zoneout
@@ -72,6 +74,7 @@ __all__ = [
     "Bidirectional",
     "Cell",
     "Checkpointed",
+    "ClassToken",
     "Conv",
     "ConvTranspose",
     "DepthwiseConv",
@@ -104,6 +107,7 @@ __all__ = [
     "MultiHeadAttention",
     "PReLU",
     "Parallel",
+    "Permute",
     "RMSNorm",
     "RNNCell",
     "ReLU",
@@ -126,7 +130,9 @@ __all__ = [
     "Squareplus",
     "Stacked",
     "SwiGLU",
+    "TakeStep",
     "Tanh",
+    "Tied",
     "TransformerBlock",
     "WeightNorm",
     "YarnScaling",

@@ -20,7 +20,6 @@ from dlfn.nn.sequence import Sequence, values_of
 from dlfn.nn.types import Params, State
 from dlfn.ops.recurrent.recurrence import check_lengths
 from dlfn.ops.support.dtypes import sum_dtype
-from dlfn.ops.support.lengths import within
 
 __all__ = ["MultiHeadAttention"]
 
@@ -32,8 +31,9 @@ class MultiHeadAttention(Layer):
 
     The input is x, (..., time, features), for self-attention; a pair (x, context) for cross-attention; or a triple
     (x, context, mask), whose boolean mask, True where a query sees a key, is (time, keys) or (..., heads, time, keys)
-    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask). Of a
-    :class:`~dlfn.nn.Sequence`, as x or as the context, no step sees the padding; if x is one, so is the output.
+    with as many leading axes as x; sizes of 1 broadcast. For self-attention with a mask pass (x, x, mask), or
+    ``nn.Sequence(x, mask=mask)``, which goes through a model. Of a :class:`~dlfn.nn.Sequence`, as x or as the context,
+    no step sees the padding; if x is one, so is the output.
 
     Args:
         heads: how many heads.
@@ -53,14 +53,14 @@ class MultiHeadAttention(Layer):
         weight_init, bias_init: of the four linear maps.
         output_init: of the weight of ``o``; None for ``weight_init``.
 
-    Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``, and with ``qk_norm`` ``"q_norm"`` and
-    ``"k_norm"``.
+    Params are ``{"q", "k", "v", "o"}``, each ``{"w", "b"}`` as those of ``Linear``, and with ``qk_norm`` ``"q_norm"``
+    and ``"k_norm"``.
 
     Decoding: a layer with ``cache`` takes the params of the same layer without. Each ``apply`` appends the keys and
     values of its input to the state, and attends to those so far; so do models with such layers in them. The cache is a
     rolling window: each time sees the last ``cache`` times, itself included, and decoding goes on for as long as one
     likes. Positions go on counting: rope and ALiBi give what attention within that window gives over the whole
-    sequence.
+    sequence. A prompt may be a Sequence with a mask of steps, as of padding in front, where ``init`` had one, too.
 
     Raises:
         InputError: when heads, kv_heads and features do not divide; when a cache is asked of attention that is not
@@ -114,6 +114,7 @@ class MultiHeadAttention(Layer):
             raise InputError("MultiHeadAttention: a cache holds the past, so that attention must be causal=True")
 
     def init(self, key, x: PyTree) -> tuple[Params, State]:
+        masked = isinstance(x, Sequence) and x.mask is not None
         x, context, _ = map(values_of, self._inputs(x))
         if x.ndim < 2 or context.ndim < 2:
             raise InputError(f"{self} needs (..., time, features), got {list(x.shape)} and {list(context.shape)}")
@@ -143,14 +144,15 @@ class MultiHeadAttention(Layer):
             params |= {name: self.qk_norm.init(key, head)[0] for name in ("q_norm", "k_norm")}
         if not self.cache:
             return params, ()
-        return params, ring.empty((*x.shape[:-2], self.cache, kv_heads, dim), dtype)
+        return params, ring.empty((*x.shape[:-2], self.cache, kv_heads, dim), dtype, masked=masked)
 
     def apply(self, params, state, x: PyTree, *, key=None, train=False) -> tuple[PyTree, State]:
-        if self.cache and (isinstance(x, tuple) and (not isinstance(x, Sequence) or x.lengths is not None)):
-            raise InputError(
-                f"{self}: with a cache the input is the next times alone, without lengths; the cache is the context"
-            )
         around, context, mask = self._inputs(x)
+        if self.cache and (mask is not None or around is not context or getattr(around, "lengths", None) is not None):
+            raise InputError(
+                f"{self}: with a cache the input is the next times alone, with a mask of steps or none, and without "
+                "lengths; the cache is the context"
+            )
         x, context, mask = _without_padding(around, context, mask, self.causal)
         *_, output = held(self, "params", params, "q", "k", "v", "o")
         dim = output["w"].shape[0] // self.heads
@@ -167,10 +169,13 @@ class MultiHeadAttention(Layer):
         times = k.shape[-3]
         if self.cache:
             self._check_batch(state, k)
-            k, v, times, state = ring.with_past(state, k, v)
+            seen = self._seen(state, k, mask)
+            past, times, state = ring.with_past(state, k=k, v=v, **seen)
+            k, v = past["k"], past["v"]
             reach = min(self.cache, self.window or self.cache)
             at, now = times[None, :], here[:, None]
             mask = (at >= 0) & (at > now - reach) & (at <= now)
+            mask = mask & jnp.moveaxis(past["seen"], -3, -1) if seen else mask
         bias = None
         if self.positions == "alibi":
             # In float32 at least: bfloat16 rounds distances from 257 on.
@@ -200,6 +205,14 @@ class MultiHeadAttention(Layer):
                 f"{self}: the input is a tuple of {len(given)}, and must be x, (x, context) or with a mask"
             )
         x, context, mask = (*given, None) if len(given) == 2 else given
+        for part in (x, context):
+            if isinstance(part, Sequence) and part.mask is not None and part.steps_mask is None:
+                if x is not context or len(given) == 3:
+                    raise InputError(
+                        f"{self}: the Sequence has a mask of pairs {brief(part.mask)}, which is for self-attention "
+                        "alone; beside a context give the mask as (x, context, mask)"
+                    )
+                mask = part.mask
         for name, part in (("x", x), ("the context", context)):
             if not hasattr(values_of(part), "shape"):
                 raise InputError(f"{self}: {name} is {brief(part)}, and must be an array or a Sequence")
@@ -239,6 +252,17 @@ class MultiHeadAttention(Layer):
         y = self._linear(params, x)
         return y.reshape(*y.shape[:-1], y.shape[-1] // dim, dim)
 
+    def _seen(self, state: Any, k: Any, mask: Any) -> dict[str, Any]:
+        """Which of the next times are seen, as the ring takes it; nothing where the cache has no mask."""
+        if "seen" in state:
+            shape = (*k.shape[:-2], 1, 1)
+            return {"seen": jnp.ones(shape, bool) if mask is None else jnp.swapaxes(mask, -3, -1).reshape(shape)}
+        if mask is not None:
+            raise InputError(
+                f"{self}: x has a mask, and the cache was made without; call init with a Sequence that has one"
+            )
+        return {}
+
     def _check_batch(self, state: Any, k: Any) -> None:
         if k.shape[:-3] != state["k"].shape[:-3]:
             raise InputError(
@@ -252,8 +276,9 @@ def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any
     that leaves out the padding of the context."""
     arrays = []
     for part in (x,) if context is x else (x, context):
-        if isinstance(part, Sequence) and part.lengths is not None:
-            check_lengths("MultiHeadAttention", part.lengths, part.values)
+        if isinstance(part, Sequence):
+            if part.lengths is not None:
+                check_lengths("MultiHeadAttention", part.lengths, part.values)
             part = part.without_padding()
         arrays.append(values_of(part))
     x, keys = arrays[0], arrays[-1]
@@ -262,7 +287,8 @@ def _without_padding(x: Any, context: Any, mask: Any, causal: bool) -> tuple[Any
         if causal:
             sees = sees & jnp.tril(jnp.ones((x.shape[-2], keys.shape[-2]), bool), keys.shape[-2] - x.shape[-2])
         keys = jnp.where(jnp.any(sees, axis=(-3, -2))[..., None], keys, jnp.zeros_like(keys))
-    if isinstance(context, Sequence) and context.lengths is not None:
-        seen = within(jnp.asarray(context.lengths), keys.shape[-2])[..., None, None, :]
+    counts = context.counts() if isinstance(context, Sequence) else None
+    if counts is not None:
+        seen = counts[..., None, None, :]
         mask = seen if mask is None else mask & seen
     return x, keys, mask

@@ -282,6 +282,11 @@ class Stacked(_OverTime):
 
 def _as_sequence(layer: Layer, x: Any) -> Sequence:
     values = array_of(layer, x)
+    if isinstance(x, Sequence) and x.mask is not None:
+        raise InputError(
+            f"{title(layer)} takes sequences with lengths, and got one with a mask {brief(x.mask)}, which is for "
+            "attention; put the padding behind the steps, and give Sequence(values, lengths)"
+        )
     return x if isinstance(x, Sequence) else Sequence(values)
 
 

@@ -140,8 +140,9 @@ def TransformerBlock(  # a layer made of layers, and named like one
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
     inits: dict[str, Any] = {"weight_init": weight_init, "output_init": output_init}
+    attention |= {"bias": bias if attention_bias is None else attention_bias}
     parts: dict[str, Layer] = {
-        "attention": MultiHeadAttention(heads, bias=bias if attention_bias is None else attention_bias, **inits, **attention),
+        "attention": MultiHeadAttention(heads, **inits, **attention),
         "mlp": FeedForward(ratio, activation, bias, **inits),
     }
     layers: dict[str, Layer] = {}

@@ -9,9 +9,9 @@ from dlfn.core import InputError
 from dlfn.nn.layer import inside
 from dlfn.nn.overview import visits
 from dlfn.weights.names import Names, To, under
-from dlfn.weights.normalised import normalised
 from dlfn.weights.pytorch import LAYERS, transformer_block
 from dlfn.weights.rules import Flattened
+from dlfn.weights.wrapped import normalised, without_ties
 
 __all__ = ["torch_names"]
 
@@ -29,8 +29,9 @@ def torch_names(
     ``SpectralNorm`` are those of ``torch.nn.utils.parametrizations``. Of the latter's two directions u and v, the
     second follows from the first here, and is neither read nor written: after ``export_state`` PyTorch has it again
     with its next step in training. Parameters that no module of PyTorch has, as
-    those of a layer of your own, are not in the map: add them, as in
-    ``{**torch_names(model), "0.scale": "0/scale"}``. Where a module has other names, change them by :func:`renamed`.
+    those of a layer of your own, are not in the map: add them, as in ``{**torch_names(model), "0.scale": "0/scale"}``.
+    A place of ``Tied`` has no name, as in a file that has each array once; for a ``state_dict`` that has it under both
+    names, add them by :class:`Equal`. Where a module has other names, change them by :func:`renamed`.
 
     A ``Flatten`` of (N, ..., C), an array with channels, puts entries in PyTorch's order only where PyTorch, too,
     flattens (N, ..., C). Where it flattens (N, C, ...), the weights of the ``Linear`` behind it follow suit by
@@ -162,6 +163,8 @@ def _names(layer: nn.Layer, at: _Place, order: _Order, said: _Said) -> tuple[Nam
         order = end if isinstance(layer, nn.Serial) else order
     if isinstance(layer, nn.WeightNorm | nn.SpectralNorm):
         found = normalised(layer, found, at.path, said.hooks)
+    if isinstance(layer, nn.Tied):
+        found = without_ties(layer, found, at.path)
     if isinstance(layer, nn.Serial):
         return found, order
     if isinstance(layer, nn.Residual | nn.Repeat) and "" in children:

@@ -1,17 +1,17 @@
 """Which array of a file belongs to which leaf: a map as plain data, and what it says for given leaves."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dlfn.core import InputError
+from dlfn.weights.messages import MOST_PROPOSED, near
 from dlfn.weights.rules import Rule, identity
 
-__all__ = ["Link", "Names", "Place", "To", "ignored", "is_ignored", "links", "near", "renamed", "under"]
+__all__ = ["Link", "Names", "Place", "To", "ignored", "ignores", "links", "renamed", "under"]
 
 
 @dataclass(frozen=True, init=False)
@@ -136,10 +136,11 @@ def links(names: Names, leaves: Mapping[Place, Any], problems: list[str]) -> lis
     """What the map says for these leaves, every placeholder resolved. Adds to the problems what it takes twice, and the
     leaves that it leaves out."""
     found: list[Link] = []
+    paths = {of: {path: None for tree, path in leaves if tree == of} for of in ("params", "state")}
     for name, target in names.items():
         to = _target(target)
         if to.paths:
-            found += _links_of((name,) if isinstance(name, str) else name, to, leaves, problems)
+            found += _links_of((name,) if isinstance(name, str) else name, to, leaves, paths[to.tree], problems)
     sources: dict[Any, Link] = {}
     for link in found:
         for end in (*link.names, *((place, link.at) for place in link.places)):
@@ -152,15 +153,17 @@ def links(names: Names, leaves: Mapping[Place, Any], problems: list[str]) -> lis
     return found
 
 
-def _links_of(names: Sequence[str], to: To, leaves: Mapping[Place, Any], problems: list[str]) -> Iterator[Link]:
+def _links_of(
+    names: Sequence[str], to: To, leaves: Mapping[Place, Any], candidates: Mapping[str, None], problems: list[str]
+) -> Iterator[Link]:
     described = f"{', '.join(names)} to {to.tree} {', '.join(to.paths)}"
     if (len(names), len(to.paths)) != (to.rule.arrays, to.rule.leaves):
         raise InputError(f"names: {to.rule} takes {to.rule.arrays} names to {to.rule.leaves} paths, got {described}")
-    candidates = [path for tree, path in leaves if tree == to.tree]
     several = [(v, tuple((to.tree, _filled(path, v)) for path in to.paths)) for v in _matches(to.paths[0], candidates)]
     several = [(numbers, places) for numbers, places in several if all(place in leaves for place in places)]
     if not several:
-        problems.append(f"{described}: there is no such leaf{near(to.paths[0], candidates)}")
+        other = near(to.paths[0], candidates) if len(problems) < MOST_PROPOSED else ""
+        problems.append(f"{described}: there is no such leaf{other}")
     for numbers, places in several:
         stacked = [name for name in _placeholders(names[0]) if name not in numbers]
         sizes = {tuple(leaves[place].shape[: len(stacked)]) for place in places}
@@ -194,21 +197,16 @@ def _expression(pattern: str, what: str = r"\d+") -> str:
     return expression
 
 
-def _matches(pattern: str, candidates: Sequence[str]) -> list[dict[str, str]]:
+def _matches(pattern: str, candidates: Mapping[str, None]) -> list[dict[str, str]]:
     """The numbers of the placeholders in those of the candidates that fit the pattern."""
-    found = (re.fullmatch(_expression(pattern), candidate) for candidate in candidates)
-    return [match.groupdict() for match in found if match]
+    if not _placeholders(pattern):
+        return [{}] if pattern in candidates else []
+    expression = re.compile(_expression(pattern))
+    return [match.groupdict() for candidate in candidates if (match := expression.fullmatch(candidate))]
 
 
-def is_ignored(name: str, names: Names) -> bool:
-    return any(
-        _matches(pattern, [name])
-        for key, target in names.items()
-        if not _target(target).paths
-        for pattern in ((key,) if isinstance(key, str) else key)
-    )
-
-
-def near(name: str, valid: Sequence[str], which: str = "") -> str:
-    found = get_close_matches(name, valid, 1, cutoff=0.8)  # names of one layer each share an end, such as ".weight"
-    return f"; did you mean {found[0]!r}{which}?" if found else ""
+def ignores(names: Names) -> Callable[[str], bool]:
+    """Whether a name of a file has no place by the map, and is not to have one."""
+    keys = [key for key, target in names.items() if not _target(target).paths]
+    patterns = [re.compile(_expression(each)) for key in keys for each in ((key,) if isinstance(key, str) else key)]
+    return lambda name: any(pattern.fullmatch(name) for pattern in patterns)

@@ -59,12 +59,15 @@ class Stored(Mapping[str, np.ndarray]):
         content = np.empty(place.size, np.uint8)
         try:
             file.seek(place.start)
-            count = file.readinto(content)
+            count = file.readinto(content.data)
         except OSError as error:
             raise InputError(f"cannot read {name!r} from {file.name!r}: {error.strerror}") from None
         if count != place.size:
             raise InputError(f"cannot read {name!r} from {file.name!r}, which has become shorter since it was opened")
         return content.view(place.dtype).reshape(place.shape)
+
+    def __contains__(self, name: object) -> bool:  # by Mapping's, the array would be read
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

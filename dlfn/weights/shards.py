@@ -60,13 +60,15 @@ def _shards(path: Path) -> tuple[dict[Path, set[str] | None], dict[str, str]]:
     if path.suffix != ".json":
         return {path: None}, {}
     index = _index(path)
-    shards: dict[Path, set[str] | None] = {}
-    for file in sorted(set(index.values())):
-        shards[member(path, file)] = {name for name, where in index.items() if where == file}
+    names: dict[str, set[str]] = {}
+    for name, file in index.items():
+        names.setdefault(file, set()).add(name)
+    shards: dict[Path, set[str] | None] = {member(path, file): names[file] for file in sorted(names)}
     missing = [shard.name for shard in shards if not shard.is_file()]
     if missing:
         what = "a file is" if len(missing) == 1 else f"{len(missing)} of {len(shards)} files are"
-        raise InputError(f"{what} missing beside {str(path)!r}, which names them: {', '.join(missing)}")
+        few = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise InputError(f"{what} missing beside {str(path)!r}, which names them: {few}")
     return shards, index
 
 

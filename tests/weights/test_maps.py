@@ -1,5 +1,5 @@
-"""Maps of other libraries' models: outputs and gradients are theirs, as scripts/pretrained_references.py records them, and
-a folder is written back as it was."""
+"""Maps of other libraries' models: outputs and gradients are theirs, as scripts/pretrained_references.py records them,
+and a folder is written back as it was."""
 
 import json
 from pathlib import Path

@@ -21,6 +21,7 @@ from dlfn.weights import (
     import_state,
     kernel,
     pytorch,
+    torch_names,
     transpose,
     under,
 )
@@ -105,6 +106,21 @@ def test_the_gradient_of_tied_weights_is_the_sum_of_both(x64):
     close(exported["wte"], table.grad)
     again = export_state(import_state(exported, like, (), names, gradients=True)[0], (), names, gradients=True)
     close(again["wte"], table.grad)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_both_biases_of_a_recurrent_layer_have_the_gradient_of_pytorch(kind, x64):
+    module, arrays = state_dict(getattr(torch.nn, kind)(3, 4, batch_first=True))
+    layer = getattr(nn, kind)(4, **({"reset_after": True} if kind == "GRU" else {}))
+    x, names = RNG.normal(size=(2, 5, 3)), torch_names(layer)
+    module(torch.tensor(x))[0].sin().sum().backward()
+    params, state = import_state(arrays, *jax.eval_shape(layer.init, jax.random.key(0), x), names)
+    gradients = jax.grad(lambda params: jnp.sum(jnp.sin(layer.apply(params, state, x)[0])))(params)
+    exported = export_state(gradients, state, names, gradients=True)
+    for name, parameter in module.named_parameters():
+        close(exported[name], parameter.grad)
+    again, _ = import_state(exported, params, state, names, gradients=True)
+    jax.tree.map(np.testing.assert_array_equal, again, gradients)
 
 
 def test_gradients_of_a_bfloat16_sum_round_once():

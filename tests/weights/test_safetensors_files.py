@@ -68,6 +68,16 @@ def test_arrays_are_read_when_they_are_asked_for(folder):
             arrays["b.w"]
 
 
+def test_only_what_is_asked_for_is_read(folder):
+    with open_safetensors(folder) as arrays:
+        for name in MAP.values():
+            os.truncate(folder / name, 0)
+        assert "b.w" in arrays
+        assert list(arrays) == list(MAP)
+        with pytest.raises(dlfn.InputError, match=r"'b\.w'"):
+            arrays.get("b.w")
+
+
 def test_an_error_of_the_user_stays_what_it_is(folder):
     with pytest.raises(FileNotFoundError, match="mine"), open_safetensors(folder):
         (folder / "mine").read_bytes()
@@ -94,6 +104,8 @@ def test_the_links_of_the_hubs_cache_are_followed(folder, tmp_path):
     [
         ({**MAP, "c": "missing-1.safetensors", "d": "missing-2.safetensors"},
          ["2 of 4 files are missing", "missing-1.safetensors, missing-2.safetensors"]),
+        ({**MAP, **{str(i): f"{i}.safetensors" for i in range(9)}},
+         ["9 of 11 files are missing", "0.safetensors, 1.safetensors, ", "4.safetensors and 4 more"]),
         ({**MAP, "c": "../x.safetensors"}, ["'../x.safetensors'", "may only name files in its own folder"]),
         ({**MAP, "c": "sub/x.safetensors"}, ["only name files in its own folder"]),
         ({**MAP, "c": "..\\x.safetensors"}, ["only name files in its own folder"]),

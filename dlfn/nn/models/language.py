@@ -17,14 +17,15 @@ from dlfn.nn.combinators import Serial
 from dlfn.nn.dropout import Dropout
 from dlfn.nn.embedding import Embedding
 from dlfn.nn.initializers import Initializer, small_normal
-from dlfn.nn.layer import Layer, inside, output_shape
+from dlfn.nn.layer import Layer, array_of, inside, output_shape
 from dlfn.nn.normalisation import LayerNorm, RMSNorm
 from dlfn.nn.positions import LearnedPositions
 from dlfn.nn.recurrent import LSTM, Stacked
 from dlfn.nn.rope import Rope
+from dlfn.nn.sequence import Sequence, on_values, values_of
 from dlfn.nn.several import child_key
 from dlfn.nn.transformer import TransformerBlock
-from dlfn.nn.types import AnyArray, Example, Params, RandomKey, State
+from dlfn.nn.types import AnyArray, Example, Params, RandomKey, State, Steps
 
 __all__ = ["LanguageModel", "gpt", "lstm"]
 
@@ -39,6 +40,8 @@ class LanguageModel(Layer):
         head: a Linear to the logits; None for the embedding's table (tied weights).
         context: how many tokens the model is made to see at once, for :func:`~dlfn.nn.generate`; None for any number.
 
+    A :class:`~dlfn.nn.Sequence` of tokens goes through it, with lengths or a mask, where the body takes it.
+
     Params are ``{"embedding", "body", "head"}``, without the last where the head is tied. State is that of the body.
     :meth:`loss` never holds all logits at once.
 
@@ -51,7 +54,6 @@ class LanguageModel(Layer):
     (1, 8, 65) (1, 8)
     """
 
-    takes = "array"
     embedding: Embedding
     body: Layer
     head: Linear | None = None
@@ -64,7 +66,8 @@ class LanguageModel(Layer):
     def with_children(self, children: Mapping[str, Any]):
         return replace(self, **children)
 
-    def init(self, key, x: Integer[Example, "*batch steps"]) -> tuple[Params, State]:
+    def init(self, key, x: Integer[Example, "*batch steps"] | Sequence) -> tuple[Params, State]:
+        array_of(self, x)  # refuses what is no array
         params: dict[str, Any] = {}
         state: State = ()
         y: Any = x
@@ -76,11 +79,11 @@ class LanguageModel(Layer):
         return params, state
 
     def apply(
-        self, params, state, x: Integer[AnyArray, "*batch steps"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch steps {self.embedding.vocabulary}"], State]:
+        self, params, state, x: Integer[Steps, "*batch steps"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch steps {self.embedding.vocabulary}"], State]:
         y, state = self._features(params, state, x, key, train)
         if self.head is None:
-            return self.embedding.logits(params["embedding"], y), state
+            return on_values(functools.partial(self.embedding.logits, params["embedding"]), y), state
         with inside("head"):
             return self.head.apply(params["head"], (), y)[0], state
 
@@ -88,7 +91,7 @@ class LanguageModel(Layer):
         self,
         params: Params,
         state: State,
-        inputs: Integer[AnyArray, "*batch steps"],
+        inputs: Integer[AnyArray, "*batch steps"] | Sequence,
         labels: Integer[AnyArray, "*batch steps"],
         *,
         key: RandomKey | None = None,
@@ -101,12 +104,13 @@ class LanguageModel(Layer):
         Args:
             params, state: as for ``apply``.
             inputs: tokens.
-            labels: the token after each, or the op's ``ignore_label``.
+            labels: the token after each, or the op's ``ignore_label``, as after padding.
             key, train: as for ``apply``.
             reduction: ``"none"`` for a loss of each token, (..., steps). ``"mean"`` and ``"sum"`` are cheaper.
             options: the op's others, such as ``label_smoothing``.
         """
         y, state = self._features(params, state, inputs, key, train)
+        y = values_of(y)
         if self.head is None:
             return self.embedding.loss(params["embedding"], y, labels, reduction=reduction, **options), state
         head = params["head"]
@@ -118,6 +122,7 @@ class LanguageModel(Layer):
 
     def _features(self, params: Params, state: State, x: Any, key: Any, train: bool) -> tuple[Any, State]:
         """What the head sees."""
+        array_of(self, x)  # refuses what is no array
         embedding, body, *_ = held(self, "params", params, *self.children())
         with inside("embedding"):
             y, _ = self.embedding.apply(embedding, (), x)

@@ -18,6 +18,7 @@ from dlfn.nn.layer import Layer
 from dlfn.nn.models.images import Images
 from dlfn.nn.normalisation import LayerNorm
 from dlfn.nn.pooling import GlobalAvgPool
+from dlfn.nn.steps import TakeStep
 from dlfn.nn.transformer import TransformerBlock
 from dlfn.nn.types import AnyArray, Example, Params, State
 
@@ -83,7 +84,7 @@ def vit(
         **parts,
         blocks=Serial(*[Checkpointed(block) if checkpoint else block] * layers),
         norm=norm,
-        pool=_First() if pool == "token" else GlobalAvgPool(spatial=1),
+        pool=TakeStep(0) if pool == "token" else GlobalAvgPool(spatial=1),
         logits=Linear(outputs, weight_init=zeros),
     )
 
@@ -117,18 +118,3 @@ class _Tokens(Layer):
             token = jnp.broadcast_to(params["token"], (count, 1, features))
             y = jnp.concatenate([token.astype(y.dtype), y], axis=1)
         return jnp.add(y, positions), state
-
-
-@dataclass(frozen=True)
-class _First(Layer):
-    """The first of the tokens."""
-
-    takes = "array"
-
-    def apply(
-        self, params, state, x: Float[Array, "batch tokens features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "batch features"], State]:
-        return x[:, 0], state
-
-    def flops(self, x, y):
-        return 0

@@ -12,7 +12,11 @@ __all__ = ["GRUBias", "GRUWeight", "Summed"]
 @dataclass(frozen=True)
 class Summed(Rule):
     """Two biases that only ever act as their sum, such as ``bias_ih`` and ``bias_hh`` of an LSTM. Saved as the sum and
-    zeros: the sum comes back, its parts do not. The gradient of the sum is that of each part."""
+    zeros: the sum comes back, its parts do not. The gradient of the sum is that of each part.
+
+    >>> print(*Summed().load(np.array([1.0, 2.0]), np.array([10.0, 20.0])))
+    [11. 22.]
+    """
 
     arrays = 2
 
@@ -35,7 +39,11 @@ class Summed(Rule):
 @dataclass(frozen=True)
 class GRUWeight(Rule):
     r"""A GRU's (3 H, in), gates r, z, n, with :math:`h' = (1 - z) n + z h`, to (in, 3 H), gates z, r, n, with
-    :math:`h' = (1 - z) h + z n`: as :math:`1 - \sigma(a) = \sigma(-a)`, the weights of z change sign."""
+    :math:`h' = (1 - z) h + z n`: as :math:`1 - \sigma(a) = \sigma(-a)`, the weights of z change sign.
+
+    >>> print(*GRUWeight().load(np.array([[1.0], [2.0], [3.0]])))
+    [[-2.  1.  3.]]
+    """
 
     exact = True
 
@@ -51,7 +59,11 @@ class GRUWeight(Rule):
 @dataclass(frozen=True)
 class GRUBias(Rule):
     """``bias_ih`` and ``bias_hh`` of a GRU to b (3 H,) and b_h (H,): those of z and r act as their sums alone, in the
-    signs and the order of :class:`GRUWeight`; those of n stand on the two sides of the reset gate."""
+    signs and the order of :class:`GRUWeight`; those of n stand on the two sides of the reset gate.
+
+    >>> print(*GRUBias().load(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0])))
+    [-22.  11.   3.] [30.]
+    """
 
     arrays = leaves = 2
 

@@ -16,6 +16,25 @@ class Rule(abc.ABC):
     A rule is ``exact`` when it moves entries and changes signs and does nothing else. Any other is given floating-point
     arrays in float64, as every rule is given gradients, and what it makes of them in float64 is rounded once, to the
     dtype of the leaf. What it saves in any other dtype, as a quantised weight, stays as it is.
+
+    A rule of your own has gradients of its own, unless it is exact:
+
+    >>> @dataclass(frozen=True)
+    ... class Scaled(Rule):
+    ...     factor: float
+    ...     def load(self, *arrays):
+    ...         return (arrays[0] * self.factor,)
+    ...     def save(self, *leaves):
+    ...         return (leaves[0] / self.factor,)
+    ...     def load_gradients(self, *arrays):
+    ...         return self.save(*arrays)
+    ...     def save_gradients(self, *leaves):
+    ...         return self.load(*leaves)
+    >>> from dlfn.weights import To, export_state
+    >>> export_state({"w": np.ones(1)}, (), {"weight": To("w", Scaled(4.0))})
+    {'weight': array([0.25])}
+    >>> export_state({"w": np.ones(1)}, (), {"weight": To("w", Scaled(4.0))}, gradients=True)
+    {'weight': array([4.])}
     """
 
     arrays: int = 1

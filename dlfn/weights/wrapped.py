@@ -1,5 +1,6 @@
-"""The names of weights that a layer around their own normalises, as PyTorch has them."""
+"""What layers around others make of their names: of weights that they normalise, and of params that serve twice."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from dlfn import nn
@@ -7,7 +8,7 @@ from dlfn.core import InputError
 from dlfn.weights.names import Names, To, ignored
 from dlfn.weights.rules import Flattened, Moved, Rule, Squeezed, identity
 
-__all__ = ["normalised"]
+__all__ = ["normalised", "without_ties"]
 
 
 def normalised(
@@ -79,3 +80,16 @@ def _axes(layer: nn.Layer, weight: str) -> int:
     if isinstance(layer, nn.Conv | nn.DepthwiseConv | nn.ConvTranspose):
         return 4 if isinstance(layer.window, int) else 2 + len(layer.window)
     return 2
+
+
+def without_ties(layer: nn.Tied, names: Mapping[Any, Any], path: tuple[str, ...]) -> dict[Any, Any]:
+    """The names but for those of places that have the params of others."""
+    places = tuple("/".join((*path, place, "")) for place in dict(layer.ties))
+    found = {}
+    for key, to in names.items():
+        tied = [to.tree == "params" and f"{leaf}/".startswith(places) for leaf in to.paths]
+        if any(tied) and not all(tied):
+            raise InputError(f"torch_names: a part of {key!r} is tied to other params; map it by name")
+        if not any(tied):
+            found[key] = to
+    return found
