@@ -12,6 +12,7 @@ from dlfn.core import InputError
 from dlfn.nn.activations import ACTIVATIONS, GATED, Activation
 from dlfn.nn.attention import MultiHeadAttention
 from dlfn.nn.basic import Linear
+from dlfn.nn.checks import kept
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.dropout import Dropout
 from dlfn.nn.gated import Gated
@@ -88,6 +89,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     activation: str | Callable[..., Any] = "gelu",
     bias: bool = True,
     keep_prob: float = 1.0,
+    rate: float | None = None,
     weight_init: Initializer = xavier_uniform,
     output_init: Initializer | None = None,
     **attention: Any,
@@ -106,7 +108,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
         normalisation: a layer, such as ``RMSNorm()``.
         activation: of the MLP, a name or a function; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
         bias: whether the linear maps of attention and MLP have one.
-        keep_prob: of the dropout before each sum.
+        keep_prob: of the dropout before each sum; or ``rate``, 1 minus it.
         weight_init: of the weights of attention and MLP.
         output_init: of those of the two maps before the sums; None for ``weight_init``.
 
@@ -135,6 +137,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
     if norm not in ("pre", "post"):
         raise InputError(f"TransformerBlock: norm is {norm!r}, and must be 'pre' or 'post'")
     _require_known(attention)
+    keep_prob = kept("TransformerBlock", keep_prob, rate)
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
     inits: dict[str, Any] = {"weight_init": weight_init, "output_init": output_init}

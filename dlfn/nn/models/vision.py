@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Shaped
 from dlfn.core import InputError
 from dlfn.nn.basic import Linear
 from dlfn.nn.checkpointed import Checkpointed
-from dlfn.nn.checks import held
+from dlfn.nn.checks import held, kept
 from dlfn.nn.combinators import Serial
 from dlfn.nn.conv import Conv
 from dlfn.nn.dropout import Dropout
@@ -35,6 +35,7 @@ def vit(
     ratio: float = 4,
     pool: Literal["token", "mean"] = "token",
     keep_prob: float = 1.0,
+    rate: float | None = None,
     checkpoint: bool = False,
 ) -> Serial:
     """A vision transformer: the patches of an image as tokens, with learned positions, and transformer blocks.
@@ -47,7 +48,7 @@ def vit(
         width: the features of a token.
         ratio: the width of the blocks' MLPs in multiples of ``width``.
         pool: what the head sees: a ``"token"`` that is put in front of the patches, or the ``"mean"`` of all.
-        keep_prob: of the dropout on the tokens and before each sum.
+        keep_prob: of the dropout on the tokens and before each sum; or ``rate``, 1 minus it.
         checkpoint: whether the backward pass runs each block again, for less memory (``jax.checkpoint``).
 
     Returns:
@@ -67,6 +68,7 @@ def vit(
     """
     if pool not in ("token", "mean"):
         raise InputError(f"vit: pool is {pool!r}, and must be 'token' or 'mean'")
+    keep_prob = kept("vit", keep_prob, rate)
     block = TransformerBlock(heads, ratio=ratio, keep_prob=keep_prob)
     parts: dict[str, Layer] = {
         "images": Images(),
