@@ -11,7 +11,7 @@ from dlfn.core import InputError
 from dlfn.nn.layer import Layer, brief, spelled, title
 from dlfn.ops.spatial.windows import pads, per_axis, window_sizes
 
-__all__ = ["held", "kept", "require_keywords", "require_layer", "require_sizes", "require_windows"]
+__all__ = ["held", "kept", "require_keywords", "require_layer", "require_sizes", "require_windows", "required_key"]
 
 
 def require_sizes(layer: Layer, *names: str) -> None:
@@ -85,6 +85,16 @@ def require_layer(outer: Layer, layer: Any, kind: type[Layer] | tuple[type[Layer
     """What is inside another layer must be of a kind, such as a cell."""
     if not isinstance(layer, kind):
         raise InputError(f"{type(outer).__name__}: {title(layer)} must be {what}")
+
+
+def required_key(layer: Layer, key: Any) -> Any:
+    """The key of a layer that draws in training."""
+    if key is None:
+        raise InputError(
+            f"{type(layer).__name__} needs a key in training; "
+            "call model.apply(params, state, x, key=jax.random.key(0), train=True)"
+        )
+    return key
 
 
 def held(layer: Layer, what: str, values: Any, *names: str) -> tuple[Any, ...]:

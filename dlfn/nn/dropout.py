@@ -7,7 +7,7 @@ from jaxtyping import Float, PyTree
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.nn.checks import kept
+from dlfn.nn.checks import kept, required_key
 from dlfn.nn.layer import Layer
 from dlfn.nn.types import AnyArray, Params, State, Steps
 
@@ -34,7 +34,7 @@ class Dropout(Layer):
     keep_prob: float | None = None
     rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, rate):
+    def __post_init__(self, rate=None):
         super().__post_init__()
         _keep(self, rate)
 
@@ -64,7 +64,7 @@ class SpatialDropout(Layer):
     keep_prob: float | None = None
     rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, rate):
+    def __post_init__(self, rate=None):
         super().__post_init__()
         _keep(self, rate)
 
@@ -102,7 +102,7 @@ class DropConnect(Layer):
     keep_prob: float | None = None
     rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, rate):
+    def __post_init__(self, rate=None):
         super().__post_init__()
         _keep(self, rate)
 
@@ -132,9 +132,4 @@ def _keep(layer, rate):
 
 
 def _dropout(layer, x, key, shared_axes=()):
-    if key is None:
-        raise InputError(
-            f"{type(layer).__name__} needs a key in training; "
-            "call model.apply(params, state, x, key=jax.random.key(0), train=True)"
-        )
-    return ops.dropout(x, key, keep_prob=layer.keep_prob, shared_axes=shared_axes)
+    return ops.dropout(x, required_key(layer, key), keep_prob=layer.keep_prob, shared_axes=shared_axes)

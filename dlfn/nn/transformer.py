@@ -1,5 +1,6 @@
 """The transformer block, made of layers."""
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -154,7 +155,7 @@ def TransformerBlock(  # a layer made of layers, and named like one
 
 
 def _require_known(settings: dict[str, Any]) -> None:
-    known = [field.name for field in fields(MultiHeadAttention)]
+    known = inspect.signature(MultiHeadAttention).parameters
     for name, value in settings.items():
         if name in {field.name for field in fields(Rope)}:
             raise InputError(

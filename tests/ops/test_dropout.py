@@ -84,6 +84,7 @@ SPELLINGS = {
     "Stacked": (lambda **p: nn.Stacked(nn.LSTM(2), **p), ""),
     "LSTMCell": (lambda **p: nn.LSTMCell(2, **p), "recurrent_"),
     "RNNCell": (lambda **p: nn.RNNCell(2, **p), "recurrent_"),
+    "MultiHeadAttention": (lambda **p: nn.MultiHeadAttention(2, **p), "attention_"),
     "TransformerBlock": (lambda **p: nn.TransformerBlock(2, **p), ""),
     "mlp": (lambda **p: nn.models.mlp((3,), 2, **p), ""),
     "cnn": (lambda **p: nn.models.cnn(2, **p), ""),

@@ -140,6 +140,7 @@ def gpt(
     ratio: float = 4,
     keep_prob: float = 1.0,
     rate: float | None = None,
+    attention_keep_prob: float = 1.0,
     bias: bool = False,
     tied: bool = True,
     positions: Literal["learned", "rope", "alibi"] | Rope = "learned",
@@ -150,7 +151,7 @@ def gpt(
     r"""GPT-2 as nanoGPT has it: causal transformer blocks with the norms first, and a norm at the end.
 
     Weights are normal with standard deviation 0.02, those of the maps before the sums with
-    :math:`0.02 / \sqrt{2 \cdot \mathrm{layers}}`. There is no dropout of attention's probabilities.
+    :math:`0.02 / \sqrt{2 \cdot \mathrm{layers}}`. Dropout of attention's probabilities is apart.
 
     Args:
         vocabulary: how many tokens there are.
@@ -160,6 +161,7 @@ def gpt(
         width: the features.
         ratio: the width of the blocks' MLPs in multiples of ``width``.
         keep_prob: of the dropout on the embeddings and before each sum; or ``rate``, 1 minus it.
+        attention_keep_prob: of the dropout on attention's probabilities.
         bias: whether linear maps and layer norms have one.
         tied: whether the head is the embedding's table.
         positions: ``"learned"`` ones, added to the embeddings, or those of the attention: ``"rope"``, a
@@ -193,6 +195,7 @@ def gpt(
         activation=activation,
         bias=bias,
         keep_prob=keep_prob,
+        attention_keep_prob=attention_keep_prob,
         weight_init=small_normal,
         output_init=_before_sums(layers),
         causal=True,
