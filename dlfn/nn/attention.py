@@ -96,7 +96,7 @@ class MultiHeadAttention(Layer):
     attention_keep_prob: float = 1.0
     attention_rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, attention_rate=None):
+    def __post_init__(self, attention_rate):
         super().__post_init__()
         keep_prob = kept("MultiHeadAttention", self.attention_keep_prob, attention_rate, prefix="attention_")
         object.__setattr__(self, "attention_keep_prob", keep_prob)

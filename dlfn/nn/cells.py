@@ -128,7 +128,7 @@ class _GatedCell(Cell):
     gates: ClassVar[int]
     elementwise: ClassVar[int]
 
-    def __post_init__(self, recurrent_rate=None):
+    def __post_init__(self, recurrent_rate):
         super().__post_init__()
         require_sizes(self, "features")
         keep_prob = kept(type(self).__name__, self.recurrent_keep_prob, recurrent_rate, prefix="recurrent_")
@@ -191,7 +191,7 @@ class RNNCell(_GatedCell):
     gates: ClassVar[int] = 1
     elementwise: ClassVar[int] = 1
 
-    def __post_init__(self, recurrent_rate=None):
+    def __post_init__(self, recurrent_rate):
         super().__post_init__(recurrent_rate)
         check_activation("RNNCell", self.activation)
 

@@ -34,7 +34,7 @@ class Dropout(Layer):
     keep_prob: float | None = None
     rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, rate=None):
+    def __post_init__(self, rate):
         super().__post_init__()
         _keep(self, rate)
 
@@ -64,7 +64,7 @@ class SpatialDropout(Layer):
     keep_prob: float | None = None
     rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, rate=None):
+    def __post_init__(self, rate):
         super().__post_init__()
         _keep(self, rate)
 
@@ -102,7 +102,7 @@ class DropConnect(Layer):
     keep_prob: float | None = None
     rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self, rate=None):
+    def __post_init__(self, rate):
         super().__post_init__()
         _keep(self, rate)
 

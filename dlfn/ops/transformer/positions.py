@@ -133,8 +133,8 @@ def _rope_check(x, positions, *, base, frequencies, scale):
         if not isinstance(frequencies, tuple) or not 0 < 2 * len(frequencies) <= x.shape[-1]:
             given = f"{len(frequencies)} of them" if isinstance(frequencies, tuple) else repr(frequencies)
             raise InputError(
-                f"rope: frequencies is {given:.60}, and must be a tuple of 1 to {x.shape[-1] // 2} numbers, one for each "
-                f"pair of features that is turned, as x is {describe(x)}"
+                f"rope: frequencies is {given:.60}, and must be a tuple of 1 to {x.shape[-1] // 2} numbers, one for "
+                f"each pair of features that is turned, as x is {describe(x)}"
             )
         for frequency in frequencies:
             require_number("rope", "an entry of frequencies", frequency, "a finite number")
