@@ -114,7 +114,11 @@ def TransformerBlock(  # a layer made of layers, and named like one
         output_init: of those of the two maps before the sums; None for ``weight_init``.
 
     Returns:
-        A ``Serial``. Its input is x alone: for a context or a mask build the block of its parts, which are public.
+        A ``Serial``. Its input is x, or ``nn.Sequence(x, mask=mask)``; for a context build the block of its parts,
+        which are public.
+
+    Raises:
+        InputError: on a setting that neither this nor :class:`MultiHeadAttention` has, and what the layers raise.
 
     Source: Vaswani et al. 2017, *Attention Is All You Need*, which has ``norm="post"``; the norm first: Xiong et al.
     2020, *On Layer Normalization in the Transformer Architecture*; 002 section 9.
