@@ -52,6 +52,7 @@ BY_KIND = {
         "MultiHeadAttention": lambda: nn.MultiHeadAttention(2, head_dim=3, causal=True),
         "grouped queries, rope": lambda: nn.MultiHeadAttention(4, kv_heads=2, positions="rope", head_dim=2),
         "ALiBi": lambda: nn.MultiHeadAttention(2, positions="alibi", head_dim=2, bias=False),
+        "attention with dropout": lambda: nn.MultiHeadAttention(2, head_dim=2, attention_keep_prob=0.6),
         "TransformerBlock": lambda: nn.TransformerBlock(2, head_dim=2, causal=True),
         "TransformerBlock, post-norm": lambda: nn.TransformerBlock(
             2, head_dim=2, norm="post", keep_prob=0.8, activation="swiglu"

@@ -90,9 +90,10 @@ PUBLIC = {
     count_flops count_parameters generate initializers mlp models summary
     """,
     "dlfn.weights": """
-    Equal Flattened GRUBias GRUWeight Joined Names Rule Split Squeezed Summed Tied To Unsqueezed export_state identity
-    ignored import_state kernel load_metadata load_params load_safetensors open_safetensors pytorch renamed rules
-    save_params save_safetensors torch_names transpose transposed_kernel under
+    Equal Flattened GRUBias GRUWeight Joined Names Pretrained Rule Split Squeezed Summed Tied To Unsqueezed export_state
+    from_pretrained identity ignored import_state kernel load_metadata load_params load_safetensors maps
+    open_safetensors pytorch renamed rules save_params save_pretrained save_safetensors torch_names transpose
+    transposed_kernel under
     """,
 }
 

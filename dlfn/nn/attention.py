@@ -1,7 +1,7 @@
 """Multi-head attention, with a cache for decoding."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn import ring
-from dlfn.nn.checks import held, require_sizes
+from dlfn.nn.checks import held, kept, require_sizes, required_key
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer, brief
 from dlfn.nn.rope import Rope
@@ -49,6 +49,8 @@ class MultiHeadAttention(Layer):
         qk_norm: a layer, such as ``RMSNorm()``, that normalises each head's queries, and one like it each head's keys,
             before they are turned by their positions; None for none.
         output_bias: whether ``o`` has a bias; None for ``bias``.
+        attention_keep_prob: of the dropout on the attention's probabilities, in training; or ``attention_rate``, 1
+            minus it.
         window, soft_cap: as those of :func:`dlfn.ops.attention`; a shorter cache is the window instead.
         weight_init, bias_init: of the four linear maps.
         output_init: of the weight of ``o``; None for ``weight_init``.
@@ -64,7 +66,8 @@ class MultiHeadAttention(Layer):
 
     Raises:
         InputError: when heads, kv_heads and features do not divide; when a cache is asked of attention that is not
-            causal or has a context, or was made for another batch; on a mask of another rank.
+            causal or has a context, or was made for another batch; on a mask of another rank; and on dropout in
+            training without a key.
 
     Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 sections 8.2 and 8.3.
 
@@ -96,9 +99,13 @@ class MultiHeadAttention(Layer):
     bias_init: Initializer = zeros
     output_init: Initializer | None = None
     precision: lax.PrecisionLike = None
+    attention_keep_prob: float = 1.0
+    attention_rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self, attention_rate):
         super().__post_init__()
+        keep_prob = kept("MultiHeadAttention", self.attention_keep_prob, attention_rate, prefix="attention_")
+        object.__setattr__(self, "attention_keep_prob", keep_prob)
         if not (self.positions is None or isinstance(self.positions, Rope) or self.positions in ("rope", "alibi")):
             raise InputError(
                 f"MultiHeadAttention: positions is {self.positions!r:.60}, and must be 'rope', 'alibi', None, or "
@@ -182,7 +189,8 @@ class MultiHeadAttention(Layer):
             queries = here if self.cache else x.shape[-2]
             bias = ops.alibi_bias(self.heads, queries, times, dtype=sum_dtype(x.dtype))
         around_each = {} if self.cache else {"causal": self.causal, "window": self.window}
-        y = ops.attention(q, k, v, bias, mask, **around_each, soft_cap=self.soft_cap, precision=self.precision)
+        settings = {**around_each, **self._dropping(key, train)}
+        y = ops.attention(q, k, v, bias, mask, **settings, soft_cap=self.soft_cap, precision=self.precision)
         y = y.astype(q.dtype)
         y = self._linear(params["o"], y.reshape(*y.shape[:-2], y.shape[-2] * y.shape[-1]))
         return (around._replace(values=y).without_padding() if isinstance(around, Sequence) else y), state
@@ -229,6 +237,12 @@ class MultiHeadAttention(Layer):
                 "heads"
             )
         return x, context, mask
+
+    def _dropping(self, key: Any, train: bool) -> dict[str, Any]:
+        """What ops.attention gets for dropout; nothing without."""
+        if not train or self.attention_keep_prob == 1:
+            return {}
+        return {"key": required_key(self, key), "keep_prob": self.attention_keep_prob}
 
     def _turn(self, dim: int) -> dict[str, Any]:
         """The settings of ops.rope; none for other positions."""

@@ -16,7 +16,7 @@ from dlfn.files import write_text
 from dlfn.weights.files import open_safetensors, save_safetensors
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.maps.families import of_config
-from dlfn.weights.names import Names, is_ignored
+from dlfn.weights.names import Names, ignores
 from dlfn.weights.reading import Stored
 
 __all__ = ["Pretrained", "from_pretrained", "save_pretrained"]
@@ -97,7 +97,8 @@ def _loaded(folder: Path, config: Mapping[str, Any], arrays: Stored, dtype: Any)
         jax.eval_shape(mapped.model.init, jax.random.key(0), mapped.inputs),
     )
     params, state = import_state(arrays, params_like, state_like, mapped.names)
-    rest = {name: arrays[name] for name in arrays if is_ignored(name, mapped.names)}
+    is_ignored = ignores(mapped.names)
+    rest = {name: arrays[name] for name in arrays if is_ignored(name)}
     return Pretrained(mapped.model, params, state, config, mapped.names, *_files(folder), rest, dtypes)
 
 

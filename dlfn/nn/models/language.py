@@ -12,7 +12,7 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.basic import Linear
 from dlfn.nn.checkpointed import Checkpointed
-from dlfn.nn.checks import held
+from dlfn.nn.checks import held, kept
 from dlfn.nn.combinators import Serial
 from dlfn.nn.dropout import Dropout
 from dlfn.nn.embedding import Embedding
@@ -139,6 +139,8 @@ def gpt(
     width: int = 384,
     ratio: float = 4,
     keep_prob: float = 1.0,
+    rate: float | None = None,
+    attention_keep_prob: float = 1.0,
     bias: bool = False,
     tied: bool = True,
     positions: Literal["learned", "rope", "alibi"] | Rope = "learned",
@@ -150,7 +152,7 @@ def gpt(
     r"""GPT-2 as nanoGPT has it: causal transformer blocks with the norms first, and a norm at the end.
 
     Weights are normal with standard deviation 0.02, those of the maps before the sums with
-    :math:`0.02 / \sqrt{2 \cdot \mathrm{layers}}`. There is no dropout of attention's probabilities.
+    :math:`0.02 / \sqrt{2 \cdot \mathrm{layers}}`. Dropout of attention's probabilities is apart.
 
     Args:
         vocabulary: how many tokens there are.
@@ -159,7 +161,8 @@ def gpt(
         heads: of the attention, a divisor of ``width``.
         width: the features.
         ratio: the width of the blocks' MLPs in multiples of ``width``.
-        keep_prob: of the dropout on the embeddings and before each sum.
+        keep_prob: of the dropout on the embeddings and before each sum; or ``rate``, 1 minus it.
+        attention_keep_prob: of the dropout on attention's probabilities.
         bias: whether linear maps and layer norms have one.
         tied: whether the head is the embedding's table.
         positions: ``"learned"`` ones, added to the embeddings, or those of the attention: ``"rope"``, a
@@ -185,7 +188,8 @@ def gpt(
         raise InputError(f"gpt: positions is {positions!r}, and must be 'learned', 'rope', 'alibi' or nn.Rope(...)")
     if norm not in ("layer_norm", "rms_norm"):
         raise InputError(f"gpt: norm is {norm!r}, and must be 'layer_norm' or 'rms_norm'")
-    own = {} if eps is None else {"eps": eps}
+    keep_prob = kept("gpt", keep_prob, rate)
+    own: dict[str, Any] = {} if eps is None else {"eps": eps}
     normalisation = LayerNorm(bias=bias, **own) if norm == "layer_norm" else RMSNorm(**own)
     block = TransformerBlock(
         heads,
@@ -194,6 +198,7 @@ def gpt(
         activation=activation,
         bias=bias,
         keep_prob=keep_prob,
+        attention_keep_prob=attention_keep_prob,
         weight_init=small_normal,
         output_init=_before_sums(layers),
         causal=True,
@@ -215,7 +220,13 @@ def _before_sums(layers: int) -> Initializer:
 
 
 def lstm(
-    vocabulary: int, *, width: int = 256, layers: int = 1, keep_prob: float = 1.0, embedding: int | None = None
+    vocabulary: int,
+    *,
+    width: int = 256,
+    layers: int = 1,
+    keep_prob: float = 1.0,
+    rate: float | None = None,
+    embedding: int | None = None,
 ) -> LanguageModel:
     """A language model of LSTMs, one on the outputs of the other, with a Linear as head.
 
@@ -223,7 +234,7 @@ def lstm(
         vocabulary: how many tokens there are.
         width: the features of each LSTM.
         layers: how many LSTMs.
-        keep_prob: of the dropout on what each LSTM takes and on what the head takes.
+        keep_prob: of the dropout on what each LSTM takes and on what the head takes; or ``rate``, 1 minus it.
         embedding: the features of the embedding; None for ``width``.
 
     Raises:
@@ -237,6 +248,7 @@ def lstm(
     >>> print(model.apply(params, state, jnp.zeros((2, 5), int))[0].shape)
     (2, 5, 65)
     """
+    keep_prob = kept("lstm", keep_prob, rate)
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     after: dict[str, Layer] = {"output_dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     stack = Stacked(*[LSTM(width)] * layers, keep_prob=keep_prob)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Shaped
 from dlfn.core import InputError
 from dlfn.nn.basic import Linear
 from dlfn.nn.checkpointed import Checkpointed
-from dlfn.nn.checks import held
+from dlfn.nn.checks import held, kept
 from dlfn.nn.combinators import Serial
 from dlfn.nn.conv import Conv
 from dlfn.nn.dropout import Dropout
@@ -37,6 +37,7 @@ def vit(
     eps: float = 1e-5,
     pool: Literal["token", "mean"] = "token",
     keep_prob: float = 1.0,
+    rate: float | None = None,
     checkpoint: bool = False,
 ) -> Serial:
     """A vision transformer: the patches of an image as tokens, with learned positions, and transformer blocks.
@@ -51,7 +52,7 @@ def vit(
         activation: of the MLPs.
         eps: of the norms.
         pool: what the head sees: a ``"token"`` that is put in front of the patches, or the ``"mean"`` of all.
-        keep_prob: of the dropout on the tokens and before each sum.
+        keep_prob: of the dropout on the tokens and before each sum; or ``rate``, 1 minus it.
         checkpoint: whether the backward pass runs each block again, for less memory (``jax.checkpoint``).
 
     Returns:
@@ -71,6 +72,7 @@ def vit(
     """
     if pool not in ("token", "mean"):
         raise InputError(f"vit: pool is {pool!r}, and must be 'token' or 'mean'")
+    keep_prob = kept("vit", keep_prob, rate)
     norm = LayerNorm(eps=eps)
     block = TransformerBlock(heads, ratio=ratio, normalisation=norm, activation=activation, keep_prob=keep_prob)
     parts: dict[str, Layer] = {

@@ -128,13 +128,14 @@ def _rope_check(x, positions, *, base, frequencies, scale):
     require_number("rope", "scale", scale, "a finite number")
     if frequencies is None:
         _frequencies("rope", x.shape[-1], base)
-    elif not isinstance(frequencies, tuple) or not 0 < 2 * len(frequencies) <= x.shape[-1]:
-        count = f"{len(frequencies)} of them" if isinstance(frequencies, tuple) else f"a {type(frequencies).__name__}"
-        raise InputError(
-            f"rope: frequencies is {count}, and must be a tuple of 1 to {x.shape[-1] // 2} numbers, one for each pair "
-            f"of features that is turned, as x is {describe(x)}"
-        )
     else:
+        require_number("rope", "base", base, "a positive number", lambda number: number > 0)
+        if not isinstance(frequencies, tuple) or not 0 < 2 * len(frequencies) <= x.shape[-1]:
+            given = f"{len(frequencies)} of them" if isinstance(frequencies, tuple) else repr(frequencies)
+            raise InputError(
+                f"rope: frequencies is {given:.60}, and must be a tuple of 1 to {x.shape[-1] // 2} numbers, one for "
+                f"each pair of features that is turned, as x is {describe(x)}"
+            )
         for frequency in frequencies:
             require_number("rope", "an entry of frequencies", frequency, "a finite number")
     if positions is None:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from dlfn.core import InputError
-from dlfn.weights.maps.bert import bert
-from dlfn.weights.maps.gpt2 import gpt2
-from dlfn.weights.maps.llama import llama
+from dlfn.weights.maps.encoders import bert
+from dlfn.weights.maps.gpt import gpt2
+from dlfn.weights.maps.llamas import llama
 from dlfn.weights.maps.mapped import Mapped
-from dlfn.weights.maps.resnet import BLOCKS, resnet
+from dlfn.weights.maps.residual import BLOCKS, resnet
 from dlfn.weights.maps.settings import Settings
-from dlfn.weights.maps.vit import timm_vit, vit
+from dlfn.weights.maps.vision import timm_vit, vit
 
 __all__ = ["FAMILIES", "of_config"]
 

@@ -63,4 +63,4 @@ def gpt2(config: Mapping[str, Any], arrays: Collection[str] = ()) -> Mapped:
     return Mapped(model, {**tied, **under(names, prefix)}, tokens())
 
 
-_LINEAR = {"weight": "w", "bias": "b"}  # transformers' Conv1D
+_LINEAR: Names = {"weight": "w", "bias": "b"}  # transformers' Conv1D

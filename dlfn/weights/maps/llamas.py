@@ -14,7 +14,7 @@ from dlfn.weights.rules import Equal, Joined, transpose
 __all__ = ["llama"]
 
 _GATED = {"silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh"}
-_NORM = {"weight": "scale"}
+_NORM: Names = {"weight": "scale"}
 
 
 def llama(config: Mapping[str, Any], arrays: Collection[str] = ()) -> Mapped:
