@@ -20,6 +20,7 @@ ANYWHERE = {
     "SpectralNorm": lambda: nn.SpectralNorm(nn.Linear(3)),
     "DropConnect": lambda: nn.DropConnect(nn.Linear(5), 0.7),
     "PReLU": lambda: nn.PReLU(),
+    "Tied": lambda: nn.Serial(nn.Linear(4), nn.Tied(nn.Serial(nn.Linear(4), nn.Linear(4)), {"1/w": "0/w.T"})),
     "GLU": lambda: nn.Serial(nn.Linear(8), nn.GLU()),
     "GEGLU": lambda: nn.Serial(nn.Linear(8), nn.GEGLU()),
     "SwiGLU": lambda: nn.Serial(nn.Linear(8), nn.SwiGLU()),
@@ -51,6 +52,7 @@ BY_KIND = {
         "MultiHeadAttention": lambda: nn.MultiHeadAttention(2, head_dim=3, causal=True),
         "grouped queries, rope": lambda: nn.MultiHeadAttention(4, kv_heads=2, positions="rope", head_dim=2),
         "ALiBi": lambda: nn.MultiHeadAttention(2, positions="alibi", head_dim=2, bias=False),
+        "attention with dropout": lambda: nn.MultiHeadAttention(2, head_dim=2, attention_keep_prob=0.6),
         "TransformerBlock": lambda: nn.TransformerBlock(2, head_dim=2, causal=True),
         "TransformerBlock, post-norm": lambda: nn.TransformerBlock(
             2, head_dim=2, norm="post", keep_prob=0.8, activation="swiglu"
@@ -59,6 +61,7 @@ BY_KIND = {
         "SinusoidalPositions": lambda: nn.Serial(nn.Linear(4), nn.SinusoidalPositions()),
         "Checkpointed": lambda: nn.Checkpointed(nn.FeedForward()),
         "Conv in time": lambda: nn.Conv(3, (3,), padding="SAME"),
+        "mixed over time": lambda: nn.Serial(nn.Permute((0, 2, 1)), nn.Linear(5), nn.Permute((0, 2, 1))),
     },
 }
 ENDS = {
@@ -72,5 +75,9 @@ ENDS = {
         "AdaptiveMaxPool": lambda: nn.AdaptiveMaxPool((3, 2)),
         "Conv, strides": lambda: nn.Conv(2, (2, 2), strides=2),
     },
-    "sequence": {"Flatten": lambda: nn.Flatten(), "LSTM": lambda: nn.LSTM(3, output="last")},
+    "sequence": {
+        "Flatten": lambda: nn.Flatten(),
+        "LSTM": lambda: nn.LSTM(3, output="last"),
+        "class token": lambda: nn.Serial(nn.ClassToken(), nn.MultiHeadAttention(2, head_dim=2), nn.TakeStep(0)),
+    },
 }

@@ -45,7 +45,10 @@ from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvg
 from dlfn.nn.positions import LearnedPositions, SinusoidalPositions
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
+from dlfn.nn.rope import LinearScaling, Llama3Scaling, Rope, RopeScaling, YarnScaling
 from dlfn.nn.sequence import Sequence
+from dlfn.nn.steps import ClassToken, Permute, TakeStep
+from dlfn.nn.tied import Tied
 from dlfn.nn.transformer import FeedForward, TransformerBlock
 from dlfn.nn.weights import SpectralNorm, WeightNorm
 from dlfn.nn.zoneout import Zoneout
@@ -71,6 +74,7 @@ __all__ = [
     "Bidirectional",
     "Cell",
     "Checkpointed",
+    "ClassToken",
     "Conv",
     "ConvTranspose",
     "DepthwiseConv",
@@ -94,6 +98,8 @@ __all__ = [
     "LeakyReLU",
     "LearnedPositions",
     "Linear",
+    "LinearScaling",
+    "Llama3Scaling",
     "LogSigmoid",
     "LogSoftmax",
     "MaxPool",
@@ -101,6 +107,7 @@ __all__ = [
     "MultiHeadAttention",
     "PReLU",
     "Parallel",
+    "Permute",
     "RMSNorm",
     "RNNCell",
     "ReLU",
@@ -108,6 +115,8 @@ __all__ = [
     "Recurrent",
     "Repeat",
     "Residual",
+    "Rope",
+    "RopeScaling",
     "Sequence",
     "Serial",
     "SiLU",
@@ -121,9 +130,12 @@ __all__ = [
     "Squareplus",
     "Stacked",
     "SwiGLU",
+    "TakeStep",
     "Tanh",
+    "Tied",
     "TransformerBlock",
     "WeightNorm",
+    "YarnScaling",
     "Zoneout",
     "count_flops",
     "count_parameters",

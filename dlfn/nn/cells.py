@@ -1,7 +1,7 @@
 """Cells: layers of one time step, ``(carry, x) -> (carry, y)``."""
 
 import abc
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Integer, PyTree, Shaped
 
 from dlfn import ops
 from dlfn.core import InputError
-from dlfn.nn.checks import held, require_sizes
+from dlfn.nn.checks import held, kept, require_sizes
 from dlfn.nn.initializers import Initializer, xavier_uniform, zeros
 from dlfn.nn.layer import Layer
 from dlfn.nn.types import AnyArray, Carry, Example, Params, RandomKey, State
@@ -122,19 +122,17 @@ class _GatedCell(Cell):
     recurrent_init: Initializer = xavier_uniform
     bias_init: Initializer = zeros
     recurrent_keep_prob: float = 1.0
+    recurrent_rate: InitVar[float | None] = field(default=None, kw_only=True)
     precision: jax.lax.PrecisionLike = None
 
     gates: ClassVar[int]
     elementwise: ClassVar[int]
 
-    def __post_init__(self):
+    def __post_init__(self, recurrent_rate):
         super().__post_init__()
         require_sizes(self, "features")
-        if not 0 < self.recurrent_keep_prob <= 1:
-            raise InputError(
-                f"{type(self).__name__}: recurrent_keep_prob is the fraction kept, in (0, 1], "
-                f"got {self.recurrent_keep_prob}"
-            )
+        keep_prob = kept(type(self).__name__, self.recurrent_keep_prob, recurrent_rate, prefix="recurrent_")
+        object.__setattr__(self, "recurrent_keep_prob", keep_prob)
 
     def init(self, key, x: tuple[Carry, Shaped[Example, "*batch features"]]) -> tuple[Params, State]:
         _, step = x
@@ -183,6 +181,7 @@ class RNNCell(_GatedCell):
         bias_init: of each gate's block of ``b``.
         recurrent_keep_prob: in training, keep each entry of ``w_h`` with this probability (Merity et al. 2018,
             *Regularizing and Optimizing LSTM Language Models*). ``prepare`` draws one mask for a whole sequence.
+            Or ``recurrent_rate``, 1 minus it.
         precision: that of the matrix products, as in :func:`jax.numpy.matmul`.
         activation: ``"tanh"`` or ``"relu"``.
     """
@@ -192,8 +191,8 @@ class RNNCell(_GatedCell):
     gates: ClassVar[int] = 1
     elementwise: ClassVar[int] = 1
 
-    def __post_init__(self):
-        super().__post_init__()
+    def __post_init__(self, recurrent_rate):
+        super().__post_init__(recurrent_rate)
         check_activation("RNNCell", self.activation)
 
     def apply(

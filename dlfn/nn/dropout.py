@@ -1,12 +1,13 @@
 """Dropout of entries, of channels and of weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 
 from jaxtyping import Float, PyTree
 
 from dlfn import ops
 from dlfn.core import InputError
+from dlfn.nn.checks import kept, required_key
 from dlfn.nn.layer import Layer
 from dlfn.nn.types import AnyArray, Params, State, Steps
 
@@ -17,18 +18,25 @@ __all__ = ["DropConnect", "Dropout", "SpatialDropout"]
 class Dropout(Layer):
     """In training keeps each element with probability ``keep_prob``, scaled by 1/keep_prob; at inference the identity.
 
+    ``Dropout(0.9)`` keeps nine of ten; ``Dropout(rate=0.1)``, of which other libraries know the number, is the same.
+    So can every setting ``keep_prob`` of a layer or model be given as its ``rate``.
+
     Source: Srivastava et al. 2014, *Dropout: A Simple Way to Prevent Neural Networks from Overfitting*.
 
     Raises:
-        InputError: in training, when no key is given.
+        InputError: in training, when no key is given; when both a keep_prob and a rate are.
+
+    >>> print(Dropout(0.9) == Dropout(rate=0.1))
+    True
     """
 
     takes = "steps"
-    keep_prob: float
+    keep_prob: float | None = None
+    rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self, rate):
         super().__post_init__()
-        _check_keep_prob(self)
+        _keep(self, rate)
 
     def apply(
         self, params, state, x: Float[Steps, "*shape"], *, key=None, train=False
@@ -53,11 +61,12 @@ class SpatialDropout(Layer):
     """
 
     takes = "array"
-    keep_prob: float
+    keep_prob: float | None = None
+    rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self, rate):
         super().__post_init__()
-        _check_keep_prob(self)
+        _keep(self, rate)
 
     def apply(
         self, params, state, x: Float[AnyArray, "batch *spatial channels"], *, key=None, train=False
@@ -90,11 +99,12 @@ class DropConnect(Layer):
     """
 
     layer: Layer
-    keep_prob: float
+    keep_prob: float | None = None
+    rate: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self):
+    def __post_init__(self, rate):
         super().__post_init__()
-        _check_keep_prob(self)
+        _keep(self, rate)
 
     def children(self):
         return {"": self.layer}
@@ -117,16 +127,9 @@ class DropConnect(Layer):
         return 0
 
 
-def _check_keep_prob(layer):
-    if not 0 < layer.keep_prob <= 1:
-        name = type(layer).__name__
-        raise InputError(f"{name}: keep_prob is the fraction kept, in (0, 1], got {layer.keep_prob}")
+def _keep(layer, rate):
+    object.__setattr__(layer, "keep_prob", kept(type(layer).__name__, layer.keep_prob, rate, default=None))
 
 
 def _dropout(layer, x, key, shared_axes=()):
-    if key is None:
-        raise InputError(
-            f"{type(layer).__name__} needs a key in training; "
-            "call model.apply(params, state, x, key=jax.random.key(0), train=True)"
-        )
-    return ops.dropout(x, key, keep_prob=layer.keep_prob, shared_axes=shared_axes)
+    return ops.dropout(x, required_key(layer, key), keep_prob=layer.keep_prob, shared_axes=shared_axes)

@@ -16,7 +16,7 @@ from dlfn.core import InputError
 from dlfn.nn.sequence import Sequence, values_of
 from dlfn.nn.types import Params, RandomKey, State
 
-__all__ = ["Layer", "array_of", "brief", "called", "inside", "output_shape", "spelled", "title"]
+__all__ = ["Layer", "array_of", "brief", "called", "inside", "output_shape", "spelled", "steps_of", "title"]
 
 
 class Layer(abc.ABC):
@@ -170,11 +170,19 @@ def array_of(layer: Layer, x: Any) -> Any:
             )
         x = x.values
     if x is None or isinstance(x, tuple | list | dict):
-        raise InputError(
-            f"{title(layer)} takes an array, and got {brief(x)}; of a layer over time output='sequence' and 'last' are "
-            "arrays"
-        )
+        hint = "of a layer over time output='sequence' and 'last' are arrays"
+        if isinstance(x, tuple) and layer.takes == "steps":
+            hint = f"pass a mask along as nn.Sequence(x, mask=mask), a context to MultiHeadAttention itself; {hint}"
+        raise InputError(f"{title(layer)} takes an array, and got {brief(x)}; {hint}")
     return x
+
+
+def steps_of(layer: Layer, x: Any) -> Any:
+    """The array that a layer is to act on, which must have an axis of time."""
+    values = array_of(layer, x)
+    if values.ndim < 2:
+        raise InputError(f"{layer} needs (..., time, features), got {list(values.shape)}")
+    return values
 
 
 def title(layer: Any) -> str:

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from dlfn.nn.layer import Layer, output_shape
 from dlfn.nn.sequence import values_of
+from dlfn.nn.tied import Tied
 from dlfn.nn.types import Params, State
 
 __all__ = ["Visit", "count_flops", "count_parameters", "summary", "visits"]
@@ -150,7 +151,7 @@ class _Visited(Layer):
     found: list[Visit]
 
     def init(self, key, x: PyTree) -> tuple[Params, State]:
-        times = self.times * self.layer.repeats()
+        times, inside = self.times * self.layer.repeats(), len(self.found)
         children = {
             name: _Visited(child, (*self.path, name) if name else self.path, times, self.found)
             for name, child in self.layer.children().items()
@@ -158,6 +159,10 @@ class _Visited(Layer):
         layer = self.layer.with_children(children) if children else self.layer
         params, state = layer.init(key, x)
         y = output_shape(self.layer, params, state, x)
+        if isinstance(self.layer, Tied):
+            for index, visit in enumerate(self.found[inside:], inside):
+                own = self.layer.without(visit.path[len(self.path) :], visit.params)
+                self.found[index] = visit._replace(params=own)
         self.found.append(Visit(self.path, self.layer, self.times, *map(_shapes, (x, params, y))))
         return params, state
 

@@ -1,8 +1,10 @@
 """Layers that add positions to embeddings."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Shaped
@@ -11,8 +13,9 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.checks import held, require_sizes
 from dlfn.nn.initializers import Initializer, small_normal
-from dlfn.nn.layer import Layer
-from dlfn.nn.types import AnyArray, Example, Params, State, Steps
+from dlfn.nn.layer import Layer, array_of, steps_of
+from dlfn.nn.sequence import Sequence, on_values
+from dlfn.nn.types import Example, Params, State, Steps
 
 __all__ = ["LearnedPositions", "SinusoidalPositions"]
 
@@ -20,6 +23,8 @@ __all__ = ["LearnedPositions", "SinusoidalPositions"]
 @dataclass(frozen=True)
 class LearnedPositions(Layer):
     """``y = x + table[position]``, with a learned table of (length, features).
+
+    Of a :class:`~dlfn.nn.Sequence` with a mask of steps, position 0 is that of the first step that counts.
 
     Args:
         length: how many positions there are at most.
@@ -32,7 +37,6 @@ class LearnedPositions(Layer):
     Source: Gehring et al. 2017, *Convolutional Sequence to Sequence Learning*; 002 section 11.2.
     """
 
-    takes = "steps"
     length: int
     decoding: bool = False
     table_init: Initializer = small_normal
@@ -41,16 +45,16 @@ class LearnedPositions(Layer):
         super().__post_init__()
         require_sizes(self, "length")
 
-    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
-        table = self.table_init(key, (self.length, x.shape[-1]), jnp.result_type(x.dtype, float))
-        return {"table": table}, _start(self.decoding)
+    def init(self, key, x: Shaped[Example, "*batch features"] | Sequence) -> tuple[Params, State]:
+        values = array_of(self, x)
+        table = self.table_init(key, (self.length, values.shape[-1]), jnp.result_type(values.dtype, float))
+        return {"table": table}, _start(self, x)
 
     def apply(
         self, params, state, x: Float[Steps, "*batch times features"], *, key=None, train=False
     ) -> tuple[Float[Steps, "*batch times features"], State]:
         (table,) = held(self, "params", params, "table")
-        table, state = _rows(self, table, state, x)
-        return jnp.add(x, jnp.expand_dims(table, range(x.ndim - table.ndim))), state
+        return _with_rows(self, table, state, x)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,6 @@ class SinusoidalPositions(Layer):
     Source: Vaswani et al. 2017, *Attention Is All You Need*; 002 section 11.1.
     """
 
-    takes = "steps"
     length: int | None = None
     base: float = 10000.0
     decoding: bool = False
@@ -77,37 +80,44 @@ class SinusoidalPositions(Layer):
         if self.decoding and not self.length:
             raise InputError("SinusoidalPositions: decoding needs length, the most positions")
 
-    def init(self, key, x: Shaped[Example, "*batch features"]) -> tuple[Params, State]:
-        return (), _start(self.decoding)
+    def init(self, key, x: Shaped[Example, "*batch features"] | Sequence) -> tuple[Params, State]:
+        array_of(self, x)  # refuses what is no array
+        return (), _start(self, x)
 
     def apply(
         self, params, state, x: Float[Steps, "*batch times features"], *, key=None, train=False
     ) -> tuple[Float[Steps, "*batch times features"], State]:
-        if x.ndim < 2:
-            raise InputError(f"{self} needs (..., time, features), got {list(x.shape)}")
-        length = x.shape[-2] if self.length is None else self.length
-        table = ops.sinusoidal_positions(length, x.shape[-1], base=self.base, dtype=x.dtype)
-        table, state = _rows(self, table, state, x)
-        return jnp.add(x, jnp.expand_dims(table, range(x.ndim - table.ndim))), state
+        values = steps_of(self, x)
+        length = values.shape[-2] if self.length is None else self.length
+        table = ops.sinusoidal_positions(length, values.shape[-1], base=self.base, dtype=values.dtype)
+        return _with_rows(self, table, state, x)
 
 
-def _start(decoding: bool) -> State:
-    return {"length": jnp.zeros((), jnp.int32)} if decoding else ()
+def _start(layer: LearnedPositions | SinusoidalPositions, x: Any) -> State:
+    """How many positions are before the next times: one number, or one for each sequence where there is a mask."""
+    mask = x.steps_mask if isinstance(x, Sequence) else None
+    return {"length": jnp.zeros(() if mask is None else mask.shape[:-1], jnp.int32)} if layer.decoding else ()
 
 
-def _rows(
-    layer: LearnedPositions | SinusoidalPositions, table: Array, state: State, x: AnyArray
-) -> tuple[Float[Array, "times features"], State]:
-    """The rows of the table for the times of x, and the state after them."""
-    if x.ndim < 2:
-        raise InputError(f"{layer} needs (..., time, features), got {list(x.shape)}")
-    times, length = x.shape[-2], table.shape[0]
-    if times > length:
-        raise InputError(f"{layer} has {length} positions, and {times} are asked of it")
+def _with_rows(layer: LearnedPositions | SinusoidalPositions, table: Array, state: State, x: Any) -> tuple[Any, State]:
+    """x with the rows of the table for its times added, and the state after them."""
+    times, length = steps_of(layer, x).shape[-2], table.shape[0]
     (start,) = held(layer, "state", state, "length") if layer.decoding else (0,)
-    if not isinstance(start, Tracer) and int(start) + times > length:
-        raise InputError(f"{layer} has {length} positions, and {int(start) + times} are asked of it")
-    if not layer.decoding:
-        return table[:times], state
-    rows = lax.dynamic_slice_in_dim(table, start, times)
-    return jnp.where(start + times <= length, rows, jnp.nan), {"length": start + times}
+    before = 0 if isinstance(start, Tracer) else int(np.max(start, initial=0))
+    if before + times > length:
+        raise InputError(f"{layer} has {length} positions, and {before + times} are asked of it")
+    counts = x.counts() if isinstance(x, Sequence) and x.steps_mask is not None else None
+    if layer.decoding and counts is not None and jnp.shape(start) != counts.shape[:-1]:
+        raise InputError(f"{layer}: x has a mask, and init was called without; call it with a Sequence that has one")
+    if counts is not None or jnp.ndim(start):
+        at = jnp.arange(1, times + 1) if counts is None else jnp.cumsum(counts, -1)
+        at = jnp.expand_dims(jnp.asarray(start), -1) + at - 1
+        rows = jnp.where((at < length)[..., None], table[jnp.clip(at, 0, length - 1)], jnp.nan)
+        after = at[..., -1] + 1
+    elif layer.decoding:
+        after = start + times
+        rows = jnp.where(after <= length, lax.dynamic_slice_in_dim(table, start, times), jnp.nan)
+    else:
+        rows, after = table[:times], ()
+    y = on_values(lambda values: jnp.add(values, jnp.expand_dims(rows, range(values.ndim - rows.ndim))), x)
+    return y, {"length": after} if layer.decoding else state

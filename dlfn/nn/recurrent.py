@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.cells import Cell, GRUCell, LSTMCell, RNNCell
-from dlfn.nn.checks import held, require_layer
+from dlfn.nn.checks import held, kept, require_layer
 from dlfn.nn.layer import Layer, array_of, brief, inside, output_shape, title
 from dlfn.nn.sequence import Sequence
 from dlfn.nn.types import AnyArray, Carry, Example, Params, RandomKey, State
@@ -204,7 +204,7 @@ class Stacked(_OverTime):
 
     Args:
         layers: such as ``LSTM(64), LSTM(64)``; :class:`Bidirectional` ones too.
-        keep_prob: of the dropout on the outputs of every layer but the last, in training.
+        keep_prob: of the dropout on the outputs of every layer but the last, in training; or ``rate``, 1 minus it.
         output: as for :class:`Recurrent`: the outputs and the last hidden state are those of the last layer, the final
             state is the tuple of all layers'.
 
@@ -225,17 +225,15 @@ class Stacked(_OverTime):
     keep_prob: float
     output: Output
 
-    def __init__(self, *layers: Any, keep_prob: float = 1.0, output: Output = "sequence"):
+    def __init__(self, *layers: Any, keep_prob: float = 1.0, rate: float | None = None, output: Output = "sequence"):
         object.__setattr__(self, "layers", layers)
-        object.__setattr__(self, "keep_prob", keep_prob)
+        object.__setattr__(self, "keep_prob", kept("Stacked", keep_prob, rate))
         object.__setattr__(self, "output", output)
         self.__post_init__()
         if not layers:
             raise InputError("Stacked needs at least one layer, as in Stacked(LSTM(64), LSTM(64))")
         for layer in layers:
             _require_sequences(self, layer)
-        if not 0 < keep_prob <= 1:
-            raise InputError(f"Stacked: keep_prob is the fraction kept, in (0, 1], got {keep_prob}")
 
     def children(self):
         return {str(index): layer for index, layer in enumerate(self.layers)}
@@ -282,6 +280,11 @@ class Stacked(_OverTime):
 
 def _as_sequence(layer: Layer, x: Any) -> Sequence:
     values = array_of(layer, x)
+    if isinstance(x, Sequence) and x.mask is not None:
+        raise InputError(
+            f"{title(layer)} takes sequences with lengths, and got one with a mask {brief(x.mask)}, which is for "
+            "attention; put the padding behind the steps, and give Sequence(values, lengths)"
+        )
     return x if isinstance(x, Sequence) else Sequence(values)
 
 

@@ -12,25 +12,28 @@ import jax.numpy as jnp
 __all__ = ["empty", "with_past"]
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> dict[str, jax.Array]:
-    """The state before the first time, for keys and values of ``shape``, (..., n, heads, dim)."""
-    return {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype), "length": jnp.zeros((), jnp.int32)}
+def empty(shape: tuple[int, ...], dtype: Any, *, masked: bool = False) -> dict[str, jax.Array]:
+    """The state before the first time, for keys and values of ``shape``, (..., n, heads, dim); ``masked`` with room for
+    which of them are seen."""
+    state = {"k": jnp.zeros(shape, dtype), "v": jnp.zeros(shape, dtype), "length": jnp.zeros((), jnp.int32)}
+    return {**state, "seen": jnp.zeros((*shape[:-2], 1, 1), bool)} if masked else state
 
 
-def with_past(state: Any, k: Any, v: Any) -> tuple[Any, Any, Any, Any]:
-    """What the next times see: ``(k, v, positions, state)``, of which ``positions`` are the times that the keys are of.
+def with_past(state: Any, **new: Any) -> tuple[dict[str, Any], Any, Any]:
+    """What the next times see: ``(past, positions, state)``, of which ``past`` has k, v and all else that is in the
+    state and in ``new``, and ``positions`` are the times that the keys are of.
 
     They are negative at places that are still empty. Every next time sees as far back as the ring has places, itself
     included, which is for the caller to mask.
     """
-    length, size, more = state["length"], state["k"].shape[-3], k.shape[-3]
-    k, v = k.astype(state["k"].dtype), v.astype(state["v"].dtype)
-    after = {"k": _written(state["k"], k, length), "v": _written(state["v"], v, length), "length": length + more}
+    length, size, more = state["length"], state["k"].shape[-3], new["k"].shape[-3]
+    new = {name: x.astype(state[name].dtype) for name, x in new.items()}
+    after = {name: _written(state[name], x, length) for name, x in new.items()}
     if more == 1:  # sees the ring as it is then
-        return after["k"], after["v"], _times(length + 1, size), after
+        return after, _times(length + 1, size), {**after, "length": length + more}
     # The first of several times still see what the last of them take the place of.
-    k, v = jnp.concatenate([state["k"], k], axis=-3), jnp.concatenate([state["v"], v], axis=-3)
-    return k, v, jnp.concatenate([_times(length, size), length + jnp.arange(more)]), after
+    past = {name: jnp.concatenate([state[name], x], axis=-3) for name, x in new.items()}
+    return past, jnp.concatenate([_times(length, size), length + jnp.arange(more)]), {**after, "length": length + more}
 
 
 def _written(ring: Any, new: Any, length: Any) -> Any:

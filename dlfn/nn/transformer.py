@@ -1,8 +1,9 @@
 """The transformer block, made of layers."""
 
+import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from jaxtyping import Float, Shaped
@@ -12,12 +13,14 @@ from dlfn.core import InputError
 from dlfn.nn.activations import ACTIVATIONS, GATED, Activation
 from dlfn.nn.attention import MultiHeadAttention
 from dlfn.nn.basic import Linear
+from dlfn.nn.checks import kept
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.dropout import Dropout
 from dlfn.nn.gated import Gated
 from dlfn.nn.initializers import Initializer, xavier_uniform
 from dlfn.nn.layer import Layer
 from dlfn.nn.normalisation import LayerNorm
+from dlfn.nn.rope import Rope
 from dlfn.nn.types import Example, Params, State, Steps
 
 __all__ = ["FeedForward", "TransformerBlock"]
@@ -87,8 +90,10 @@ def TransformerBlock(  # a layer made of layers, and named like one
     activation: str | Callable[..., Any] = "gelu",
     bias: bool = True,
     keep_prob: float = 1.0,
+    rate: float | None = None,
     weight_init: Initializer = xavier_uniform,
     output_init: Initializer | None = None,
+    attention_bias: bool | None = None,
     **attention: Any,
 ) -> Serial:
     r"""A transformer block: with ``norm="pre"``
@@ -100,17 +105,22 @@ def TransformerBlock(  # a layer made of layers, and named like one
     :math:`Y = \mathrm{LN}(F + \mathrm{MLP}(F))`.
 
     Args:
-        heads, attention: as in :class:`MultiHeadAttention`, ``causal`` and ``cache`` among them.
+        heads, attention: as in :class:`MultiHeadAttention`, ``causal``, ``positions`` and ``cache`` among them.
         ratio: the width of the MLP in multiples of the features.
         normalisation: a layer, such as ``RMSNorm()``.
         activation: of the MLP, a name or a function; the gated ones of :class:`FeedForward`, such as ``"swiglu"``, too.
         bias: whether the linear maps of attention and MLP have one.
-        keep_prob: of the dropout before each sum.
+        keep_prob: of the dropout before each sum; or ``rate``, 1 minus it.
         weight_init: of the weights of attention and MLP.
         output_init: of those of the two maps before the sums; None for ``weight_init``.
+        attention_bias: whether the linear maps of attention have one; None for ``bias``.
 
     Returns:
-        A ``Serial``. Its input is x alone: for a context or a mask build the block of its parts, which are public.
+        A ``Serial``. Its input is x, or ``nn.Sequence(x, mask=mask)``; for a context build the block of its parts,
+        which are public.
+
+    Raises:
+        InputError: on a setting that neither this nor :class:`MultiHeadAttention` has, and what the layers raise.
 
     Source: Vaswani et al. 2017, *Attention Is All You Need*, which has ``norm="post"``; the norm first: Xiong et al.
     2020, *On Layer Normalization in the Transformer Architecture*; 002 section 9.
@@ -133,11 +143,14 @@ def TransformerBlock(  # a layer made of layers, and named like one
     """
     if norm not in ("pre", "post"):
         raise InputError(f"TransformerBlock: norm is {norm!r}, and must be 'pre' or 'post'")
+    _require_known(attention)
+    keep_prob = kept("TransformerBlock", keep_prob, rate)
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     before: dict[str, Layer] = {"norm": normalisation} if norm == "pre" else {}
     inits: dict[str, Any] = {"weight_init": weight_init, "output_init": output_init}
+    attention |= {"bias": bias if attention_bias is None else attention_bias}
     parts: dict[str, Layer] = {
-        "attention": MultiHeadAttention(heads, bias=bias, **inits, **attention),
+        "attention": MultiHeadAttention(heads, **inits, **attention),
         "mlp": FeedForward(ratio, activation, bias, **inits),
     }
     layers: dict[str, Layer] = {}
@@ -146,3 +159,14 @@ def TransformerBlock(  # a layer made of layers, and named like one
         if norm == "post":
             layers[f"{name}_norm"] = normalisation
     return Serial(**layers)
+
+
+def _require_known(settings: dict[str, Any]) -> None:
+    known = inspect.signature(MultiHeadAttention).parameters
+    for name, value in settings.items():
+        if name in {field.name for field in fields(Rope)}:
+            raise InputError(
+                f"TransformerBlock: {name} is a setting of rope; write positions=nn.Rope({name}={value!r})"
+            )
+        if name not in known:
+            raise InputError(f"TransformerBlock has no setting {name!r}; {suggestion(name, known)}")

@@ -1,6 +1,6 @@
 """Layers around a layer that normalise one of its weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,38 +13,19 @@ from dlfn.core import InputError
 from dlfn.nn.checks import held
 from dlfn.nn.layer import Layer, inside
 from dlfn.nn.overview import count_parameters
+from dlfn.nn.places import Put, place
 from dlfn.nn.types import Params, State
 from dlfn.ops.support.dtypes import sum_dtype
 
 __all__ = ["SpectralNorm", "WeightNorm"]
 
-Put = Callable[[Any], Params]
-
 
 def _weight(layer: "SpectralNorm | WeightNorm", params: Params) -> tuple[Any, Put]:
     """The layer's weight in the params of the layer inside, and what puts another in its place."""
-    weight, put = _at(layer, params, layer.weight.split("/"))
+    weight, put = place(layer, "weight", params, layer.weight)
     if len(jax.tree.leaves(weight)) != 1 or weight is not jax.tree.leaves(weight)[0] or weight.ndim == 0:
         raise InputError(f"{type(layer).__name__}: weight {layer.weight!r} must be the path of one array with axes")
     return weight, put
-
-
-def _at(layer: Any, params: Params, path: list[str]) -> tuple[Any, Put]:
-    if not path:
-        return params, lambda leaf: leaf
-    items = params if isinstance(params, dict) else dict(zip(map(str, range(len(params))), params))
-    if path[0] not in items:
-        raise InputError(
-            f"{type(layer).__name__}: weight is {layer.weight!r}, but there is no {path[0]!r} among "
-            f"{', '.join(items) or 'no params'}; give the path of a parameter of the layer inside, such as 'w' or '0/w'"
-        )
-    leaf, put = _at(layer, items[path[0]], path[1:])
-
-    def replaced(leaf: Any) -> Params:
-        new = {**items, path[0]: put(leaf)}
-        return new if isinstance(params, dict) else tuple(new.values())
-
-    return leaf, replaced
 
 
 def _weight_size(layer: "SpectralNorm | WeightNorm", x: Any) -> int:

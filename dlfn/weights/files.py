@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from dlfn.core import InputError
@@ -14,8 +14,10 @@ from dlfn.files import replacing
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.names import Names, To
 from dlfn.weights.paths import by_path
+from dlfn.weights.reading import Stored
+from dlfn.weights.shards import opened
 
-__all__ = ["load_metadata", "load_params", "load_safetensors", "save_params", "save_safetensors"]
+__all__ = ["load_metadata", "load_params", "load_safetensors", "open_safetensors", "save_params", "save_safetensors"]
 
 
 def save_safetensors(path: str | Path, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
@@ -45,11 +47,39 @@ def save_safetensors(path: str | Path, arrays: Mapping[str, Any], metadata: Mapp
         raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
-def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file by name.
+@contextlib.contextmanager
+def open_safetensors(path: str | Path) -> Iterator[Stored]:
+    """The arrays of a safetensors file by name, each of which is read from it when it is asked for: a model on its way
+    into params is in memory once and not twice.
+
+    Args:
+        path: of a file; of a folder with ``model.safetensors``, or with ``model.safetensors.index.json``, which says
+            what is in which of several files; or of such an index.
 
     Raises:
-        InputError: when there is no such file, and when it is damaged or of another format.
+        InputError: when there is no such file, when it is damaged or of another format, and when a file of several is
+            missing, holds other arrays than the index says, or is not in the folder of the index. All headers are
+            checked before the first array is read.
+
+    >>> import tempfile, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_safetensors(f"{folder}/model.safetensors", {"w": np.arange(6), "b": np.zeros(2)})
+    ...     with open_safetensors(folder) as arrays:
+    ...         print(sorted(arrays), arrays["w"])
+    ['b', 'w'] [0 1 2 3 4 5]
+    """
+    with opened(Path(path)) as arrays:
+        yield arrays
+
+
+def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name, or of the files of a folder.
+
+    Args:
+        path: as for :func:`open_safetensors`.
+
+    Raises:
+        InputError: as :func:`open_safetensors`.
 
     >>> import tempfile, numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -59,31 +89,21 @@ def load_safetensors(path: str | Path) -> dict[str, np.ndarray]:
            [1, 4],
            [2, 5]])} {'made by': 'me'}
     """
-    with _opened(path) as file:
-        return file.get_tensors()
+    with opened(Path(path)) as arrays:
+        return dict(arrays)
 
 
 def load_metadata(path: str | Path) -> dict[str, str]:
-    """The strings in the header of a safetensors file.
+    """The strings in the header of a safetensors file, or in those of the files of a folder.
+
+    Args:
+        path: as for :func:`open_safetensors`.
 
     Raises:
-        InputError: as :func:`load_safetensors`.
+        InputError: as :func:`open_safetensors`.
     """
-    with _opened(path) as file:
-        return dict(file.metadata() or {})
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
-    if not Path(path).is_file():
-        raise InputError(f"there is no file {str(path)!r}")
-    try:
-        with safe_open(path, framework="np") as file:
-            yield file
-    except (SafetensorError, AttributeError) as error:  # the latter at a dtype that numpy does not have
-        raise InputError(f"cannot read {str(path)!r}, which is no safetensors file or damaged: {error}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    with opened(Path(path)) as arrays:
+        return dict(arrays.metadata)
 
 
 def save_params(path: str | Path, params: Any, state: Any = (), *, metadata: Mapping[str, str] | None = None) -> None:
@@ -112,7 +132,8 @@ def load_params(path: str | Path, params_like: Any, state_like: Any = ()) -> tup
     >>> jax.tree.all(jax.tree.map(jnp.array_equal, params, loaded))
     True
     """
-    return import_state(load_safetensors(path), params_like, state_like, _own_names(params_like, state_like))
+    with opened(Path(path)) as arrays:
+        return import_state(arrays, params_like, state_like, _own_names(params_like, state_like))
 
 
 def _own_names(params: Any, state: Any) -> Names:

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
-from dlfn.weights.names import Link, Names, Place, is_ignored, links, near
+from dlfn.weights.messages import Problems
+from dlfn.weights.names import Link, Names, Place, ignores, links
 from dlfn.weights.paths import by_path
+from dlfn.weights.reading import Stored
 from dlfn.weights.rules import Rule
 
 __all__ = ["export_state", "import_state"]
@@ -40,7 +42,9 @@ def import_state(
 
     Raises:
         InputError: listing at once every name that is missing in ``arrays``, every array that no name takes, every
-            wrong shape or dtype, and every leaf without a source.
+            wrong shape or dtype, and every leaf without a source; what differs in the number of a block alone is one
+            line, and of one kind there are twenty lines at most. A prefix that all names lack, or arrays of other
+            sizes throughout, are one line each.
 
     >>> import numpy as np, jax, jax.numpy as jnp, dlfn.nn as nn
     >>> from dlfn.weights import To, import_state, transpose
@@ -55,29 +59,33 @@ def import_state(
     >>> import_state({"0.weight": np.zeros((2, 2)), "0.bais": np.zeros(3)}, params, state, names)
     Traceback (most recent call last):
     dlfn.core.errors.InputError: import_state: 3 mismatches
-      0.weight: float64[2, 2] becomes [2, 2], but params hidden/w is float32[2, 3]
       0.bias: missing; did you mean '0.bais', which no name takes?
       0.bais: no name takes it; map it to ignored if it has no place
+      0.weight: float64[2, 2] becomes [2, 2], but params hidden/w is float32[2, 3]
     """
     if not isinstance(arrays, Mapping):
         hint = "; pass its state_dict()" if hasattr(arrays, "state_dict") else ""
         raise InputError(
             f"import_state: arrays is of type {type(arrays).__name__}, and must be a dictionary of arrays by name{hint}"
         )
-    leaves, problems = _leaves(params_like, state_like), []
-    found = links(names, leaves, problems)
+    leaves, problems = _leaves(params_like, state_like), Problems()
+    found = links(names, leaves, problems.lines)
     taken = {name for link in found for name in link.names}
-    unexpected = [name for name in arrays if name not in taken and not is_ignored(name, names)]
-    filled: dict[Place, np.ndarray] = {}
+    is_ignored = ignores(names)
+    problems.unexpected = [name for name in arrays if name not in taken and not is_ignored(name)]
+    of_shape: dict[Any, list[str]] = {}
+    for name in problems.unexpected:
+        of_shape.setdefault(_shape(arrays, name), []).append(name)
+    filled: dict[Place, Any] = {}
     for link in found:
-        missing = [name for name in link.names if name not in arrays]
-        problems += [f"{name}: missing{near(name, unexpected, ', which no name takes')}" for name in missing]
-        if not missing:
+        if missing := [name for name in link.names if name not in arrays]:
+            shapes = dict(zip(link.names, _shapes(link, leaves), strict=True))
+            problems.missing |= {name: of_shape.get(shapes[name], ()) for name in missing}
+        else:
             _load(link, [_as_numpy(arrays[name]) for name in link.names], leaves, filled, problems, gradients)
-    problems += [f"{name}: no name takes it; map it to ignored if it has no place" for name in unexpected]
-    _raise_if("import_state", problems)
+    problems.raise_any("import_state", taken - problems.missing.keys())
     params, state = (
-        jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(filled[tree, path]) for path in by_path(like)])
+        jax.tree.unflatten(jax.tree.structure(like), [_as_jax(filled.pop((tree, path))) for path in by_path(like)])
         for tree, like in (("params", params_like), ("state", state_like))
     )
     return params, state
@@ -107,22 +115,23 @@ def export_state(params: Any, state: Any, names: Names, *, gradients: bool = Fal
     >>> print(export_state({"b": jnp.array([0.5])}, (), names, gradients=True))
     {'bias_ih': array([0.5], dtype=float32), 'bias_hh': array([0.5], dtype=float32)}
     """
-    leaves, problems = _leaves(params, state), []
+    leaves, problems = _leaves(params, state), Problems()
     values = {place: _as_numpy(leaf) for place, leaf in leaves.items()}
     arrays: dict[str, np.ndarray] = {}
-    for link in links(names, leaves, problems):
+    for link in links(names, leaves, problems.lines):
         pieces = [values[place][link.at] for place in link.places]
         dtype = functools.reduce(jnp.promote_types, (piece.dtype for piece in pieces))
         save = link.rule.save_gradients if gradients else link.rule.save
         try:
-            saved = save(*_as_computed(link.rule, [_cast(piece, dtype) for piece in pieces]))
+            saved = save(*_as_computed(link.rule, [_cast(piece, dtype) for piece in pieces], gradients))
             # Not ascontiguousarray, which makes a row of a scalar.
             arrays |= {
                 name: np.array(_as_leaf(array, dtype), order="C") for name, array in zip(link.names, saved, strict=True)
             }
-        except ValueError as error:
-            problems.append(f"{link}: {error}")
-    _raise_if("export_state", problems)
+        except (ValueError, IndexError) as error:
+            leaves_of_it = ", ".join(f"{' '.join(place)}{list(link.at) or ''}" for place in link.places)
+            problems.lines.append(f"{link}: {error} ({leaves_of_it})")
+    problems.raise_any("export_state")
     return arrays
 
 
@@ -135,30 +144,54 @@ def _load(
     link: Link,
     arrays: list[Any],
     leaves: Mapping[Place, Any],
-    filled: dict[Place, np.ndarray],
-    problems: list[str],
+    filled: dict[Place, Any],
+    problems: Problems,
     gradients: bool,
 ) -> None:
     given = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
     load = link.rule.load_gradients if gradients else link.rule.load
     try:
-        pieces = load(*_as_computed(link.rule, arrays))
-    except ValueError as error:
-        problems.append(f"{link}: {given} does not fit {link.rule}: {error}")
+        pieces = load(*_as_computed(link.rule, arrays, gradients))
+    except (ValueError, IndexError) as error:
+        problems.lines.append(f"{link}: {given} does not fit {link.rule}: {error}")
         return
     for place, piece in zip(link.places, pieces, strict=True):
         like = leaves[place]
         shape, where = tuple(like.shape[len(link.at) :]), f"{' '.join(place)}{list(link.at) or ''}"
+        expected = f"but {where} is {like.dtype}{list(shape)}"
+        if piece.shape != shape:
+            problems.shapes.append(f"{link}: {given} becomes {list(piece.shape)}, {expected}")
+            problems.sizes |= {sizes for sizes in zip(piece.shape, shape) if len(set(sizes)) > 1}
+            continue
         try:
-            if piece.shape != shape:
-                raise ValueError(f"becomes {list(piece.shape)}")
             cast = _cast(piece, like.dtype)
         except ValueError as error:
-            problems.append(f"{link}: {given} {error}, but {where} is {like.dtype}{list(shape)}")
+            problems.lines.append(f"{link}: {given} {error}, {expected}")
+            continue
+        if not link.at:
+            filled[place] = _as_jax(cast)
             continue
         if place not in filled:
             filled[place] = np.empty(like.shape, like.dtype)
         filled[place][link.at] = cast
+
+
+def _as_jax(array: Any) -> jax.Array:
+    """A copy, made by now: JAX would copy later on, and keep all of what it copies from until then."""
+    return array if isinstance(array, jax.Array) else jax.block_until_ready(jnp.array(array))
+
+
+def _shape(arrays: Mapping[str, Any], name: str) -> Any:
+    return arrays.shape_of(name).shape if isinstance(arrays, Stored) else tuple(np.shape(arrays[name]))
+
+
+def _shapes(link: Link, leaves: Mapping[Place, Any]) -> list[Any]:
+    """The shapes of the arrays that a rule makes of its leaves, None where it makes none."""
+    pieces = [np.broadcast_to(np.int8(0), leaves[place].shape[len(link.at) :]) for place in link.places]
+    try:
+        return [array.shape for array in link.rule.save(*pieces)]
+    except (ValueError, IndexError):
+        return [None] * len(link.names)
 
 
 def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -177,9 +210,9 @@ def _cast(array: np.ndarray, dtype: Any) -> np.ndarray:
     return cast
 
 
-def _as_computed(rule: Rule, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+def _as_computed(rule: Rule, arrays: Sequence[np.ndarray], gradients: bool) -> Sequence[np.ndarray]:
     """The arrays as a rule gets them: floating-point ones in float64 where it computes."""
-    if rule.exact:
+    if rule.exact and not gradients:
         return arrays
     return [array.astype(np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else array for array in arrays]
 
@@ -206,9 +239,3 @@ def _as_numpy(array: Any) -> np.ndarray:
         return np.asarray(array)
     except TypeError as error:
         raise InputError(f"weights are plain arrays, got {array!r:.60}: {error}") from None
-
-
-def _raise_if(what: str, problems: Sequence[str]) -> None:
-    if problems:
-        count = "1 mismatch" if len(problems) == 1 else f"{len(problems)} mismatches"
-        raise InputError("\n  ".join([f"{what}: {count}", *problems]))

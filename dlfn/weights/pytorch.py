@@ -1,6 +1,6 @@
 """What PyTorch's modules call their parameters, and where those go in the layers here."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dlfn import nn
@@ -20,6 +20,7 @@ __all__ = [
     "multi_head_attention",
     "norm",
     "rnn",
+    "transformer_encoder_layer",
 ]
 
 
@@ -59,27 +60,30 @@ def embedding() -> Names:
     return {"weight": "table"}
 
 
-def rnn(layer: int = 0, *, reverse: bool = False, bias: bool = True) -> Names:
-    """One layer and direction of ``torch.nn.RNN``: two biases that are summed."""
+def rnn(layer: int | None = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+    """One layer and direction of ``torch.nn.RNN``: two biases that are summed. ``layer`` is its number, or None for a
+    ``torch.nn.RNNCell``, whose names have none."""
     end = _end(layer, reverse)
     names: Names = {f"weight_ih{end}": To("w_x", transpose), f"weight_hh{end}": To("w_h", transpose)}
     return {**names, **({(f"bias_ih{end}", f"bias_hh{end}"): To("b", Summed())} if bias else {})}
 
 
-def lstm(layer: int = 0, *, reverse: bool = False, bias: bool = True) -> Names:
-    """One layer and direction of ``torch.nn.LSTM``, whose gates i, f, g, o stand in the order of those here."""
+def lstm(layer: int | None = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+    """One layer and direction of ``torch.nn.LSTM``, whose gates i, f, g, o stand in the order of those here. ``layer``
+    is as in :func:`rnn`, None for a ``torch.nn.LSTMCell``."""
     return rnn(layer, reverse=reverse, bias=bias)
 
 
-def gru(layer: int = 0, *, reverse: bool = False, bias: bool = True) -> Names:
-    """One layer and direction of ``torch.nn.GRU``, for a GRU here with ``reset_after``."""
+def gru(layer: int | None = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+    """One layer and direction of ``torch.nn.GRU``, for a GRU here with ``reset_after``. ``layer`` is as in :func:`rnn`,
+    None for a ``torch.nn.GRUCell``."""
     end = _end(layer, reverse)
     names: Names = {f"weight_ih{end}": To("w_x", GRUWeight()), f"weight_hh{end}": To("w_h", GRUWeight())}
     return {**names, **({(f"bias_ih{end}", f"bias_hh{end}"): To(("b", "b_h"), GRUBias())} if bias else {})}
 
 
-def _end(layer: int, reverse: bool) -> str:
-    return f"_l{layer}{'_reverse' if reverse else ''}"
+def _end(layer: int | None, reverse: bool) -> str:
+    return "" if layer is None else f"_l{layer}{'_reverse' if reverse else ''}"
 
 
 def multi_head_attention(inputs: Sequence[str] = ("q", "k", "v"), output: str = "o", *, bias: bool = True) -> Names:
@@ -95,13 +99,34 @@ def multi_head_attention(inputs: Sequence[str] = ("q", "k", "v"), output: str = 
     return {**names, **biases, **under(linear(bias=bias), "out_proj.", output)}
 
 
-def _recurrent(layer: nn.Recurrent, number: int = 0) -> Names:
-    match layer.cell:
+def transformer_encoder_layer(*, norm_first: bool = False, bias: bool = True) -> Names:
+    """``torch.nn.TransformerEncoderLayer``, for a :func:`dlfn.nn.TransformerBlock`.
+
+    Args:
+        norm_first: as in PyTorch; the block has ``norm="pre"`` for True, and ``norm="post"`` for False.
+        bias: whether linear maps and normalisations have one.
+    """
+    norms = ("attention/norm", "mlp/norm") if norm_first else ("attention_norm", "mlp_norm")
+    return {
+        **under(multi_head_attention(bias=bias), "self_attn.", "attention/attention"),
+        **under(linear(bias=bias), "linear1.", "mlp/mlp/up"),
+        **under(linear(bias=bias), "linear2.", "mlp/mlp/down"),
+        **under(norm(bias=bias), "norm1.", norms[0]),
+        **under(norm(bias=bias), "norm2.", norms[1]),
+    }
+
+
+def _cell(cell: nn.Cell, number: int | None = None, reverse: bool = False) -> Names:
+    match cell:
         case nn.GRUCell(reset_after=True, bias=bias):
-            return gru(number, reverse=layer.reverse, bias=bias)
+            return gru(number, reverse=reverse, bias=bias)
         case nn.RNNCell(bias=bias) | nn.LSTMCell(bias=bias):
-            return rnn(number, reverse=layer.reverse, bias=bias)
-    raise InputError(f"torch_names: PyTorch has no module for {layer.cell}; a GRU needs reset_after=True")
+            return rnn(number, reverse=reverse, bias=bias)
+    raise InputError(f"torch_names: PyTorch has no module for {cell}; a GRU needs reset_after=True")
+
+
+def _recurrent(layer: nn.Recurrent, number: int = 0) -> Names:
+    return _cell(layer.cell, number, layer.reverse)
 
 
 def _bidirectional(layer: nn.Bidirectional, number: int = 0) -> Names:
@@ -129,6 +154,31 @@ def _attention(layer: nn.MultiHeadAttention) -> Names:
     return multi_head_attention(bias=layer.bias)
 
 
+def transformer_block(layer: nn.Layer) -> Names | None:
+    """The names of ``torch.nn.TransformerEncoderLayer``, if that is what a TransformerBlock is in PyTorch."""
+    match dict(_parts(layer)) if isinstance(layer, nn.Serial) else {}:
+        case {
+            "attention/attention": nn.MultiHeadAttention(bias=bias),
+            "mlp/mlp": nn.FeedForward(bias=mlp_bias, activation=activation),
+            **norms,
+        } if activation not in (*nn.GATED, *nn.GATED.values()):
+            alike = all(isinstance(norm, nn.LayerNorm) and norm.scale and norm.bias == bias for norm in norms.values())
+            for norm_first, paths in ((True, ("attention/norm", "mlp/norm")), (False, ("attention_norm", "mlp_norm"))):
+                if alike and mlp_bias == bias and tuple(norms) == paths:
+                    return transformer_encoder_layer(norm_first=norm_first, bias=bias)
+    return None
+
+
+def _parts(layer: nn.Layer, path: str = "") -> Iterator[tuple[str, nn.Layer]]:
+    """The layers of a block by path, but for dropout."""
+    for name, child in layer.children().items():
+        below = "/".join(part for part in (path, name) if part)
+        if isinstance(child, nn.Serial | nn.Residual):
+            yield from _parts(child, below)
+        elif not isinstance(child, nn.Dropout):
+            yield below, child
+
+
 # The names of a layer's own parameters, by its type; the layers of a combinator have their own.
 LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.Linear: lambda layer: linear(bias=layer.bias),
@@ -148,6 +198,9 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.LearnedPositions: lambda layer: embedding(),
     nn.PReLU: lambda layer: {"weight": "alpha"},
     nn.Embedding: lambda layer: embedding(),
+    nn.RNNCell: _cell,
+    nn.LSTMCell: _cell,
+    nn.GRUCell: _cell,
     nn.Recurrent: _recurrent,
     nn.Bidirectional: _bidirectional,
     nn.Stacked: _stacked,

@@ -280,7 +280,7 @@ def test_every_matrix_of_a_packaged_model_has_a_rule(name):
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [
-        (lambda: models.gpt(5, positions="rotary"), ["'rotary'", "'learned' or 'rope'"]),
+        (lambda: models.gpt(5, positions="rotary"), ["'rotary'", "'learned', 'rope'"]),
         (lambda: models.gpt(5, norm="batch_norm"), ["'batch_norm'", "'rms_norm'"]),
         (lambda: models.resnet(5, stem="tiny"), ["'tiny'", "'small' or 'large'"]),
         (lambda: models.vit(5, pool="max"), ["'max'", "'token' or 'mean'"]),

@@ -1,5 +1,7 @@
 """Dropout of entries, channels and weights: masks, what is kept of them, and the layers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,3 +75,37 @@ def test_drop_connect_drops_weights_and_only_in_training():
 )
 def test_mistakes_are_named_with_their_fix(mistake, parts, refused):
     refused(mistake, parts)
+
+
+SPELLINGS = {
+    "Dropout": (lambda **p: nn.Dropout(**p), ""),
+    "SpatialDropout": (lambda **p: nn.SpatialDropout(**p), ""),
+    "DropConnect": (lambda **p: nn.DropConnect(nn.Linear(2), **p), ""),
+    "Stacked": (lambda **p: nn.Stacked(nn.LSTM(2), **p), ""),
+    "LSTMCell": (lambda **p: nn.LSTMCell(2, **p), "recurrent_"),
+    "RNNCell": (lambda **p: nn.RNNCell(2, **p), "recurrent_"),
+    "MultiHeadAttention": (lambda **p: nn.MultiHeadAttention(2, **p), "attention_"),
+    "TransformerBlock": (lambda **p: nn.TransformerBlock(2, **p), ""),
+    "mlp": (lambda **p: nn.models.mlp((3,), 2, **p), ""),
+    "cnn": (lambda **p: nn.models.cnn(2, **p), ""),
+    "vit": (lambda **p: nn.models.vit(2, **p), ""),
+    "gpt": (lambda **p: nn.models.gpt(5, **p), ""),
+    "lstm": (lambda **p: nn.models.lstm(5, **p), ""),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_rate_is_what_is_not_kept(name, refused):
+    make, prefix = SPELLINGS[name]
+    keep_prob, rate = f"{prefix}keep_prob", f"{prefix}rate"
+    assert make(**{rate: 0.9}) == make(**{keep_prob: 0.1})
+    refused(lambda: make(**{rate: 0.9, keep_prob: 0.5}), [name, f"{keep_prob} is 0.5", f"{rate} is 0.9", "one must"])
+    refused(lambda: make(**{rate: 1.0}), [name, rate, "[0, 1)", "1.0"])
+    refused(lambda: make(**{rate: True}), [name, rate])
+
+
+def test_layers_of_dropout_need_one_of_both_and_can_be_replaced(refused):
+    refused(nn.Dropout, ["give keep_prob, the fraction kept, or rate"])
+    layer = nn.DropConnect(nn.Linear(2), rate=0.25)
+    assert dataclasses.replace(layer, layer=nn.Linear(3)).keep_prob == 0.75
+    assert str(nn.Dropout(rate=0.1)) == "Dropout(keep_prob=0.9)"

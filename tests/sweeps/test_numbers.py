@@ -77,5 +77,7 @@ FIELDS = [
 def test_a_bool_is_no_number_to_a_layer(layer, name, value):
     wrong = copy.copy(layer)
     object.__setattr__(wrong, name, value)
+    parameters = inspect.signature(wrong.__post_init__).parameters.values()
+    rates = [None for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]  # given to __init__ alone
     with pytest.raises(InputError, match=f"{name} is .*{value}.*, and must be"):
-        wrong.__post_init__()
+        wrong.__post_init__(*rates)

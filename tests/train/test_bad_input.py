@@ -120,8 +120,9 @@ CASES = {
     "mesh.data=-1 mesh.fsdp=-1": "mesh.fsdp = -1: only one axis can take what is left, and mesh.data does",
     "train.patience=3 data.test_fraction=0": "train.patience = 3: there is no test part",
     # The model.
-    "model.keep_prob=nan": "[model] Dropout: keep_prob is the fraction kept, in (0, 1], got nan",
-    "model.keep_prob=2": "[model] Dropout: keep_prob is the fraction kept, in (0, 1], got 2.0",
+    "model.keep_prob=nan": "[model] mlp: keep_prob is the fraction kept, in (0, 1], got nan",
+    "model.rate=2": "[model] mlp: rate is the fraction dropped, in [0, 1), got 2.0",
+    "model.keep_prob=2": "[model] mlp: keep_prob is the fraction kept, in (0, 1], got 2.0",
     "model.widths=[0]": "[model] Linear: features is 0, and must be a positive integer",
     "model.activation=gleu": "[model] unknown activation 'gleu'; did you mean 'gelu'?",
     "model.outputs=5": "model.outputs = 5: the data have 10; leave the key out, and it is theirs",

@@ -291,6 +291,13 @@ def test_every_mismatch_is_listed_at_once():
         export_state(*model.init(jax.random.key(0), zeros(1, 3)), names)
 
 
+def test_params_are_copies_of_the_arrays():
+    array = np.zeros((64, 64), np.float32)
+    params, _ = import_state({"w": array}, {"w": array}, (), {"w": "w"})
+    array[:] = 1
+    assert not params["w"].any()
+
+
 @pytest.mark.parametrize(
     ("mistake", "parts"),
     [

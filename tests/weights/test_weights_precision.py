@@ -20,6 +20,12 @@ RULES = [
     (rules.Flattened((2, 4, 5)), [(3, 40)]),
     (rules.Split(2), [(40,)]),
     (rules.Split(4, then=rules.transpose), [(8, 5)]),
+    (rules.Split((1, 5, 2), axis=1, then=rules.Squeezed(0)), [(1, 8, 5)]),
+    (rules.Joined(2, then=rules.transpose), [(4, 5), (4, 5)]),
+    (rules.Joined((3, 4, 1), axis=-1), [(5, 3), (5, 4), (5, 1)]),
+    (rules.Tied(rules.identity, rules.transpose), [(8, 5)]),
+    (rules.Squeezed((0, -1)), [(1, 8, 5, 1)]),
+    (rules.Unsqueezed((2, 3), then=rules.kernel), [(8, 5)]),
     (rules.Summed(), [(40,), (40,)]),
     (rules.GRUWeight(), [(12, 4)]),
     (rules.GRUBias(), [(42,), (42,)]),
@@ -56,7 +62,7 @@ def same_bits(ours, expected):
 
 def test_every_rule_has_an_example():
     kinds = {kind for kind in vars(rules).values() if isinstance(kind, type) and issubclass(kind, rules.Rule)}
-    assert kinds - {rules.Rule} == {type(rule) for rule, _ in RULES}
+    assert kinds - {rules.Rule, rules.Equal} == {type(rule) for rule, _ in RULES}  # Equal refuses arrays that differ
 
 
 @pytest.mark.parametrize("gradients", [False, True], ids=["values", "gradients"])

@@ -7,6 +7,7 @@ from dlfn.core import InputError
 from dlfn.nn.activations import ReLU
 from dlfn.nn.basic import Flatten, Linear
 from dlfn.nn.checkpointed import Checkpointed
+from dlfn.nn.checks import kept
 from dlfn.nn.combinators import Residual, Serial
 from dlfn.nn.conv import Conv
 from dlfn.nn.dropout import Dropout
@@ -25,7 +26,8 @@ def cnn(
     convolutions: int = 1,
     window: int = 3,
     hidden: int = 128,
-    keep_prob: float = 0.5,
+    keep_prob: float | None = None,
+    rate: float | None = None,
 ) -> Serial:
     """A convolutional network: for each stage convolutions, each with batch norm and ReLU, and max-pooling by 2; then a
     hidden layer with dropout, and a Linear.
@@ -36,7 +38,8 @@ def cnn(
         convolutions: how many each stage has.
         window: the height and width of the convolutions, whose outputs have the size of their inputs.
         hidden: the width of the layer behind the stages.
-        keep_prob: of the dropout before the last Linear; there is none where it is 1.
+        keep_prob: of the dropout before the last Linear, by default 0.5; there is none where it is 1. Or ``rate``, 1
+            minus it.
 
     Returns:
         A model of images (N, height, width, channels) or (N, height, width), with logits (N, outputs).
@@ -67,6 +70,7 @@ def cnn(
             }
         layers[f"stage_{index}"] = Serial(**stage, pool=MaxPool(2))
     layers |= {"flatten": Flatten(), "hidden": Linear(hidden), "activation": ReLU()}
+    keep_prob = kept("cnn", keep_prob, rate, default=0.5)
     if keep_prob != 1:
         layers["dropout"] = Dropout(keep_prob)
     return Serial(**layers, logits=Linear(outputs))

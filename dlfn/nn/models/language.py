@@ -12,18 +12,20 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.nn.basic import Linear
 from dlfn.nn.checkpointed import Checkpointed
-from dlfn.nn.checks import held
+from dlfn.nn.checks import held, kept
 from dlfn.nn.combinators import Serial
 from dlfn.nn.dropout import Dropout
 from dlfn.nn.embedding import Embedding
 from dlfn.nn.initializers import Initializer, small_normal
-from dlfn.nn.layer import Layer, inside, output_shape
+from dlfn.nn.layer import Layer, array_of, inside, output_shape
 from dlfn.nn.normalisation import LayerNorm, RMSNorm
 from dlfn.nn.positions import LearnedPositions
 from dlfn.nn.recurrent import LSTM, Stacked
+from dlfn.nn.rope import Rope
+from dlfn.nn.sequence import Sequence, on_values, values_of
 from dlfn.nn.several import child_key
 from dlfn.nn.transformer import TransformerBlock
-from dlfn.nn.types import AnyArray, Example, Params, RandomKey, State
+from dlfn.nn.types import AnyArray, Example, Params, RandomKey, State, Steps
 
 __all__ = ["LanguageModel", "gpt", "lstm"]
 
@@ -38,6 +40,8 @@ class LanguageModel(Layer):
         head: a Linear to the logits; None for the embedding's table (tied weights).
         context: how many tokens the model is made to see at once, for :func:`~dlfn.nn.generate`; None for any number.
 
+    A :class:`~dlfn.nn.Sequence` of tokens goes through it, with lengths or a mask, where the body takes it.
+
     Params are ``{"embedding", "body", "head"}``, without the last where the head is tied. State is that of the body.
     :meth:`loss` never holds all logits at once.
 
@@ -50,7 +54,6 @@ class LanguageModel(Layer):
     (1, 8, 65) (1, 8)
     """
 
-    takes = "array"
     embedding: Embedding
     body: Layer
     head: Linear | None = None
@@ -63,7 +66,8 @@ class LanguageModel(Layer):
     def with_children(self, children: Mapping[str, Any]):
         return replace(self, **children)
 
-    def init(self, key, x: Integer[Example, "*batch steps"]) -> tuple[Params, State]:
+    def init(self, key, x: Integer[Example, "*batch steps"] | Sequence) -> tuple[Params, State]:
+        array_of(self, x)  # refuses what is no array
         params: dict[str, Any] = {}
         state: State = ()
         y: Any = x
@@ -75,11 +79,11 @@ class LanguageModel(Layer):
         return params, state
 
     def apply(
-        self, params, state, x: Integer[AnyArray, "*batch steps"], *, key=None, train=False
-    ) -> tuple[Float[Array, "*batch steps {self.embedding.vocabulary}"], State]:
+        self, params, state, x: Integer[Steps, "*batch steps"], *, key=None, train=False
+    ) -> tuple[Float[Steps, "*batch steps {self.embedding.vocabulary}"], State]:
         y, state = self._features(params, state, x, key, train)
         if self.head is None:
-            return self.embedding.logits(params["embedding"], y), state
+            return on_values(functools.partial(self.embedding.logits, params["embedding"]), y), state
         with inside("head"):
             return self.head.apply(params["head"], (), y)[0], state
 
@@ -87,7 +91,7 @@ class LanguageModel(Layer):
         self,
         params: Params,
         state: State,
-        inputs: Integer[AnyArray, "*batch steps"],
+        inputs: Integer[AnyArray, "*batch steps"] | Sequence,
         labels: Integer[AnyArray, "*batch steps"],
         *,
         key: RandomKey | None = None,
@@ -100,12 +104,13 @@ class LanguageModel(Layer):
         Args:
             params, state: as for ``apply``.
             inputs: tokens.
-            labels: the token after each, or the op's ``ignore_label``.
+            labels: the token after each, or the op's ``ignore_label``, as after padding.
             key, train: as for ``apply``.
             reduction: ``"none"`` for a loss of each token, (..., steps). ``"mean"`` and ``"sum"`` are cheaper.
             options: the op's others, such as ``label_smoothing``.
         """
         y, state = self._features(params, state, inputs, key, train)
+        y = values_of(y)
         if self.head is None:
             return self.embedding.loss(params["embedding"], y, labels, reduction=reduction, **options), state
         head = params["head"]
@@ -117,6 +122,7 @@ class LanguageModel(Layer):
 
     def _features(self, params: Params, state: State, x: Any, key: Any, train: bool) -> tuple[Any, State]:
         """What the head sees."""
+        array_of(self, x)  # refuses what is no array
         embedding, body, *_ = held(self, "params", params, *self.children())
         with inside("embedding"):
             y, _ = self.embedding.apply(embedding, (), x)
@@ -133,17 +139,20 @@ def gpt(
     width: int = 384,
     ratio: float = 4,
     keep_prob: float = 1.0,
+    rate: float | None = None,
+    attention_keep_prob: float = 1.0,
     bias: bool = False,
     tied: bool = True,
-    positions: Literal["learned", "rope"] = "learned",
+    positions: Literal["learned", "rope", "alibi"] | Rope = "learned",
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm",
     activation: str = "gelu",
+    eps: float | None = None,
     checkpoint: bool = False,
 ) -> LanguageModel:
     r"""GPT-2 as nanoGPT has it: causal transformer blocks with the norms first, and a norm at the end.
 
     Weights are normal with standard deviation 0.02, those of the maps before the sums with
-    :math:`0.02 / \sqrt{2 \cdot \mathrm{layers}}`. There is no dropout of attention's probabilities.
+    :math:`0.02 / \sqrt{2 \cdot \mathrm{layers}}`. Dropout of attention's probabilities is apart.
 
     Args:
         vocabulary: how many tokens there are.
@@ -152,12 +161,15 @@ def gpt(
         heads: of the attention, a divisor of ``width``.
         width: the features.
         ratio: the width of the blocks' MLPs in multiples of ``width``.
-        keep_prob: of the dropout on the embeddings and before each sum.
+        keep_prob: of the dropout on the embeddings and before each sum; or ``rate``, 1 minus it.
+        attention_keep_prob: of the dropout on attention's probabilities.
         bias: whether linear maps and layer norms have one.
         tied: whether the head is the embedding's table.
-        positions: ``"learned"`` ones, added to the embeddings, or ``"rope"`` in the attention.
+        positions: ``"learned"`` ones, added to the embeddings, or those of the attention: ``"rope"``, a
+            :class:`~dlfn.nn.Rope` with settings, or ``"alibi"``.
         norm: ``"layer_norm"`` or ``"rms_norm"``.
         activation: of the MLPs, also a gated one, such as ``"swiglu"``.
+        eps: of the norms; None for their defaults.
         checkpoint: whether the backward pass runs each block again, for less memory (``jax.checkpoint``).
 
     Raises:
@@ -172,11 +184,13 @@ def gpt(
     >>> print(f"{nn.count_parameters(params):,}")
     124,439,808
     """
-    if positions not in ("learned", "rope"):
-        raise InputError(f"gpt: positions is {positions!r}, and must be 'learned' or 'rope'")
+    if not isinstance(positions, Rope) and positions not in ("learned", "rope", "alibi"):
+        raise InputError(f"gpt: positions is {positions!r}, and must be 'learned', 'rope', 'alibi' or nn.Rope(...)")
     if norm not in ("layer_norm", "rms_norm"):
         raise InputError(f"gpt: norm is {norm!r}, and must be 'layer_norm' or 'rms_norm'")
-    normalisation = LayerNorm(bias=bias) if norm == "layer_norm" else RMSNorm()
+    keep_prob = kept("gpt", keep_prob, rate)
+    own: dict[str, Any] = {} if eps is None else {"eps": eps}
+    normalisation = LayerNorm(bias=bias, **own) if norm == "layer_norm" else RMSNorm(**own)
     block = TransformerBlock(
         heads,
         ratio=ratio,
@@ -184,10 +198,11 @@ def gpt(
         activation=activation,
         bias=bias,
         keep_prob=keep_prob,
+        attention_keep_prob=attention_keep_prob,
         weight_init=small_normal,
         output_init=_before_sums(layers),
         causal=True,
-        positions="rope" if positions == "rope" else None,
+        positions=None if positions == "learned" else positions,
     )
     before: dict[str, Layer] = {"positions": LearnedPositions(context)} if positions == "learned" else {}
     if keep_prob != 1:
@@ -205,7 +220,13 @@ def _before_sums(layers: int) -> Initializer:
 
 
 def lstm(
-    vocabulary: int, *, width: int = 256, layers: int = 1, keep_prob: float = 1.0, embedding: int | None = None
+    vocabulary: int,
+    *,
+    width: int = 256,
+    layers: int = 1,
+    keep_prob: float = 1.0,
+    rate: float | None = None,
+    embedding: int | None = None,
 ) -> LanguageModel:
     """A language model of LSTMs, one on the outputs of the other, with a Linear as head.
 
@@ -213,7 +234,7 @@ def lstm(
         vocabulary: how many tokens there are.
         width: the features of each LSTM.
         layers: how many LSTMs.
-        keep_prob: of the dropout on what each LSTM takes and on what the head takes.
+        keep_prob: of the dropout on what each LSTM takes and on what the head takes; or ``rate``, 1 minus it.
         embedding: the features of the embedding; None for ``width``.
 
     Raises:
@@ -227,6 +248,7 @@ def lstm(
     >>> print(model.apply(params, state, jnp.zeros((2, 5), int))[0].shape)
     (2, 5, 65)
     """
+    keep_prob = kept("lstm", keep_prob, rate)
     dropout: dict[str, Layer] = {"dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     after: dict[str, Layer] = {"output_dropout": Dropout(keep_prob)} if keep_prob != 1 else {}
     stack = Stacked(*[LSTM(width)] * layers, keep_prob=keep_prob)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Shaped
 from dlfn.core import InputError
 from dlfn.nn.basic import Linear
 from dlfn.nn.checkpointed import Checkpointed
-from dlfn.nn.checks import held
+from dlfn.nn.checks import held, kept
 from dlfn.nn.combinators import Serial
 from dlfn.nn.conv import Conv
 from dlfn.nn.dropout import Dropout
@@ -18,6 +18,7 @@ from dlfn.nn.layer import Layer
 from dlfn.nn.models.images import Images
 from dlfn.nn.normalisation import LayerNorm
 from dlfn.nn.pooling import GlobalAvgPool
+from dlfn.nn.steps import TakeStep
 from dlfn.nn.transformer import TransformerBlock
 from dlfn.nn.types import AnyArray, Example, Params, State
 
@@ -32,8 +33,11 @@ def vit(
     heads: int = 4,
     width: int = 128,
     ratio: float = 4,
+    activation: str = "gelu",
+    eps: float = 1e-5,
     pool: Literal["token", "mean"] = "token",
     keep_prob: float = 1.0,
+    rate: float | None = None,
     checkpoint: bool = False,
 ) -> Serial:
     """A vision transformer: the patches of an image as tokens, with learned positions, and transformer blocks.
@@ -45,8 +49,10 @@ def vit(
         heads: of the attention.
         width: the features of a token.
         ratio: the width of the blocks' MLPs in multiples of ``width``.
+        activation: of the MLPs.
+        eps: of the norms.
         pool: what the head sees: a ``"token"`` that is put in front of the patches, or the ``"mean"`` of all.
-        keep_prob: of the dropout on the tokens and before each sum.
+        keep_prob: of the dropout on the tokens and before each sum; or ``rate``, 1 minus it.
         checkpoint: whether the backward pass runs each block again, for less memory (``jax.checkpoint``).
 
     Returns:
@@ -66,7 +72,9 @@ def vit(
     """
     if pool not in ("token", "mean"):
         raise InputError(f"vit: pool is {pool!r}, and must be 'token' or 'mean'")
-    block = TransformerBlock(heads, ratio=ratio, keep_prob=keep_prob)
+    keep_prob = kept("vit", keep_prob, rate)
+    norm = LayerNorm(eps=eps)
+    block = TransformerBlock(heads, ratio=ratio, normalisation=norm, activation=activation, keep_prob=keep_prob)
     parts: dict[str, Layer] = {
         "images": Images(),
         "patches": Conv(width, patch, patch),
@@ -77,8 +85,8 @@ def vit(
     return Serial(
         **parts,
         blocks=Serial(*[Checkpointed(block) if checkpoint else block] * layers),
-        norm=LayerNorm(),
-        pool=_First() if pool == "token" else GlobalAvgPool(spatial=1),
+        norm=norm,
+        pool=TakeStep(0) if pool == "token" else GlobalAvgPool(spatial=1),
         logits=Linear(outputs, weight_init=zeros),
     )
 
@@ -112,18 +120,3 @@ class _Tokens(Layer):
             token = jnp.broadcast_to(params["token"], (count, 1, features))
             y = jnp.concatenate([token.astype(y.dtype), y], axis=1)
         return jnp.add(y, positions), state
-
-
-@dataclass(frozen=True)
-class _First(Layer):
-    """The first of the tokens."""
-
-    takes = "array"
-
-    def apply(
-        self, params, state, x: Float[Array, "batch tokens features"], *, key=None, train=False
-    ) -> tuple[Float[Array, "batch features"], State]:
-        return x[:, 0], state
-
-    def flops(self, x, y):
-        return 0

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, UInt32
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, is_int, require_float, require_number
+from dlfn.ops.support.arguments import describe, is_int, require_float, require_key, require_number
 from dlfn.ops.support.dtypes import upcast
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.sharding import is_explicit
@@ -94,11 +94,7 @@ def _dropout_check(x, key, *, keep_prob, shared_axes):
         "a number with 0 < keep_prob <= 1: it is the probability to keep an entry, 1 minus the rate of other libraries"
     )
     require_number("dropout", "keep_prob", keep_prob, must_be, lambda q: 0 < q <= 1)
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    if not typed and not (isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1):
-        raise InputError(f"dropout: key is {describe(key)}, and must be a random key: pass jax.random.key(0)")
-    if typed and key.ndim:
-        raise InputError(f"dropout: key is {describe(key)}, and must be one key: pass one of them, or use jax.vmap")
+    require_key("dropout", key)
 
 
 def _mask(x, key, keep_prob, shared_axes):

@@ -22,6 +22,7 @@ __all__ = [
     "require_distribution",
     "require_float",
     "require_int",
+    "require_key",
     "require_number",
     "require_positive",
     "require_rank",
@@ -52,6 +53,15 @@ def require_number(op: str, name: str, value: Any, must_be: str, holds: Callable
     """Raises unless the setting is a number of Python or NumPy, and no bool, for which ``holds`` is true."""
     if not (is_int(value) or isinstance(value, float | np.integer | np.floating)) or not holds(value):
         raise InputError(f"{op}: {name} is {value!r}, and must be {must_be}")
+
+
+def require_key(op: str, key: Any) -> None:
+    """Raises unless the argument is one random key, of either kind."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not typed and not (isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.ndim == 1):
+        raise InputError(f"{op}: key is {describe(key)}, and must be a random key: pass jax.random.key(0)")
+    if typed and key.ndim:
+        raise InputError(f"{op}: key is {describe(key)}, and must be one key: pass one of them, or use jax.vmap")
 
 
 def require_float(op: str, name: str, x: Any) -> None:

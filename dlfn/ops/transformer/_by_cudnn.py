@@ -1,9 +1,10 @@
 """Attention by cuDNN's kernels, for what they compute as :mod:`dlfn.ops.transformer.attention` defines it.
 
 They hold no scores in memory and multiply half types. They take no float32, and make finite biases of masks, so that a
-query that sees no key would not be 0: with masks and biases, and where queries and keys differ in number under a causal
-mask, which cuDNN aligns at the first key, the blocks serve. On an H100 forward + backward take 0.47 ms where blocks
-take 2.6 (16 × 1024, 12 heads of 64, causal), and 2.2 where they take 10.9 (4 × 4096, 16 heads of 128).
+query that sees no key would not be 0; and their dropout draws other bits. With masks, biases and dropout, and where
+queries and keys differ in number under a causal mask, which cuDNN aligns at the first key, the blocks serve. On an H100
+forward + backward take 0.47 ms where blocks take 2.6 (16 × 1024, 12 heads of 64, causal), and 2.2 where they take 10.9
+(4 × 4096, 16 heads of 128).
 """
 
 import jax.numpy as jnp
@@ -40,8 +41,8 @@ def _in_float32(scale, q):
     return float(scale_of(scale, q, jnp.dtype("float32")))
 
 
-def _takes(q, k, v, others, causal, scale, *, window, soft_cap, block, precision):
-    del block, precision
+def _takes(q, k, v, others, causal, scale, *, window, soft_cap, block, precision, keep_prob):
+    del block, precision, keep_prob  # where something is dropped, there is a seed among the others
     return (
         all(other is None for other in others)
         and window is None

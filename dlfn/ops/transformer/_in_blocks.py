@@ -10,6 +10,7 @@ from dlfn.ops.support.compiled import capped
 from dlfn.ops.support.dtypes import sum_dtype
 from dlfn.ops.support.shapes import in_shape_of
 from dlfn.ops.support.sharding import like
+from dlfn.ops.transformer._dropping import kept
 from dlfn.ops.transformer._layout import (
     by_group,
     common_dtype,
@@ -28,9 +29,9 @@ from dlfn.ops.transformer._views import groups_of, loop
 __all__ = ["backward", "forward"]
 
 
-def forward(q, k, v, bias, mask, sinks, segments, key_segments, *, plan, **settings):
+def forward(q, k, v, bias, mask, sinks, segments, key_segments, seed, *, plan, **settings):
     """y, and for each row the largest score and the sum of the exponentials."""
-    setting = _Setting(q, k, v, bias, mask, sinks, segments, key_segments, plan, **settings)
+    setting = _Setting(q, k, v, bias, mask, sinks, segments, key_segments, seed, plan, **settings)
     wide = setting.wide
     zeros = jnp.zeros_like(jnp.sum(setting.q, axis=-1, keepdims=True), wide)  # a sum has q's sharding, even for dim 0
     carry = jnp.broadcast_to(zeros, (*zeros.shape[:-1], v.shape[-1])), zeros, zeros
@@ -41,12 +42,14 @@ def forward(q, k, v, bias, mask, sinks, segments, key_segments, *, plan, **setti
     return join_heads(y).astype(common_dtype(q, k, v, bias)), top, _relative(total)
 
 
-def backward(q, k, v, bias, mask, sinks, segments, key_segments, y, top, total, dy, *, scale, plan, **settings):
+def backward(q, k, v, bias, mask, sinks, segments, key_segments, seed, y, top, total, dy, *, scale, plan, **settings):
     """Cotangents of q, k, v, the bias and the sinks (None for none)."""
     del y
     total = _absolute(total)
-    setting = _Setting(q, k, v, bias, mask, sinks, segments, key_segments, plan, scale=scale, **settings)
+    setting = _Setting(q, k, v, bias, mask, sinks, segments, key_segments, seed, plan, scale=scale, **settings)
     qs, ks, vs, biases, wide = setting.q, setting.k, setting.v, setting.bias, setting.wide
+    if seed is not None:  # what is kept is divided by keep_prob, in dP and in dV alike
+        dy = dy.astype(wide) / setting.keep_prob
     dy = where_seen(top < jnp.inf, split_heads(dy.astype(qs.dtype), k.shape[-2]))
     rows = dict(q=qs, dy=dy, top=top, total=total)
     dq, dk, dv = (jnp.zeros_like(x, wide) for x in (qs, ks[..., :0, :], vs[..., :0, :]))
@@ -99,10 +102,11 @@ class _Setting:
     """
 
     def __init__(
-        self, q, k, v, bias, mask, sinks, segments, key_segments, plan,
-        *, causal, window, soft_cap, scale, block, precision,
+        self, q, k, v, bias, mask, sinks, segments, key_segments, seed, plan,
+        *, causal, window, soft_cap, scale, block, precision, keep_prob,
     ):  # fmt: skip
         kv_heads = k.shape[-2]
+        self.seed, self.keep_prob = seed, keep_prob
         common = common_dtype(q, k, v, bias)
         self.wide = sum_dtype(common)
         # The bias may be wider than the others, and then the products are too.
@@ -180,6 +184,12 @@ class _Setting:
         visible = self._visible(row + start, key + view.first(start), segments, key_segments, mask)
         return capped(s if visible is None else jnp.where(visible, s, -jnp.inf)), slope
 
+    def dropped(self, x, start, view):
+        """x, of the shape of the scores of the rows from ``start`` on, with 0 for what dropout drops."""
+        if self.seed is None:
+            return x
+        return where_seen(kept(self.seed, self.keep_prob, x, self.q.shape[-2], start, view.first(start)), x)
+
     def dot(self, a, b, over):
         """Contracts an axis of a with one of b, which are ``over``; the leading axes up to kv_heads are a batch. The
         first factor may be wider than the products' dtype, and is rounded to it."""
@@ -204,7 +214,8 @@ def _forward_step(setting, carry, start, rows, *, scores, v, view):
     t = jnp.sum(e, axis=-1, keepdims=True)
     t = t if setting.sinks is None else t + jnp.exp(setting.sinks - m)
     t = jnp.where(t == 0, jnp.ones_like(t), t)
-    y = put_rows(y, setting.dot(e, view.at(v, start, -2), _FIRST) / t, start)
+    part = setting.dot(setting.dropped(e, start, view), view.at(v, start, -2), _FIRST)
+    y = put_rows(y, part / (t if setting.seed is None else t * setting.keep_prob), start)
     return y, put_rows(top, m, start), put_rows(total, t, start)
 
 
@@ -220,7 +231,7 @@ def _backward_step(setting, carry, start, rows, *, scores, q, k, v, view, dy, to
         dy = dy / total
     else:
         e, share, total = e / total, share / total, jnp.ones_like(total)
-    dp = setting.dot(dy, view.at(v, start, -2), _DIM)
+    dp = setting.dropped(setting.dot(dy, view.at(v, start, -2), _DIM), start, view)
     along = _products(e, dp) / total
     ds = e * (dp - along)
     if dbias is not None:
@@ -232,7 +243,7 @@ def _backward_step(setting, carry, start, rows, *, scores, q, k, v, view, dy, to
     ds = ds if slope is None else ds * slope
     dq = put_rows(dq, setting.dot(ds, view.at(k, start, -2), _FIRST), start)
     dk = view.add(dk, setting.dot(ds, q, _QUERIES), start)
-    dv = view.add(dv, setting.dot(e, dy, _QUERIES), start)
+    dv = view.add(dv, setting.dot(setting.dropped(e, start, view), dy, _QUERIES), start)
     return dq, dk, dv, dbias, dsinks
 
 

@@ -10,13 +10,13 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Integer
+from jaxtyping import Array, ArrayLike, Bool, Float, Integer, Key, UInt32
 
 from dlfn.core import InputError
-from dlfn.ops.support.arguments import describe, require_float, require_int, require_number
+from dlfn.ops.support.arguments import describe, require_float, require_int, require_key, require_number
 from dlfn.ops.support.op import Op
 from dlfn.ops.support.platforms import ByPlatform
-from dlfn.ops.transformer import _by_cudnn, _in_blocks, _views
+from dlfn.ops.transformer import _by_cudnn, _dropping, _in_blocks, _views
 from dlfn.ops.transformer._layout import scale_of
 
 __all__ = ["attention"]
@@ -32,6 +32,7 @@ def attention(
     sinks: Float[ArrayLike, " heads"] | None = None,
     segments: Integer[ArrayLike, "*#batch queries"] | None = None,
     key_segments: Integer[ArrayLike, "*#batch keys"] | None = None,
+    key: Key[ArrayLike, ""] | UInt32[ArrayLike, " words"] | None = None,
     *,
     causal: bool = False,
     window: int | None = None,
@@ -39,6 +40,7 @@ def attention(
     scale: float | None = None,
     block: int | None = None,
     precision: lax.PrecisionLike = None,
+    keep_prob: float = 1.0,
 ) -> Float[Array, "*batch queries heads value_dim"]:
     r"""Scaled dot-product attention over any number of heads.
 
@@ -64,6 +66,15 @@ def attention(
     computes P again, ``block`` queries at a time. (In one number, :math:`m + \log s`, as cuDNN keeps them, the rounding
     of a large m is a relative error of P.) Memory is linear in the number of queries and of keys.
 
+    With a ``keep_prob`` q below 1 dropout keeps each probability with probability q: with
+    :math:`D_{ij} \sim \mathrm{Bernoulli}(q) / q` it is :math:`Y = (D \odot P) V`, so that in the backward pass
+
+    .. math::
+        \frac{\partial L}{\partial V} = (D \odot P)^\top \bar Y, \qquad \bar P = D \odot (\bar Y V^\top).
+
+    D is drawn block by block from the key and each entry's place, and again in the backward pass; it does not depend on
+    ``block``. What is dropped still takes its share of a row's sum, as everywhere.
+
     A query that sees no key, because of the mask or of a bias of -inf, gives 0 and has gradient 0. What the mask leaves
     out, a query that sees no key, and a key and its value that no query sees, does not matter, even if it holds nan.
     (A nan in a key or a value that some query sees reaches the other queries as well, as 0 times nan is nan.) A score
@@ -80,6 +91,7 @@ def attention(
         segments: (..., queries), whole numbers: a query sees the keys of its own segment alone, as where several texts
             are packed into one sequence.
         key_segments: (..., keys), those of the keys; None for ``segments``.
+        key: for dropout, one key, from :func:`jax.random.key` or :func:`jax.random.PRNGKey`; not needed without.
         causal: whether query i sees the keys j <= i + keys - queries alone; so the last query sees all of them.
         window: how many keys a query sees, counted back from i + keys - queries, that included; and unless ``causal``
             as many ahead. Time and memory are then linear in the number of queries times the window.
@@ -87,17 +99,20 @@ def attention(
         scale: the number α; None for :math:`1 / \sqrt{\mathrm{dim}}`.
         block: how many queries are taken at a time; None for 128 on CPUs and 512 elsewhere.
         precision: that of the matrix products, as in :func:`jax.numpy.matmul`.
+        keep_prob: the number q, 0 < q <= 1; 1 for no dropout.
 
     Returns:
         (..., queries, heads, dim of the values), in the common dtype of q, k, v and the bias. Half types are
         computed in float32, but for products on GPUs and TPUs.
 
     Raises:
-        InputError: on arguments that are not floating point, a mask that is not boolean, and shapes that do not fit.
+        InputError: on arguments that are not floating point, a mask that is not boolean, shapes that do not fit, and
+            dropout without a key.
 
     Source: Vaswani et al. 2017, *Attention Is All You Need*; in blocks: Rabe & Staats 2021, *Self-attention Does Not
     Need O(n²) Memory*; grouped queries: Ainslie et al. 2023, *GQA: Training Generalized Multi-Query Transformer Models
-    from Multi-Head Checkpoints*; 002 sections 8.1 and 8.3.
+    from Multi-Head Checkpoints*; counters for dropout: Dao et al. 2022, *FlashAttention: Fast and Memory-Efficient
+    Exact Attention with IO-Awareness*; 002 sections 8.1 and 8.3.
 
     >>> import jax.numpy as jnp
     >>> q, k, v = jnp.zeros((3, 1, 2)), jnp.zeros((3, 1, 2)), jnp.array([[[0.0]], [[2.0]], [[7.0]]])
@@ -126,13 +141,17 @@ def attention(
     else:
         column = jnp.broadcast_to(jnp.asarray(sinks)[:, None, None], (*s.shape[:-1], 1))
         p = jax.nn.softmax(jnp.concatenate([s, column], axis=-1), axis=-1)[..., :-1]
+    if keep_prob < 1:
+        seed = jnp.asarray(_dropping.seed_of(key))
+        p = jnp.where(_dropping.kept(seed, keep_prob, p, p.shape[-2], 0, 0), p / keep_prob, jnp.zeros_like(p))
     return jnp.einsum("...hqk,...khd->...qhd", p, v, precision=precision)
 
 
 @attention.def_forward
-def _attention_forward(q, k, v, bias, mask, sinks, segments, key_segments, **settings):
+def _attention_forward(q, k, v, bias, mask, sinks, segments, key_segments, key, **settings):
     key_segments = segments if key_segments is None else key_segments
-    arguments = q, k, v, bias, mask, sinks, segments, key_segments
+    seed = _dropping.seed_of(key) if settings["keep_prob"] < 1 else None
+    arguments = q, k, v, bias, mask, sinks, segments, key_segments, seed
     y, top, total = _FORWARD(*arguments, **settings)
     return y, (*arguments, y, top, total)
 
@@ -140,11 +159,13 @@ def _attention_forward(q, k, v, bias, mask, sinks, segments, key_segments, **set
 @attention.def_backward
 def _attention_backward(residuals, dy, **settings):
     dq, dk, dv, dbias, dsinks = _BACKWARD(*residuals, dy, **settings)
-    return dq, dk, dv, dbias, None, dsinks, None, None
+    return dq, dk, dv, dbias, None, dsinks, None, None, None
 
 
 @attention.def_check
-def _attention_check(q, k, v, bias, mask, sinks, segments, key_segments, *, window, soft_cap, scale, block):
+def _attention_check(
+    q, k, v, bias, mask, sinks, segments, key_segments, key, *, window, soft_cap, scale, block, keep_prob
+):
     for name, value in (("q", q), ("k", k), ("v", v), ("bias", bias), ("sinks", sinks)):
         if name not in ("bias", "sinks") or value is not None:
             require_float("attention", name, value)
@@ -194,6 +215,10 @@ def _attention_check(q, k, v, bias, mask, sinks, segments, key_segments, *, wind
             raise InputError(
                 f"attention: {name} is {describe(x)}, and must broadcast to {[*q.shape[:-3], times]}{hint}"
             )
+    must_be = "a number with 0 < keep_prob <= 1: it is the probability to keep one, 1 minus the rate of other libraries"
+    require_number("attention", "keep_prob", keep_prob, must_be, lambda q: 0 < q <= 1)
+    if keep_prob < 1:
+        require_key("attention", key)
     if window is not None:
         require_int("attention", "window", window, "a positive int, or None", lambda number: number >= 1)
     if soft_cap is not None:

@@ -53,6 +53,8 @@ def rope(
     *,
     base: float = 10000.0,
     interleaved: bool = False,
+    frequencies: tuple[float, ...] | None = None,
+    scale: float = 1.0,
 ) -> Float[Array, "*batch time heads dim"]:
     r"""Rotary embedding: the pair i of features at position p is turned by the angle :math:`\theta = p / b^{2i/d}`.
 
@@ -63,21 +65,27 @@ def rope(
     as the transpose of a rotation is the rotation back. The product of a query and a key depends on their positions
     through the difference alone.
 
+    With ``frequencies`` :math:`f_0, \dots, f_{n-1}` the angles are :math:`\theta = p f_i`, and the first 2n features
+    are turned; the others stay as they are. With a ``scale`` s, what is turned is multiplied by it:
+    :math:`y = s R_\theta x` and :math:`\partial L / \partial x = s R_{-\theta} \bar y`.
+
     Args:
-        x: (..., time, heads, dim), dim even.
+        x: (..., time, heads, dim), dim even, or with ``frequencies`` at least twice as many as these.
         positions: integers that broadcast to (..., time); None for 0, 1, …. Angles are exact up to the
             rounding of one turn, however large the position; multiplied in float32, that of position 4095 would be off
             by 3e-4.
         base: b.
         interleaved: whether pairs are neighbours, (0, 1), (2, 3), …, as in the paper; by default they are
-            (0, d/2), (1, d/2 + 1), …, as most models have it.
+            (0, d/2), (1, d/2 + 1), …, as most models have it. With ``frequencies`` d is twice as many as these.
+        frequencies: radians per position for each pair, a tuple of numbers, in the place of those of ``base``.
+        scale: the number s.
 
     Returns:
         Of the shape and dtype of x.
 
     Raises:
-        InputError: on an integer x, fewer than three axes, an odd dim, and positions that are not integers or do not
-            broadcast.
+        InputError: on an integer x, fewer than three axes, an odd dim, more frequencies than pairs, and positions that
+            are not integers or do not broadcast.
 
     Source: Su et al. 2021, *RoFormer: Enhanced Transformer with Rotary Position Embedding*.
 
@@ -87,35 +95,49 @@ def rope(
     [0.5403 0.8415]
     """
     x = jnp.asarray(x)
-    time, dim = x.shape[-3], x.shape[-1]
+    time, dim = x.shape[-3], x.shape[-1] if frequencies is None else 2 * len(frequencies)
     p = jnp.arange(time) if positions is None else jnp.asarray(positions)
-    angles = p[..., None, None].astype(x.dtype) * (base ** (-2.0 * jnp.arange(dim // 2, dtype=float) / dim)).astype(
-        x.dtype
-    )
+    f = base ** (-2.0 * jnp.arange(dim // 2, dtype=float) / dim) if frequencies is None else jnp.array(frequencies)
+    angles = p[..., None, None].astype(x.dtype) * f.astype(x.dtype)
     cos, sin = jnp.cos(angles), jnp.sin(angles)
+    turned, others = x[..., :dim], x[..., dim:]
     if interleaved:
-        a, b = x[..., 0::2], x[..., 1::2]
-        return jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(x.shape)
-    a, b = x[..., : dim // 2], x[..., dim // 2 :]
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+        a, b = turned[..., 0::2], turned[..., 1::2]
+        y = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=-1).reshape(turned.shape)
+    else:
+        a, b = turned[..., : dim // 2], turned[..., dim // 2 :]
+        y = jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
+    return jnp.concatenate([y * scale, others], axis=-1)
 
 
 @rope.def_forward
-def _rope_forward(x, positions, *, base, interleaved):
-    return _rotated(x, positions, base, interleaved, 1), positions
+def _rope_forward(x, positions, **settings):
+    return _rotated(x, positions, 1, **settings), positions
 
 
 @rope.def_backward
-def _rope_backward(positions, dy, *, base, interleaved):
-    return _rotated(dy, positions, base, interleaved, -1), None
+def _rope_backward(positions, dy, **settings):
+    return _rotated(dy, positions, -1, **settings), None
 
 
 @rope.def_check
-def _rope_check(x, positions, *, base, interleaved):
+def _rope_check(x, positions, *, base, frequencies, scale):
     require_float("rope", "x", x)
     if x.ndim < 3:
         raise InputError(f"rope: x is {describe(x)}, and must have three axes at least, (time, heads, dim)")
-    _frequencies("rope", x.shape[-1], base)
+    require_number("rope", "scale", scale, "a finite number")
+    if frequencies is None:
+        _frequencies("rope", x.shape[-1], base)
+    else:
+        require_number("rope", "base", base, "a positive number", lambda number: number > 0)
+        if not isinstance(frequencies, tuple) or not 0 < 2 * len(frequencies) <= x.shape[-1]:
+            given = f"{len(frequencies)} of them" if isinstance(frequencies, tuple) else repr(frequencies)
+            raise InputError(
+                f"rope: frequencies is {given:.60}, and must be a tuple of 1 to {x.shape[-1] // 2} numbers, one for "
+                f"each pair of features that is turned, as x is {describe(x)}"
+            )
+        for frequency in frequencies:
+            require_number("rope", "an entry of frequencies", frequency, "a finite number")
     if positions is None:
         return
     if not jnp.issubdtype(positions.dtype, jnp.integer):
@@ -182,21 +204,23 @@ def alibi_bias(
     return -jnp.asarray(alibi_slopes(heads), dtype)[:, None, None] * distance[None]
 
 
-def _rotated(x, positions, base, interleaved, direction):
-    dtype, dim = x.dtype, x.shape[-1]
-    x = upcast(x)
-    frequencies = _frequencies("rope", dim, base)
+def _rotated(x, positions, direction, *, base, interleaved, frequencies, scale):
+    dtype = x.dtype
+    frequencies = _frequencies("rope", x.shape[-1], base) if frequencies is None else np.array(frequencies, float)
+    dim = 2 * len(frequencies)
+    x, others = upcast(x[..., :dim]), x[..., dim:]
     if positions is None:
         angles = np.arange(x.shape[-3])[:, None, None] * frequencies
-        cos, sin = (jnp.asarray(f(angles), x.dtype) for f in (np.cos, np.sin))
+        cos, sin = (jnp.asarray(scale * f(angles), x.dtype) for f in (np.cos, np.sin))
     else:
         angles = _angles(positions[..., None, None], frequencies, x.dtype)
-        cos, sin = jnp.cos(angles), jnp.sin(angles)
+        cos, sin = scale * jnp.cos(angles), scale * jnp.sin(angles)
     pairs = x.reshape(*x.shape[:-1], dim // 2, 2) if interleaved else x.reshape(*x.shape[:-1], 2, dim // 2)
     axis = -1 if interleaved else -2
     a, b = jnp.split(pairs, 2, axis=axis)
     cos, sin = jnp.expand_dims(cos, axis), direction * jnp.expand_dims(sin, axis)
-    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(dtype)
+    y = jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=axis).reshape(x.shape).astype(dtype)
+    return jnp.concatenate([y, others], axis=-1) if others.shape[-1] else y
 
 
 def _angles(positions, frequencies, dtype):

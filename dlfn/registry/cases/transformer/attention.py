@@ -6,7 +6,7 @@ import numpy as np
 
 from dlfn import ops
 from dlfn.registry.cases.transformer._blocks import BENCHES as TRANSFORMERS
-from dlfn.registry.entry import Bench, Case, Entry, Trap, absent, normal, register
+from dlfn.registry.entry import Bench, Case, Entry, Trap, absent, key, normal, register
 
 INF = np.inf
 
@@ -148,6 +148,11 @@ register(
             Case(lambda lead: (*_qkv(lead, 7, 8, 4, 2), absent, absent, normal(4), *map(_segments(*lead), (7, 8))),
                  {"causal": True, "window": 4, "soft_cap": 0.8, "block": 2}, "window, soft cap, sinks, segments",
                  _oracle_with_all, _terms),
+            Case(lambda lead: (*_qkv(lead, 7, 8, 4, 2), *[absent] * 5, key()), {"keep_prob": 0.7, "block": 3},
+                 "dropout", terms=_terms),
+            Case(lambda lead: (*_qkv(lead, 9, 9, 2, 1), normal(9, 9), absent, normal(2), absent, absent, key()),
+                 {"keep_prob": 0.6, "causal": True, "window": 3, "soft_cap": 0.8, "block": 2},
+                 "dropout, window, bias, sinks", terms=_terms),
         ),
         (
             Trap("11: fully masked row",
