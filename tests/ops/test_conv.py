@@ -10,6 +10,8 @@ from jax import lax
 
 import dlfn
 from dlfn import nn, ops
+from dlfn.ops.spatial import _correlation
+from dlfn.ops.spatial.conv import _geometry
 from helpers import ordinarily
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -54,6 +56,35 @@ def test_shared_and_separate_kernels_under_vmap(groups, x64):
         expected = jax.vmap(jax.grad(dlfn.autodiff(loss), (0, 1)), axes)(x, k)
         for a, b in zip(got, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "window", "settings"),
+    [((9,), (3,), {"strides": 2, "padding": "SAME"}), ((7, 6), (3, 2), {"dilation": 2, "padding": ((1, 2), 0)}),
+     ((4, 5, 4), (2, 1, 3), {"padding": 1}), ((5, 5), (5, 5), {"padding": 3, "strides": (1, 3)})],
+)  # fmt: skip
+def test_the_kernels_gradient_in_blocks_is_that_of_the_convolution(sizes, window, settings, x64, monkeypatch):
+    monkeypatch.setattr(_correlation, "_BLOCK_BYTES", 5000)  # several images or one
+    settings = {"strides": 1, "padding": "VALID", "dilation": 1, "groups": 1, "precision": None} | settings
+    x, kernel = random(6, *sizes, 3), random(*window, 3, 4)
+    geometry = _geometry("conv", x, kernel, **settings)
+    dy = random(6, *geometry.positions, 4)
+    run = jax.jit(lambda function, x, dy: function(x, dy, geometry=geometry), static_argnums=0)
+    blocks, whole = (
+        run(function, x, dy) for function in (_correlation._blocked_kernel_gradient, _correlation._kernel_gradient)
+    )
+    np.testing.assert_allclose(blocks, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_many_large_images_take_the_kernels_gradient_in_blocks():
+    x, kernel = random(64, 16, 16, 16), random(3, 3, 16, 256)
+    gradient = jax.jit(jax.grad(lambda k, x: jnp.sum(ops.conv(x, k, padding=1) ** 2)))
+    for count, blocks in ((64, True), (8, False)):
+        assert ("stablehlo.while" in gradient.lower(kernel, x[:count]).as_text()) == blocks
+    any_count = jax.ShapeDtypeStruct(jax.export.symbolic_shape("n, 16, 16, 16"), x.dtype)
+    exported = jax.export.export(gradient)(kernel, any_count).call(kernel, x)  # the whole convolution
+    largest = float(jnp.abs(exported).max())
+    np.testing.assert_allclose(gradient(kernel, x), exported, rtol=0, atol=1e-6 * largest)
 
 
 LAYERS = {
