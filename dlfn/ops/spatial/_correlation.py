@@ -240,9 +240,9 @@ def _blocked_kernel_gradient(x: jax.Array, g: jax.Array, *, geometry: Geometry) 
         windows = jnp.concatenate(seen, axis=-1)
         return total + _dot(geometry, windows, g.reshape(block * rows, outputs), 0, 0), None
 
-    blocks = tuple(a.reshape(count // block, block, *a.shape[1:]) for a in (x, g))
+    x, g = (a.reshape(count // block, block, *a.shape[1:]) for a in (x, g))
     zeros = jnp.zeros((columns, outputs), sum_dtype(x.dtype))
-    return lax.scan(add, zeros, blocks)[0].reshape(*geometry.window, inputs, outputs)
+    return lax.scan(add, zeros, (x, g))[0].reshape(*geometry.window, inputs, outputs)
 
 
 _IN_BLOCKS = ByPlatform(_blocked_kernel_gradient, accelerator=_kernel_gradient, cuda=_XLA_HALF[2])
