@@ -173,6 +173,8 @@ def _in_folder(loop: Loop, carry: Carry, folder: RunFolder) -> tuple[Carry, Stan
     """The run in its folder: from its newest checkpoint, if there is one, to its end."""
     with contextlib.closing(folder):
         folder.start()
+        if folder.moved is not None:
+            loop.say(f"the earlier run was moved to {folder.moved}")
         keep = {"keep_last": loop.plan.keep_last, "keep_best": loop.plan.keep_best}
         with contextlib.closing(Checkpoints(folder.checkpoints, **keep)) as checkpoints:
             found, standing = checkpoints.restore({"carry": carry, "key": loop.key}), Standing()

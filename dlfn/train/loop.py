@@ -22,6 +22,7 @@ from dlfn.train.evaluation import Evaluation
 from dlfn.train.foreign import foreign
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan
+from dlfn.train.programs import Programs
 from dlfn.train.progress import progress, results
 from dlfn.train.recording import Recorder, matmul_peak, shown
 from dlfn.train.run import RunFolder
@@ -77,7 +78,7 @@ class Loop:
         # On every device, as a restored one is.
         keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=placement.whole)
         self.init_key, self.key = keys(np.uint32(seed))
-        first = self._draw(0, 1)  # refuses a batch that is larger than the data
+        self._first = first = self._draw(0, 1)  # refuses a batch that is larger than the data
         self.resident = placement.put(data.train.resident())
         self.batch = jax.eval_shape(data.train.take, self.resident, jax.tree.map(lambda a: a[0], first))
         self.inputs = jax.eval_shape(learner.task.inputs, self.batch)
@@ -148,7 +149,7 @@ class Loop:
             self.compare(carry)
         paths = list(by_path(carry.params))
         recorder = Recorder(plan, paths, *self.learner.task.unit(self.batch), self._utilisation(), self.learning_rate)
-        programs = _Programs(self._dispatch, recorder, self.say)
+        programs = Programs(self._dispatch, recorder, self.say)
         in_flight: list[tuple[int, Metrics]] = []
         chunks = [] if standing.stopped else plan.chunks(start)
         with progress(plan.steps, start, self.quiet) as bar, stopping() as stop:
@@ -261,7 +262,9 @@ class Loop:
         return self.placement.put(self._draw(start, stop), axis=1)
 
     def _batch_of(self, step: int) -> Any:
-        return self.data.train.take(self.resident, jax.tree.map(lambda a: a[0], self._put(step, step + 1)))
+        # The first one is kept, as a stream has it once.
+        drawn = self._draw(step, step + 1) if step else self._first
+        return self.data.train.take(self.resident, jax.tree.map(lambda a: a[0], self.placement.put(drawn, axis=1)))
 
     def _utilisation(self) -> float | None:
         """The share of what the devices can do that one step per second takes, by the layers' own counts: the backward
@@ -291,44 +294,3 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-class _Programs:
-    """A dispatch, compiled for every number of steps that there is.
-
-    XLA on CPU takes ten times as long for a convolution inside of a loop. There the steps of a dispatch with
-    convolutions are calls of one program, one after the other.
-    """
-
-    def __init__(self, dispatch: Any, recorder: Recorder, say: Callable[[str], None]):
-        self._dispatch, self._recorder, self._say = dispatch, recorder, say
-        self._compiled: dict[int, Any] = {}
-        self._one_by_one = False
-
-    def __call__(self, steps: int, carry: Any, resident: Any, key: Any, first: Any, drawn: Any) -> Any:
-        if steps > 1 and not self._one_by_one:
-            program = self._program(steps, carry, resident, key, first, drawn)
-            if program is not None:
-                return program(carry, resident, key, first, drawn)
-        reported = []
-        for index in range(steps):
-            part = jax.tree.map(lambda a, i=index: a[i : i + 1], drawn)
-            arguments = carry, resident, key, np.int32(first + index), part
-            carry, metrics = self._program(1, *arguments)(*arguments)
-            reported.append(metrics)
-        return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reported)
-
-    def _program(self, steps: int, *arguments: Any) -> Any:
-        """The program of so many steps; None for several where they are to be taken one by one."""
-        if steps not in self._compiled:
-            self._recorder.stop_clock()
-            started = time.perf_counter()
-            lowered = self._dispatch.lower(*arguments)
-            if steps > 1 and jax.default_backend() == "cpu" and "stablehlo.convolution" in lowered.as_text():
-                self._one_by_one = True
-                return None
-            self._compiled[steps] = lowered.compile()
-            if len(self._compiled) == 1:
-                self._say(f"compiled in {time.perf_counter() - started:.2f} s")
-            self._recorder.resume_clock()
-        return self._compiled[steps]

@@ -66,6 +66,7 @@ class RunFolder:
             require_tensorboard()
         self.path, self._tensorboard = Path(path), tensorboard
         self._events: Events | None = None
+        self.moved: Path | None = None  # where an earlier run went
         self._config, self._fresh, self._lock = config, fresh, Lock()
         self._name = f"run.folder = {str(self.path)!r}"
         self._inspect()
@@ -109,7 +110,7 @@ class RunFolder:
                 self._inspect()
                 if _visible(self.path):
                     self.path = Path(os.path.abspath(self.path))  # "." would go with the folder that is moved
-                    self.path.rename(_aside(self.path))
+                    self.moved = self.path.rename(_aside(self.path))
                 self._lock.release()
             self._fresh = False
             self.path.mkdir(parents=True, exist_ok=True)

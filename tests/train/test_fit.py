@@ -14,8 +14,8 @@ from dlfn.train import data
 from dlfn.train.config import Schedule
 from dlfn.train.engine import make_loop
 from dlfn.train.evaluation import Evaluation
-from dlfn.train.loop import _Programs
 from dlfn.train.optimizer import make_optimizer
+from dlfn.train.programs import Programs
 from dlfn.train.recording import Recorder
 from dlfn.train.step import Learner
 from dlfn.train.tasks import Classification
@@ -202,7 +202,7 @@ def test_the_learning_rate_is_recorded(tmp_path):
 
 def test_a_stream_is_trained_on_as_it_comes():
     batches = lambda: ((X[i : i + 8], Y[i : i + 8]) for i in (0, 8))  # noqa: E731
-    result = fit(source=data.stream(batches), steps=4)
+    result = fit(source=data.stream(batches), steps=4, compare=True)
     params, optimizer = start(), optax.sgd(0.1)
     for x, y in [*batches(), *batches()]:
         grads = jax.grad(lambda p, x=x, y=y: squares(line(p, x), y).mean())(params)
@@ -259,6 +259,6 @@ def test_convolutions_on_a_cpu_are_trained_by_one_program_for_one_step():
     loop = make_loop(model, data, steps_per_dispatch=3, **settings)
     with loop.placement.active():
         carry = loop.begin()
-        programs = _Programs(loop._dispatch, Recorder(loop.plan, [], "examples", 4), print)
+        programs = Programs(loop._dispatch, Recorder(loop.plan, [], "examples", 4), print)
         programs(3, *loop._arguments(carry, 0, 3))
     assert [*programs._compiled] == [1]

@@ -150,6 +150,7 @@ def test_fresh_moves_the_old_run_aside_with_all_that_is_in_its_folder(work, conf
         assert folder.finished is None
         assert contents("run") == olds[-1]
         folder.start()
+        assert folder.moved is not None
         assert contents("run") == {Path("config.toml"): config.encode()}
         folder.close()
         Path("run/config.toml").write_text(CONFIG)
