@@ -240,6 +240,8 @@ LAYERS = {
     "transformer": nn.Serial(nn.Embedding(7, 4), nn.Repeat(nn.TransformerBlock(2, causal=True, keep_prob=0.5), 2)),
     "rnn": nn.Serial(nn.RNN(4), nn.RNN(3, reverse=True, output="last")),
     "stacked": nn.Serial(nn.Embedding(7, 4), nn.Stacked(nn.LSTM(4), nn.Bidirectional(nn.GRU(2)), keep_prob=0.5)),
+    "a step in front": nn.Serial(nn.ClassToken(), nn.Linear(4), nn.TakeStep(-1)),
+    "tied": nn.Tied(nn.Serial(first=nn.Linear(4), second=nn.Linear(4)), {"second": "first"}),
     "step by step": nn.Recurrent(nn.Zoneout(nn.GRUCell(3))),
 }  # fmt: skip
 
