@@ -7,8 +7,8 @@
     python scripts/pretrained.py unpacked            # in float64
     python scripts/pretrained.py unpacked --float32  # beside PyTorch's own errors in float32
 
-The packages are unpacked and not installed, as what they depend on is not needed. Differences are relative to the largest
-entry of all outputs, and of all gradients, in PyTorch and float64.
+The packages are unpacked and not installed, as what they depend on is not needed. Differences are relative to the
+largest entry of all outputs, and of all gradients, in PyTorch and float64.
 """
 
 import argparse
