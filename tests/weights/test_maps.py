@@ -16,7 +16,9 @@ from made_up import IMAGES, TOKENS, made_up
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 REFERENCES = json.loads(Path(__file__).with_name("references.json").read_text())
-LARGE = [pytest.param(name, marks=pytest.mark.exhaustive) if name == "ResNet-18" else name for name in REFERENCES]
+# A large one, and others of a kind that is there.
+MORE = {"ResNet-18", "BERT, tanh form", "Llama", "Llama, linear", "Qwen2"}
+CASES = [pytest.param(name, marks=pytest.mark.exhaustive) if name in MORE else name for name in REFERENCES]
 
 
 def arrays_of(reference):
@@ -34,7 +36,7 @@ def written(folder, reference, arrays=None, **config):
     return folder
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients_are_those_of_the_library(name, tmp_path, x64):
     reference = REFERENCES[name]
     folder = written(tmp_path / "model", reference)
