@@ -28,6 +28,7 @@ from dlfn.train.recording import Recorder, matmul_peak, shown
 from dlfn.train.run import RunFolder
 from dlfn.train.signals import stopping
 from dlfn.train.step import Carry, Learner, Metrics, make_dispatch
+from dlfn.train.tasks import not_finite
 from dlfn.weights.paths import by_path
 
 __all__ = ["Loop", "Standing"]
@@ -284,6 +285,9 @@ class Loop:
                     self.learner.task.require_fit(batch, self.outputs)
                 except InputError as error:
                     raise InputError(f"step {step + 1}: {error}") from None
+                # Which may be meant, as where a model leaves out what is missing, and is said only where a step fails.
+                if (found := not_finite(self.learner.task.inputs(batch))) is not None:
+                    message += f"; an input of the data is {found}"
                 message += f"\n{explanation(self.learner, carry, batch, key)}"
             raise TrainingError(message)
 

@@ -14,7 +14,18 @@ from dlfn import ops
 from dlfn.core import InputError
 from dlfn.train.foreign import foreign
 
-__all__ = ["ELBO", "TASKS", "Classification", "Measured", "NextToken", "Regression", "Supervised", "Task", "as_task"]
+__all__ = [
+    "ELBO",
+    "TASKS",
+    "Classification",
+    "Measured",
+    "NextToken",
+    "Regression",
+    "Supervised",
+    "Task",
+    "as_task",
+    "not_finite",
+]
 
 
 class Measured(NamedTuple):
@@ -178,12 +189,13 @@ class Regression(Task):
                 f"regression: the model's outputs have shape {list(outputs.shape)} and the targets "
                 f"{list(targets.shape)}; set the model's outputs to the number of targets"
             )
-        _require_finite("regression: a target of the data", targets)
+        if (found := not_finite(targets)) is not None:
+            raise InputError(f"regression: a target of the data is {found}; remove it, or give a number")
 
     def measure(self, model, params, state, batch, *, key=None, train=False):
         x, targets = batch
         outputs, state = model.apply(params, state, x, key=key, train=train)
-        outputs = outputs.reshape(targets.shape)
+        outputs = outputs[..., 0] if outputs.ndim > targets.ndim else outputs
         losses = getattr(ops, self.loss)(outputs, targets, reduction="none")
         return Measured(losses, state, {"mae": jnp.abs(outputs - targets)})
 
@@ -238,7 +250,6 @@ def _pair(task: Task, batch: Any) -> tuple[Any, Any]:
             f"{name}: a batch of the data is {_shown(batch)}, and must be inputs and targets; take other data, or "
             "another task"
         )
-    _require_finite(f"{type(task).__name__.lower()}: an input of the data", batch[0])
     return batch
 
 
@@ -258,13 +269,13 @@ def _require_ids(name: str, ids: Any, count: int) -> None:
             )
 
 
-def _require_finite(name: str, values: Any) -> None:
+def not_finite(values: Any) -> str | None:
+    """The first number among the leaves of a batch that is not finite, and where it is; None where all are."""
     for leaf in jax.tree.leaves(values):
         if jnp.issubdtype(leaf.dtype, jnp.inexact) and not (finite := jnp.isfinite(leaf)).all():
             at = tuple(map(int, jnp.argwhere(~finite)[0]))
-            raise InputError(
-                f"{name} is {float(leaf[at])}, at {list(at)} of the batch; remove it, or put a number there"
-            )
+            return f"{leaf[at]}, at {list(at)} of the batch"
+    return None
 
 
 def _shown(tree: Any) -> str:

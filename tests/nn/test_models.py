@@ -172,7 +172,7 @@ def test_training_follows_pytorch(name, sizes, optimised):
 
 
 SMALL = {
-    "cnn": (functools.partial(models.cnn, 3, channels=(2, 4), hidden=5, keep_prob=0.9), IMAGES),
+    "cnn": (functools.partial(models.cnn, 3, channels=(2, 4), convolutions=2, hidden=5, keep_prob=0.9), IMAGES),
     "resnet": (functools.partial(models.resnet, 3, blocks=(1, 1), width=2, bottleneck=True), IMAGES),
     "vit": (functools.partial(models.vit, 3, layers=2, heads=2, width=8, pool="mean", keep_prob=0.9), IMAGES),
     "gpt": (

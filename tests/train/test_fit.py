@@ -9,7 +9,7 @@ import optax
 import optax.contrib
 import pytest
 
-from dlfn import nn, ops, train
+from dlfn import InputError, nn, ops, train
 from dlfn.train import data
 from dlfn.train.config import Schedule
 from dlfn.train.engine import make_loop
@@ -246,6 +246,31 @@ def test_what_is_no_model_loss_or_setting_is_refused(refused):
     refused(lambda: fit(source=(X, LABELS)), ["data is of type tuple", "data.arrays(x, y)", "data.stream(batches)"])
     refused(lambda: fit(optimizer="adam"), ["optimizer is 'adam', and must be one of optax", "optax.adam(1e-3)"])
     refused(lambda: fit(gradient="by hand"), ["gradient is 'by hand', and must be one of hand, backprop, autodiff"])
+
+
+@pytest.mark.parametrize("where", ["inputs", "targets"])
+def test_numbers_of_the_data_that_are_not_finite_are_named_with_their_step(where):
+    x, y = np.ones((16, 1), np.float32), np.ones(16, np.float32)
+    (first,) = data.arrays(x, y).train.draw(0, 0, 1, 8)
+    late = np.setdiff1d(np.arange(16), first)[0]  # in no batch before the second
+    (x if where == "inputs" else y)[late] = np.nan
+    settings = dict(loss="regression", optimizer=optax.sgd(0.1), steps=4, batch_size=8, quiet=True, placement=ONE)
+    run = lambda: train.fit(nn.Linear(1), data.arrays(x, y), **settings)  # noqa: E731
+    error, message = {
+        "targets": (InputError, r"step 2: regression: a target of the data is nan, at \[\d\] of the batch"),
+        "inputs": (train.TrainingError, r"step 2: the loss is nan.*an input of the data is nan, at \[\d, 0\]"),
+    }[where]
+    with pytest.raises(error, match=message):
+        run()
+
+
+def test_what_a_model_leaves_out_may_be_nan():
+    x = np.where(np.arange(16)[:, None] % 3 == 0, np.nan, 1).astype(np.float32)
+    model = lambda params, x: params * jnp.nan_to_num(x)[:, 0]  # noqa: E731
+    source = data.arrays(x, np.ones(16, np.float32))
+    settings = dict(loss="regression", optimizer=optax.sgd(0.1), steps=2, batch_size=8, quiet=True, placement=ONE)
+    fitted = train.fit(model, source, params=jnp.ones(()), **settings)
+    assert np.isfinite(fitted.metrics["train/loss"])
 
 
 def test_convolutions_on_a_cpu_are_trained_by_one_program_for_one_step():
