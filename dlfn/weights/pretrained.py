@@ -1,18 +1,19 @@
 """Pretrained networks from their folders, and back: ``config.json`` and safetensors, in one file or in several."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dlfn.core import InputError
-from dlfn.files import write_text
+from dlfn.files import replacing
 from dlfn.weights.files import open_safetensors, save_safetensors
 from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.maps.families import of_config
@@ -35,7 +36,7 @@ class Pretrained:
         config: the dictionary of ``config.json``.
         names: the map of the files, as for :func:`~dlfn.weights.import_state`.
         files: for each file the names in it, and the strings in its header.
-        index: that of several files; None for one.
+        texts: the contents of ``config.json``, and of the index where there are several files.
         rest: arrays without a place in the model, such as buffers, which are written back as they were.
         dtypes: of the arrays in the files.
     """
@@ -46,7 +47,7 @@ class Pretrained:
     config: Mapping[str, Any]
     names: Names
     files: Mapping[str, tuple[tuple[str, ...], Mapping[str, str]]]
-    index: Mapping[str, Any] | None
+    texts: Mapping[str, bytes]
     rest: Mapping[str, np.ndarray]
     dtypes: Mapping[str, Any]
 
@@ -122,9 +123,18 @@ def save_pretrained(folder: str | Path, pretrained: Pretrained, params: Any = No
     arrays = {name: array.astype(pretrained.dtypes[name]) for name, array in arrays.items()} | dict(pretrained.rest)
     for file, (names, metadata) in pretrained.files.items():
         save_safetensors(folder / file, {name: arrays[name] for name in names}, metadata)
-    if pretrained.index is not None:
-        write_text(folder / _INDEX, json.dumps(pretrained.index, indent=2) + "\n")
-    write_text(folder / _CONFIG, json.dumps(pretrained.config, indent=2) + "\n")
+    for file, content in pretrained.texts.items():
+        with _writing(folder / file) as written:
+            written.write(content)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with replacing(path) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"cannot write {str(path)!r}: {error.strerror}") from None
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -142,12 +152,15 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _files(folder: Path) -> tuple[dict[str, tuple[tuple[str, ...], Mapping[str, str]]], Mapping[str, Any] | None]:
-    """What is in which file, and the index of several; :func:`open_safetensors` has found them to fit."""
-    index = None if (folder / _FILE).is_file() else json.loads((folder / _INDEX).read_bytes())
-    where = dict.fromkeys([_FILE]) if index is None else dict.fromkeys(index["weight_map"].values())
+def _files(folder: Path) -> tuple[dict[str, tuple[tuple[str, ...], Mapping[str, str]]], dict[str, bytes]]:
+    """What is in which file, and the texts beside them; :func:`open_safetensors` has found them to fit."""
+    texts = {_CONFIG: (folder / _CONFIG).read_bytes()}
+    where = [_FILE]
+    if not (folder / _FILE).is_file():
+        texts[_INDEX] = (folder / _INDEX).read_bytes()
+        where = list(dict.fromkeys(json.loads(texts[_INDEX])["weight_map"].values()))
     files = {}
     for file in where:
         with open_safetensors(folder / file) as arrays:
             files[file] = tuple(arrays), arrays.metadata
-    return files, index
+    return files, texts

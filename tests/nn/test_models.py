@@ -182,6 +182,13 @@ SMALL = {
         ),
         TOKENS,
     ),
+    "llama": (
+        functools.partial(models.llama, 11, layers=2, heads=4, kv_heads=2, head_dim=4, width=8, qk_norm=True, window=3),
+        TOKENS,
+    ),
+    "bert": (
+        functools.partial(models.bert, 11, context=8, layers=2, heads=2, width=8, keep_prob=0.9), TOKENS,
+    ),
     "lstm": (functools.partial(models.lstm, 11, width=4, layers=2, keep_prob=0.9, embedding=3), TOKENS),
     "vae": (functools.partial(models.vae, widths=(4, 5), latent=2), IMAGES),
 }  # fmt: skip
@@ -283,6 +290,10 @@ def test_every_matrix_of_a_packaged_model_has_a_rule(name):
         (lambda: models.gpt(5, positions="rotary"), ["'rotary'", "'learned', 'rope'"]),
         (lambda: models.gpt(5, norm="batch_norm"), ["'batch_norm'", "'rms_norm'"]),
         (lambda: models.resnet(5, stem="tiny"), ["'tiny'", "'small' or 'large'"]),
+        (lambda: models.cnn(5, convolutions=0), ["cnn: convolutions is 0", "1 or more"]),
+        (lambda: models.bert(5).init(KEY, (TOKENS, TOKENS[:, :1])), ["types are [3, 1]", "tokens [3, 7]"]),
+        (lambda: models.bert(5, types=0).init(KEY, (TOKENS, TOKENS)), ["has no types"]),
+        (lambda: models.bert(5, pooler=False).pooled({}, IMAGES), ["has no pooler"]),
         (lambda: models.vit(5, pool="max"), ["'max'", "'token' or 'mean'"]),
         (lambda: models.vae(latent=0), ["latent is 0"]),
         (lambda: models.vae(activation="gelou"), ["'gelou'", "'gelu'"]),

@@ -31,7 +31,7 @@ def arrays_of(reference):
 
 def written(folder, reference, arrays=None, **config):
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(reference["config"] | config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(reference["config"] | config, indent=3))
     weights.save_safetensors(folder / "model.safetensors", arrays or arrays_of(reference), {"format": "pt"})
     return folder
 

@@ -18,7 +18,7 @@ Rule: TypeAlias = tuple[str, tuple[str | None, ...]]
 # divides what is left. An LSTM's gates stand side by side in the columns and are not divided.
 RULES: tuple[Rule, ...] = (
     (r"(^|/)embedding/table$", ("model", "fsdp")),
-    (r"(^|/)positions(/table)?$", (None, "fsdp")),
+    (r"(^|/)(positions|types)(/table)?$", (None, "fsdp")),
     (r"(^|/)(q|k|v|up)/w$", ("fsdp", "model")),
     (r"(^|/)(q|k|v|up)/b$", ("model",)),
     (r"(^|/)(o|down)/w$", ("model", "fsdp")),
