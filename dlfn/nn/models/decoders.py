@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from dlfn.nn.basic import Linear
 from dlfn.nn.checkpointed import Checkpointed
-from dlfn.nn.combinators import Serial
 from dlfn.nn.embedding import Embedding
 from dlfn.nn.initializers import small_normal
-from dlfn.nn.models.language import LanguageModel
+from dlfn.nn.models.language import LanguageModel, of_blocks
 from dlfn.nn.normalisation import RMSNorm
 from dlfn.nn.transformer import TransformerBlock
 
@@ -89,6 +87,5 @@ def llama(
         attention_bias=bias or qkv_bias,
         output_bias=bias,
     )
-    blocks = Serial(*[Checkpointed(block) if checkpoint else block] * layers)
-    head = None if tied else Linear(vocabulary, bias=False, weight_init=small_normal)
-    return LanguageModel(Embedding(vocabulary, width), Serial(blocks=blocks, norm=norm), head, context)
+    blocks = [Checkpointed(block) if checkpoint else block] * layers
+    return of_blocks(Embedding(vocabulary, width), blocks, norm, tied=tied, context=context)

@@ -2,8 +2,9 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 from jaxtyping import Array, Float, Integer
@@ -27,7 +28,7 @@ from dlfn.nn.several import child_key
 from dlfn.nn.transformer import TransformerBlock
 from dlfn.nn.types import AnyArray, Example, Params, RandomKey, State, Steps
 
-__all__ = ["LanguageModel", "gpt", "lstm"]
+__all__ = ["LanguageModel", "gpt", "lstm", "of_blocks"]
 
 
 @dataclass(frozen=True)
@@ -207,11 +208,22 @@ def gpt(
     before: dict[str, Layer] = {"positions": LearnedPositions(context)} if positions == "learned" else {}
     if keep_prob != 1:
         before["dropout"] = Dropout(keep_prob)
-    blocks = Serial(*[Checkpointed(block) if checkpoint else block] * layers)
-    head = None if tied else Linear(vocabulary, bias=False, weight_init=small_normal)
-    return LanguageModel(
-        Embedding(vocabulary, width), Serial(**before, blocks=blocks, norm=normalisation), head, context
-    )
+    blocks = [Checkpointed(block) if checkpoint else block] * layers
+    return of_blocks(Embedding(vocabulary, width), blocks, normalisation, before=before, tied=tied, context=context)
+
+
+def of_blocks(
+    embedding: Embedding,
+    blocks: Iterable[Layer],
+    norm: Layer,
+    *,
+    before: Mapping[str, Layer] = MappingProxyType({}),
+    tied: bool,
+    context: int | None,
+) -> LanguageModel:
+    """A language model whose body is ``before``, the blocks and a norm, with a head that is a matrix, or tied."""
+    head = None if tied else Linear(embedding.vocabulary, bias=False, weight_init=small_normal)
+    return LanguageModel(embedding, Serial(**before, blocks=Serial(*blocks), norm=norm), head, context)
 
 
 @functools.cache  # so that models of the same settings are equal
