@@ -23,9 +23,10 @@ from dlfn.check.rules import has_rule, moving, rule_of
 from dlfn.check.screening import Errors, Screen, badness, drawn, offenders, tolerance, used
 from dlfn.check.types import wrong_types_of
 from dlfn.core import InputError, jaxprs
-from dlfn.core.entering import Found, Visitor, used_outputs
+from dlfn.core.entering import Found, Visitor
 from dlfn.core.primitives import is_float
 from dlfn.core.stripping import strip_equation
+from dlfn.core.used import used_outputs
 
 __all__ = ["arriving", "checked", "probed"]
 

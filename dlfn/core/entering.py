@@ -18,10 +18,9 @@ from jax.sharding import PartitionSpec
 
 from dlfn.core import _jax, jaxprs
 from dlfn.core.errors import InputError
-from dlfn.core.primitives import is_inexact
 
 __all__ = [
-    "BUILT_ANEW", "ENTERED", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs", "used_outputs",
+    "BUILT_ANEW", "CALLS", "ENTERED", "PLAIN", "Found", "Place", "Visitor", "enter", "kept_steps", "occurs",
 ]  # fmt: skip
 
 _Around = tuple[tuple[Any, int], ...]
@@ -69,7 +68,7 @@ class Found:
     outside to inside: the steps of a scan (all, or those of :func:`kept_steps`); the first and the last of a
     ``while_loop``; where the visitor ranks, and not all steps are kept, that of the highest rank before the last; the
     devices over which each array varies: ``specs`` has for each ``shard_map`` those of the leaves of ``value``.
-    ``used`` is what :func:`used_outputs` says, where it was asked. ``steps`` has for each loop the numbers of the steps
+    ``used`` is what :func:`dlfn.core.used.used_outputs` says, where it was asked. ``steps`` has for each loop the numbers of the steps
     that are kept, but for scans that are entered without a budget."""
 
     place: Place
@@ -146,59 +145,23 @@ def kept_steps(length: int, bytes_per_step: int, budget: float) -> np.ndarray:
     return np.linspace(0, length - 1, n).round().astype(int)
 
 
-def used_outputs(jaxpr: Any, place: Place) -> list[bool]:
-    """Which outputs of the equation at a place may have a cotangent, for those of the program depend on them by numbers
-    that are floating point. Of what a loop, a branch or a rule returns all is taken to matter."""
-    body = jaxprs.parts(jaxpr)[0]
-    used = [True] * len(body.outvars)
-    chain: tuple[Any, ...] = (*(eqn for eqn, _ in place.around), place.eqn)
-    for eqn, inner in zip(chain, (*chain[1:], None), strict=True):
-        used = _used(body, used, eqn)
-        if inner is None:
-            return used
-        bodies = [jaxprs.parts(sub)[0] for sub in jaxprs.subjaxprs(eqn)]
-        body = next((sub for sub in bodies if any(one is inner for one in sub.eqns)), None)
-        if body is None:  # as that of a primitive of jax.experimental.hijax, which is made where it is entered
-            break
-        used = used if eqn.primitive.name in _PLAIN else [True] * len(body.outvars)
-    return [True] * len(place.eqn.outvars)
-
-
-def _used(jaxpr: Any, used: Sequence[bool], target: Any = None) -> list[bool]:
-    """Of which inputs of a jaxpr, or outputs of one of its equations, the used outputs are made."""
-    needed = {id(atom) for atom, use in zip(jaxpr.outvars, used, strict=True) if use}
-    for eqn in reversed(jaxpr.eqns):
-        outs = [id(var) in needed and is_inexact(var.aval.dtype) for var in eqn.outvars]
-        if eqn is target:
-            return outs
-        if eqn.primitive.name in _CALLS:
-            ins = _used(jaxprs.parts(eqn.params[_CALLS[eqn.primitive.name]])[0], outs)
-        elif eqn.primitive.name == "cond":
-            each = [_used(jaxprs.parts(branch)[0], outs) for branch in eqn.params["branches"]]
-            ins = [False, *map(any, zip(*each, strict=True))]
-        else:
-            ins = [any(outs)] * len(eqn.invars)
-        needed.update(id(atom) for atom, use in zip(eqn.invars, ins, strict=True) if use)
-    return [id(var) in needed for var in jaxpr.invars]
-
-
 # In the place of one of these functions its body is run.
 _CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "custom_vmap_call": "call"}
-_PLAIN = {
+PLAIN = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "closed_call": "jaxpr",
     "core_call": "jaxpr",
     "eval_jaxpr": "call_jaxpr",
 }
-_CALLS = {**_CUSTOM, **_PLAIN}
+CALLS = {**_CUSTOM, **PLAIN}
 
 
 def enter(visitor: Visitor, eqn: Any, values: list[Any], around: _Around) -> tuple[Sequence[Any], list[Found]]:
     """Runs an equation with bodies, which are visited."""
     name = eqn.primitive.name
-    if name in _CALLS:
-        return visitor.run(eqn.params[_CALLS[name]], values, (*around, (eqn, 0)))
+    if name in CALLS:
+        return visitor.run(eqn.params[CALLS[name]], values, (*around, (eqn, 0)))
     if name not in _ENTER:
         raise InputError(f"cannot enter {name!r} ({jaxprs.source_line(eqn)})")
     return _ENTER[name](visitor, eqn, values, around)
@@ -418,7 +381,7 @@ _ENTER: dict[str, Any] = {
 }
 # Those around whose bodies more is built than a call.
 BUILT_ANEW = frozenset(_ENTER) - {"custom_linear_solve", _jax.HIJAX}
-ENTERED = frozenset((*_CALLS, *_ENTER))  # the primitives whose bodies are visited
+ENTERED = frozenset((*CALLS, *_ENTER))  # the primitives whose bodies are visited
 
 
 def _types(f: Callable[..., Any], *args: Any) -> Any:
