@@ -68,8 +68,8 @@ class Found:
     outside to inside: the steps of a scan (all, or those of :func:`kept_steps`); the first and the last of a
     ``while_loop``; where the visitor ranks, and not all steps are kept, that of the highest rank before the last; the
     devices over which each array varies: ``specs`` has for each ``shard_map`` those of the leaves of ``value``.
-    ``used`` is what :func:`dlfn.core.used.used_outputs` says, where it was asked. ``steps`` has for each loop the numbers of the steps
-    that are kept, but for scans that are entered without a budget."""
+    ``used`` is what :func:`dlfn.core.used.used_outputs` says, where it was asked. ``steps`` has for each loop the
+    numbers of the steps that are kept, but for scans that are entered without a budget."""
 
     place: Place
     value: Any
