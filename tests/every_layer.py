@@ -48,6 +48,7 @@ BY_KIND = {
         "GRU, reset after": lambda: nn.GRU(3, reset_after=True),
         "Bidirectional": lambda: nn.Bidirectional(nn.LSTM(2)),
         "Stacked": lambda: nn.Stacked(nn.GRU(2), nn.RNN(3), keep_prob=0.8),
+        "ProjectedLSTMCell": lambda: nn.Recurrent(nn.ProjectedLSTMCell(4, projection=3)),
         "Zoneout": lambda: nn.Recurrent(nn.Zoneout(nn.LSTMCell(3))),
         "MultiHeadAttention": lambda: nn.MultiHeadAttention(2, head_dim=3, causal=True),
         "grouped queries, rope": lambda: nn.MultiHeadAttention(4, kv_heads=2, positions="rope", head_dim=2),

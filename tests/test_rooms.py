@@ -84,16 +84,16 @@ PUBLIC = {
     Checkpointed ClassToken Conv ConvTranspose DepthwiseConv DropConnect Dropout ELU Embedding FeedForward Flatten GATED
     GEGLU GELU GLU GRU GRUCell Gated GlobalAvgPool GlobalMaxPool GroupNorm HardSigmoid HardSwish HardTanh InstanceNorm
     LSTM LSTMCell Layer LayerNorm LeakyReLU LearnedPositions Linear LinearScaling Llama3Scaling LogSigmoid LogSoftmax
-    MaxPool Mish MultiHeadAttention PReLU Parallel Permute RMSNorm RNN RNNCell ReLU ReLU6 Recurrent Repeat Residual Rope
-    RopeScaling SELU Sequence Serial SiLU Sigmoid SinusoidalPositions Softmax Softplus Softsign SpatialDropout
-    SpectralNorm Squareplus Stacked SwiGLU TakeStep Tanh Tied TransformerBlock WeightNorm YarnScaling Zoneout
-    count_flops count_parameters generate initializers mlp models summary
+    MaxPool Mish MultiHeadAttention PReLU Parallel Permute ProjectedLSTMCell RMSNorm RNN RNNCell ReLU ReLU6 Recurrent
+    Repeat Residual Rope RopeScaling SELU Sequence Serial SiLU Sigmoid SinusoidalPositions Softmax Softplus Softsign
+    SpatialDropout SpectralNorm Squareplus Stacked SwiGLU TakeStep Tanh Tied TransformerBlock WeightNorm YarnScaling
+    Zoneout count_flops count_parameters generate initializers mlp models summary
     """,
     "dlfn.weights": """
-    Equal Flattened GRUBias GRUWeight Joined Names Pretrained Rule Split Squeezed Summed Tied To Unsqueezed export_state
-    from_pretrained identity ignored import_state kernel load_metadata load_params load_safetensors maps
-    open_safetensors pytorch renamed rules save_params save_pretrained save_safetensors torch_names transpose
-    transposed_kernel under
+    Equal Flattened GRUBias GRUWeight Joined Names Pretrained Rule Split Squeezed Summed Tied To Unsqueezed export_onnx
+    export_program export_state from_pretrained identity ignored import_state kernel load_metadata load_params
+    load_safetensors maps open_safetensors pytorch renamed rules save_params save_pretrained save_safetensors
+    torch_names transpose transposed_kernel under
     """,
 }
 

@@ -43,6 +43,7 @@ from dlfn.nn.normalisation import BatchNorm, GroupNorm, InstanceNorm, LayerNorm,
 from dlfn.nn.overview import count_flops, count_parameters, summary
 from dlfn.nn.pooling import AdaptiveAvgPool, AdaptiveMaxPool, AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlfn.nn.positions import LearnedPositions, SinusoidalPositions
+from dlfn.nn.projected import ProjectedLSTMCell
 from dlfn.nn.recurrent import GRU, LSTM, RNN, Bidirectional, Recurrent, Stacked
 from dlfn.nn.repeat import Repeat
 from dlfn.nn.rope import LinearScaling, Llama3Scaling, Rope, RopeScaling, YarnScaling
@@ -108,6 +109,7 @@ __all__ = [
     "PReLU",
     "Parallel",
     "Permute",
+    "ProjectedLSTMCell",
     "RMSNorm",
     "RNNCell",
     "ReLU",

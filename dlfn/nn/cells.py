@@ -128,6 +128,11 @@ class _GatedCell(Cell):
     gates: ClassVar[int]
     elementwise: ClassVar[int]
 
+    @property
+    def _hidden(self) -> int:
+        """The width of h."""
+        return self.features
+
     def __post_init__(self, recurrent_rate):
         super().__post_init__()
         require_sizes(self, "features")
@@ -146,7 +151,7 @@ class _GatedCell(Cell):
 
         params = {
             "w_x": blocks(keys[0], self.weight_init, step.shape[-1]),
-            "w_h": blocks(keys[1], self.recurrent_init, self.features),
+            "w_h": blocks(keys[1], self.recurrent_init, self._hidden),
         }
         if self.bias:
             params["b"] = blocks(keys[2], self.bias_init)

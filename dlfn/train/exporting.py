@@ -4,21 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jax import export as jax_export
 
 from dlfn.core import InputError
-from dlfn.files import replacing, require_writable
+from dlfn.files import require_writable
 from dlfn.train.runs import load
-from dlfn.weights import save_params
+from dlfn.weights import export_onnx, export_program, save_params
 
-__all__ = ["PARAMS", "PROGRAM", "export"]
+__all__ = ["ONNX", "PARAMS", "PROGRAM", "export"]
 
-PARAMS, PROGRAM = "params.safetensors", "model.jaxexport"
-_PLATFORMS = ("cpu", "cuda", "tpu")
+PARAMS, PROGRAM, ONNX = "params.safetensors", "model.jaxexport", "model.onnx"
 
 
-def export(run: str | Path, folder: str | Path | None = None) -> Path:
+def export(run: str | Path, folder: str | Path | None = None, *, onnx: bool = False) -> Path:
     """Writes the model of a run to two files: ``params.safetensors``, and ``model.jaxexport``, the model in inference
     as one program for CPUs, NVIDIA's GPUs and TPUs, for any size of a batch.
 
@@ -31,13 +28,15 @@ def export(run: str | Path, folder: str | Path | None = None) -> Path:
     Args:
         run: the folder of a run.
         folder: where to write; by default the subfolder ``export`` of the run.
+        onnx: whether to write ``model.onnx`` as well, by :func:`dlfn.weights.export_onnx`, for one batch of the size
+            that the run was trained with.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: as :func:`dlfn.train.load`, where the folder cannot be written, and where the model cannot be
-            computed for a batch whose size is not known.
+        InputError: as :func:`dlfn.train.load`, :func:`dlfn.weights.export_program` and
+            :func:`dlfn.weights.export_onnx`, and where the folder cannot be written.
 
     >>> from dlfn import train
     >>> train.export("runs/nothing")
@@ -54,27 +53,16 @@ def export(run: str | Path, folder: str | Path | None = None) -> Path:
         require_writable(folder / PROGRAM)
     except OSError as error:
         raise InputError(f"cannot write to {str(folder)!r}: {error.strerror}") from None
-    batch = jax_export.symbolic_shape("batch")
-    inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*batch, *leaf.shape[1:]), leaf.dtype), loaded.inputs)
     params, state = jax.device_get((loaded.params, loaded.state))
 
-    @jax.jit
     def model(x: Any) -> Any:
-        return _plain(loaded.model.apply(params, state, x)[0])
+        return loaded.model.apply(params, state, x)[0]
 
     try:
-        program = jax_export.export(model, platforms=_PLATFORMS)(inputs)
-    except Exception as error:  # a model that asks for the size of a batch may fail in any way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"the model of {str(run)!r} cannot be computed for a batch of any size: {reason}") from None
-    floating = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(inputs))
-    content = program.serialize(vjp_order=int(floating))
+        export_program(folder / PROGRAM, model, loaded.inputs)
+    except InputError as error:
+        raise InputError(f"the model of {str(run)!r}: {error}") from None
     save_params(folder / PARAMS, params, state)
-    with replacing(folder / PROGRAM) as file:
-        file.write(content)
+    if onnx:
+        export_onnx(folder / ONNX, model, loaded.inputs)
     return folder
-
-
-def _plain(outputs: Any) -> Any:
-    """Of types that a process without dlfn knows."""
-    return outputs._asdict() if hasattr(outputs, "_asdict") else outputs

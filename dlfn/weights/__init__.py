@@ -13,6 +13,7 @@ from dlfn.weights.mapping import export_state, import_state
 from dlfn.weights.modules import torch_names
 from dlfn.weights.names import Names, To, ignored, renamed, under
 from dlfn.weights.pretrained import Pretrained, from_pretrained, save_pretrained
+from dlfn.weights.programs import export_onnx, export_program
 from dlfn.weights.rules import (
     Equal,
     Flattened,
@@ -46,6 +47,8 @@ __all__ = [
     "Tied",
     "To",
     "Unsqueezed",
+    "export_onnx",
+    "export_program",
     "export_state",
     "from_pretrained",
     "identity",

@@ -101,7 +101,7 @@ def _printable(name: str) -> str:
 
 def _reason(name: str) -> str:
     if re.search(r"(^|\.)weight_hr_l\d+(_reverse)?$", name):
-        return "it is the projection of an LSTM with proj_size, which no layer of dlfn has"
+        return "it is the projection of an LSTM with proj_size, nn.ProjectedLSTMCell"
     return "map it to ignored if it has no place"
 
 

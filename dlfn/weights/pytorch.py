@@ -68,10 +68,11 @@ def rnn(layer: int | None = 0, *, reverse: bool = False, bias: bool = True) -> N
     return {**names, **({(f"bias_ih{end}", f"bias_hh{end}"): To("b", Summed())} if bias else {})}
 
 
-def lstm(layer: int | None = 0, *, reverse: bool = False, bias: bool = True) -> Names:
+def lstm(layer: int | None = 0, *, reverse: bool = False, bias: bool = True, projected: bool = False) -> Names:
     """One layer and direction of ``torch.nn.LSTM``, whose gates i, f, g, o stand in the order of those here. ``layer``
-    is as in :func:`rnn`, None for a ``torch.nn.LSTMCell``."""
-    return rnn(layer, reverse=reverse, bias=bias)
+    is as in :func:`rnn`, None for a ``torch.nn.LSTMCell``; ``projected`` is whether it has a ``proj_size``."""
+    projection: Names = {f"weight_hr{_end(layer, reverse)}": To("w_p", transpose)} if projected else {}
+    return {**rnn(layer, reverse=reverse, bias=bias), **projection}
 
 
 def gru(layer: int | None = 0, *, reverse: bool = False, bias: bool = True) -> Names:
@@ -120,7 +121,9 @@ def _cell(cell: nn.Cell, number: int | None = None, reverse: bool = False) -> Na
     match cell:
         case nn.GRUCell(reset_after=True, bias=bias):
             return gru(number, reverse=reverse, bias=bias)
-        case nn.RNNCell(bias=bias) | nn.LSTMCell(bias=bias):
+        case nn.LSTMCell(bias=bias):
+            return lstm(number, reverse=reverse, bias=bias, projected=isinstance(cell, nn.ProjectedLSTMCell))
+        case nn.RNNCell(bias=bias):
             return rnn(number, reverse=reverse, bias=bias)
     raise InputError(f"torch_names: PyTorch has no module for {cell}; a GRU needs reset_after=True")
 
@@ -200,6 +203,7 @@ LAYERS: dict[type[nn.Layer], Callable[[Any], Names]] = {
     nn.Embedding: lambda layer: embedding(),
     nn.RNNCell: _cell,
     nn.LSTMCell: _cell,
+    nn.ProjectedLSTMCell: _cell,
     nn.GRUCell: _cell,
     nn.Recurrent: _recurrent,
     nn.Bidirectional: _bidirectional,

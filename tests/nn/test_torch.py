@@ -77,6 +77,10 @@ LAYERS = {
         lambda: _Values(F.RNN(4, 5, nonlinearity="relu", batch_first=True)), False,
     ),
     "LSTM": (nn.LSTM(5), SERIES, lambda: _Values(F.LSTM(4, 5, batch_first=True)), False),
+    "LSTM, projected both ways": (
+        nn.Stacked(*2 * [nn.Bidirectional(nn.Recurrent(nn.ProjectedLSTMCell(5, projection=3)))]), SERIES,
+        lambda: _Values(F.LSTM(4, 5, 2, batch_first=True, bidirectional=True, proj_size=3)), False,
+    ),
     "GRU": (nn.GRU(5, reset_after=True), SERIES, lambda: _Values(F.GRU(4, 5, batch_first=True)), False),
     "LSTM, both ways": (
         nn.Bidirectional(nn.LSTM(5)), SERIES,

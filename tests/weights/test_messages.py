@@ -153,8 +153,8 @@ def test_the_projection_of_an_lstm_is_named():
     shapes = {"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 2), "bias_ih_l0": (16,), "bias_hh_l0": (16,)}
     arrays = {name: np.ones(shape) for name, shape in shapes.items()} | {"weight_hr_l0": np.ones((2, 4))}
     _, lines = complaint(arrays, torch_names(layer), like)
-    assert lines[0] == "weight_hr_l0: no name takes it; it is the projection of an LSTM with proj_size, which no " + (
-        "layer of dlfn has"
+    assert lines[0] == (
+        "weight_hr_l0: no name takes it; it is the projection of an LSTM with proj_size, nn.ProjectedLSTMCell"
     )
 
 

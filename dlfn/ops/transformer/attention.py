@@ -120,16 +120,15 @@ def attention(
     [0. 1. 3.]
     """
     q, k, v = jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
-    heads, groups = q.shape[-2], q.shape[-2] // k.shape[-2]
+    groups = q.shape[-2] // k.shape[-2]
     k, v = jnp.repeat(k, groups, axis=-2), jnp.repeat(v, groups, axis=-2)
     s = jnp.einsum("...qhd,...khd->...hqk", q, k, precision=precision) * scale_of(scale, q, q.dtype)
     s = s if soft_cap is None else soft_cap * jnp.tanh(s / soft_cap)
     s = s if bias is None else s + bias
+    behind = jnp.arange(s.shape[-2])[:, None] + (s.shape[-1] - s.shape[-2]) - jnp.arange(s.shape[-1])
     if causal:
-        visible = jnp.tril(jnp.ones((heads, *s.shape[-2:]), bool), s.shape[-1] - s.shape[-2])
-        s = jnp.where(visible, s, -jnp.inf)
+        s = jnp.where(behind >= 0, s, -jnp.inf)
     if window is not None:
-        behind = jnp.arange(s.shape[-2])[:, None] + (s.shape[-1] - s.shape[-2]) - jnp.arange(s.shape[-1])
         s = jnp.where(jnp.abs(behind) < window, s, -jnp.inf)
     s = s if mask is None else jnp.where(mask, s, -jnp.inf)
     if segments is not None:

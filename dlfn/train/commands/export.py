@@ -19,10 +19,11 @@ EXAMPLE = "dlfn export runs/digits_mlp -o digits"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="RUN", help="the folder of a run")
+    parser.add_argument("--onnx", action="store_true", help="write model.onnx as well, for one size of a batch")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="where to write (default: RUN/export)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folder = export(arguments.folder, arguments.output)
+    folder = export(arguments.folder, arguments.output, onnx=arguments.onnx)
     print(f"wrote {folder / PROGRAM} ({(folder / PROGRAM).stat().st_size:,} bytes) and the parameters beside it")
     return 0
