@@ -15,7 +15,9 @@ from dlfn.nn.types import AnyArray, Carry, Example, Params, State
 
 __all__ = ["ProjectedLSTMCell"]
 
-_Carry: TypeAlias = tuple[Float[AnyArray, "*batch projection"], Float[AnyArray, "*batch hidden"]]
+# A hidden state or a cell's state before a step, where None is zeros, and after it.
+_Before: TypeAlias = Float[AnyArray, "*batch hidden"] | None
+_After: TypeAlias = Float[Array, "*batch hidden"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,16 @@ class ProjectedLSTMCell(LSTMCell):
         return jnp.broadcast_to(h[..., :1], (*h.shape[:-1], self.projection)), c
 
     def apply(
-        self, params, state, x: tuple[_Carry, Float[AnyArray, "*batch features"]], *, key=None, train=False
-    ) -> tuple[tuple[_Carry, Float[Array, "*batch projection"]], State]:
-        (h, c), step = x
+        self,
+        params,
+        state,
+        x: tuple[tuple[_Before, _Before], Float[AnyArray, "*batch features"]],
+        *,
+        key=None,
+        train=False,
+    ) -> tuple[tuple[tuple[_After, _After], _After], State]:
+        before, step = x
+        h, c = (zero if given is None else given for given, zero in zip(before, self.initial(step)))
         product = functools.partial(ops.linear, precision=self.precision)
         a = product(step, params["w_x"], params.get("b")) + product(h, params["w_h"])
         i, f, g, o = jnp.split(a, 4, axis=-1)

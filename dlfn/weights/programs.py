@@ -92,7 +92,7 @@ def export_onnx(path: str | Path, f: Callable[..., Any], *inputs: Any) -> Path:
     PosixPath('gelu.onnx')
     """
     try:
-        from jax2onnx import to_onnx
+        from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError("export_onnx needs jax2onnx: pip install 'dlfn[onnx]'") from None
     # jax2onnx puts functions of its own in the place of jax.numpy's while it traces, so that it gets a program that has
