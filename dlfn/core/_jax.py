@@ -146,7 +146,7 @@ def source_line(eqn: Any) -> str:
 
 def source(eqn: Any) -> tuple[str, int, str] | None:
     """The file and the line where the user wrote it, and in which function."""
-    found = re.fullmatch(r"(.*):(\d+)(?::\d+)? \((.*)\)", source_line(eqn))
+    found = re.fullmatch(r"(.*?):(\d+)(?::\d+)? \((.*)\)", source_line(eqn))
     return (found[1], int(found[2]), found[3]) if found else None
 
 

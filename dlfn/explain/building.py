@@ -121,11 +121,9 @@ class _Builder:
     def _summary(self, recorded: Recorded, values: Sequence[Any]) -> Summary:
         if recorded.context.loop is None:
             return summarized(values[0], keep=self.keep)
-        steps = [at[-1] for at in recorded.at] if len(recorded.at[0]) == 1 else range(len(values))
-        order = np.argsort(steps, kind="stable")
-        return summarized(
-            np.stack([np.asarray(values[i]) for i in order]), keep=self.keep, steps=[steps[i] for i in order]
-        )
+        order = sorted(range(len(values)), key=lambda i: recorded.at[i])
+        steps = [recorded.at[i][-1] for i in order] if len(recorded.at[0]) == 1 else range(len(values))
+        return summarized(np.stack([np.asarray(values[i]) for i in order]), keep=self.keep, steps=steps)
 
     def _inputs(self, recorded: Recorded) -> tuple[Input, ...]:
         found: dict[tuple[int, int, int, bool], None] = {}
