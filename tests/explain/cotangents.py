@@ -11,7 +11,7 @@ CALLS = ("jit", "pjit", "closed_call", "remat2", "checkpoint", "custom_vmap_call
 
 def cotangents(f, args):
     """Of every result of every equation that is not entered, in the order in which they first run: its cotangent, or in
-    loops those of all steps, stacked."""
+    loops those of all steps, stacked; None for what does not move with the floating-point arguments."""
     jaxpr, inputs, _, _ = jaxprs.trace(f, args, {})
     if references.mentioned(jaxpr):
         jaxpr, inputs, _ = references.as_values(jaxpr, inputs)
@@ -42,10 +42,11 @@ def cotangents(f, args):
         for number, out in enumerate(jaxprs.bind(eqn, ins)):
             if jnp.issubdtype(out.dtype, jnp.inexact):
                 if zeros is None:
-                    values.append(out)
+                    values.append(out if isinstance(out, jax.core.Tracer) else None)  # of what does not move
                     places.append(((*place, number), at))
                 else:
-                    out = out + next(zeros)
+                    zero = next(zeros)
+                    out = out if zero is None else out + zero
             outs.append(out)
         return outs
 
@@ -62,11 +63,27 @@ def cotangents(f, args):
             rows.reverse()
         return [*carry, *(jnp.stack(column) for column in zip(*rows, strict=True))]
 
-    run(jaxpr, inputs, None, (), ())
+    floats = [i for i, x in enumerate(inputs) if jnp.issubdtype(jnp.result_type(x), jnp.floating)]
+
+    def first(*given):
+        full = list(inputs)
+        for i, x in zip(floats, given, strict=True):
+            full[i] = x
+        out = run(jaxpr, full, None, (), ())[0]
+        values[:] = [None if value is None else jnp.zeros(value.shape, value.dtype) for value in values]
+        return out
+
+    at = [jnp.asarray(inputs[i]) for i in floats]
+    jax.vjp(first, *at)
     shifted = lambda zeros: run(jaxpr, inputs, iter(zeros), (), ())[0]  # noqa: E731
-    found = jax.grad(shifted)([jnp.zeros_like(value) for value in values])
+    found = jax.grad(shifted)(values)
     by_place: dict = {}
     for (place, at), bar in zip(places, found, strict=True):
         by_place.setdefault(place, []).append((at, bar))
     steps = [sorted(bars, key=lambda step: step[0]) for bars in by_place.values()]
-    return [jnp.stack([bar for _, bar in bars]) if bars[0][0] else bars[0][1] for bars in steps]
+    return [_together([bar for _, bar in bars]) if bars[0][0] else bars[0][1] for bars in steps]
+
+
+def _together(bars):
+    shape = next((bar.shape for bar in bars if bar is not None), None)
+    return None if shape is None else jnp.stack([jnp.zeros(shape) if bar is None else bar for bar in bars])

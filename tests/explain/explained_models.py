@@ -272,7 +272,7 @@ def flax_attention():
 def flax_lstm():
     from flax import linen
 
-    return _flax(linen.RNN(linen.OptimizedLSTMCell(2)), normal(1, 1, 4, 3))
+    return _flax(linen.RNN(linen.OptimizedLSTMCell(2, param_dtype=jnp.float64)), normal(1, 1, 4, 3))
 
 
 def _flax(module, x):

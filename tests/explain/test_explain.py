@@ -1,10 +1,7 @@
 """Explanations: every δ beside autodiff's, the sum of its terms, formulas, names, agreement, tables and errors."""
 
-import functools
 import json
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -28,22 +25,26 @@ def model(name):
 def test_every_delta_is_autodiffs_and_every_step_has_its_formula_or_a_reason(name, x64):
     f, args = model(name)
     found = dlfn.explain(f, keep=True)(*args)
-    assert found.ok, found
+    assert found.ok == (name != "custom rules"), found  # one of which lets through what it should not
     outputs = [
         (step, output)
         for step in found.steps
         if step.kind not in ("argument", "parameter", "constant")
         for output in step.outputs
-        if jnp.issubdtype(output.dtype, jnp.inexact)
+        if output.dtype.startswith(("float", "complex"))
     ]
     assert [step for step in found.steps if not (step.equation and step.rule or step.reason)] == []
     expected = cotangents(f, args)
     assert len(expected) == len(outputs)
+    largest = max(float(np.linalg.norm(bars)) for bars in expected if bars is not None)
     for (step, output), bars in zip(outputs, expected, strict=True):
+        if bars is None:
+            assert output.delta is None
+            continue
         delta = np.zeros(()) if output.delta is None else output.delta.array
-        scale = np.linalg.norm(bars)
-        assert np.linalg.norm(delta - bars) <= 1e-10 * max(scale, 1e-6), (step.name, delta, bars)
+        scale = max(np.linalg.norm(bars), 1e-4 * largest)  # what is zero is rounding
+        assert np.linalg.norm(delta - bars) <= 1e-10 * scale, (step.name, delta, bars)
         terms = [term.value.array for term in step.terms if step.outputs[term.output] is output]
         if terms and step is not found.steps[-1]:
-            assert np.linalg.norm(sum(terms) - delta) <= 1e-12 * max(scale, 1e-6), step
+            assert np.linalg.norm(sum(terms) - delta) <= 1e-12 * scale, step
     json.dumps(found.to_json(), allow_nan=False)

@@ -4,9 +4,12 @@ import base64
 import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dlfn.train.reporting.charts import Curve, heat, line_chart, number
 from dlfn.train.reporting.markup import Markup, element, table
@@ -28,8 +31,8 @@ _ORDER = (
 )
 
 
-def page_about(records: Sequence[Record]) -> str:
-    """The HTML of a page about runs, with style and script in it. Its policy lets the browser load nothing, and run
+def page_about(records: Sequence[Record], folder: Path) -> str:
+    """The HTML of a page about runs that is written to this folder, with style and script in it. Its policy lets the browser load nothing, and run
     nothing but that script."""
     style, script = (
         Markup(files("dlfn.train.reporting").joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js")
@@ -57,10 +60,21 @@ def page_about(records: Sequence[Record]) -> str:
         *_by_run("Outputs", [outcome(i, record) for i, record in enumerate(records)], records),
         *_by_run("Gradient norms by layer", [_layers(record) for record in records], records),
         *([_section("Differences of the configurations", [_differences(records)])] if len(records) > 1 else []),
+        *_by_run("Steps, explained", [_explained(record, folder) for record in records], records),
         _section("Configuration", [_configuration(i, record) for i, record in enumerate(records)]),
         _section("Environment", [_environment(records)]),
     )
     return f"{head}<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
+
+
+def _explained(record: Record, folder: Path) -> list[Markup]:
+    """Links to the pages that explain steps, in their order."""
+    pages = sorted(record.folder.glob("explain/step_*.html"), key=lambda page: (len(page.name), page.name))
+    links = [
+        element("li", element("a", page.stem.replace("_", " "), href=quote(os.path.relpath(page, folder))))
+        for page in pages
+    ]
+    return [element("ul", *links)] if links else []
 
 
 def _section(title: str, children: Sequence[Markup], **attributes: Any) -> Markup:
