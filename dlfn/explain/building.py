@@ -182,7 +182,9 @@ def _is_plain(x: Any) -> bool:
 
 
 def _filled(bars: Sequence[Any], slots: Sequence[Slot]) -> list[Any]:
-    return [np.zeros(slot.value.shape, slot.value.dtype) if b is None else b for b, slot in zip(bars, slots, strict=True)]
+    return [
+        np.zeros(slot.value.shape, slot.value.dtype) if b is None else b for b, slot in zip(bars, slots, strict=True)
+    ]
 
 
 def _carried(maker: Slot, user: Recorded, at: tuple[int, ...]) -> bool:
@@ -197,5 +199,3 @@ def _carried(maker: Slot, user: Recorded, at: tuple[int, ...]) -> bool:
 
 def _loops(loop: Loop | None) -> list[Key]:
     return [] if loop is None else [*_loops(loop.around), loop.key]
-
-

@@ -13,7 +13,9 @@ from dlfn.explain.latex import ELEMENTWISE
 
 __all__ = ["bytes_moved", "flops"]
 
-_FREE = frozenset(("copy", "convert_element_type", "device_put", "name", "stop_gradient", "select_n", "optimization_barrier"))
+_FREE = frozenset(
+    ("copy", "convert_element_type", "device_put", "name", "stop_gradient", "select_n", "optimization_barrier")
+)
 _REDUCTIONS = frozenset(("argmax", "argmin", "cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"))
 
 

@@ -44,7 +44,9 @@ def formulas(docstring: str | None) -> Formulas:
     equation = _sentence(first) if len(whole) > 1 and "," in first else next(iter([*whole, *values]), None)
     if backward:
         return Formulas(equation or backward[0], r" \\ ".join(backward))
-    said = next((s for p in [first, *others] for s in _sentences(p) if _DERIVATIVE.search(s) and _INLINE.search(s)), None)
+    said = next(
+        (s for p in [first, *others] for s in _sentences(p) if _DERIVATIVE.search(s) and _INLINE.search(s)), None
+    )
     said = said or next((s for p in others for s in _sentences(p) if _DERIVATIVE.search(s)), None)
     return Formulas(equation, None if said is None else _sentence(said))
 

@@ -245,7 +245,9 @@ def _table(found: Explanation, columns: int) -> str:
             described(step.value, room), described(step.delta, room),
             "" if not agrees else "agree" if all(p.ok for p in agrees) else "DISAGREE",
         ))  # fmt: skip
-    head = f"{found.title}: {_figure(found.value)}, {len(found.steps)} steps, {len(found.steps) - len(shown)} minor ones"
+    head = (
+        f"{found.title}: {_figure(found.value)}, {len(found.steps)} steps, {len(found.steps) - len(shown)} minor ones"
+    )
     table = format_table(("", "step", "op", "value", "δ", "gradients"), lines)
     agreement = found.agreement
     verdict = "the three gradients agree" if found.ok else "THE GRADIENTS DISAGREE"

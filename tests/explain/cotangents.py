@@ -22,7 +22,9 @@ def cotangents(f, args):
         jaxpr, consts = jaxprs.parts(jaxpr)
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *ins], strict=True))
         for eqn in jaxpr.eqns:
-            env.update(zip(eqn.outvars, visit(eqn, [value_of(a, env) for a in eqn.invars], zeros, (*place, id(eqn)), at)))
+            env.update(
+                zip(eqn.outvars, visit(eqn, [value_of(a, env) for a in eqn.invars], zeros, (*place, id(eqn)), at))
+            )
         return [value_of(atom, env) for atom in jaxpr.outvars]
 
     def value_of(atom, env):

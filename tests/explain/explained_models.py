@@ -48,12 +48,16 @@ def tokens(length):
 CONFIGURATIONS = {
     "digits_mlp": configuration("digits_mlp", [], labelled(8, 8), outputs=10),
     "digits_vae": configuration("digits_vae", [], lambda: jax.nn.sigmoid(normal(3, 2, 8, 8)), inputs=64),
-    "diabetes_regression": configuration("diabetes_regression", [], lambda: (normal(3, 2, 10), normal(5, 2)), outputs=1),
+    "diabetes_regression": configuration(
+        "diabetes_regression", [], lambda: (normal(3, 2, 10), normal(5, 2)), outputs=1
+    ),
     "fashion_cnn": configuration("fashion_cnn", ["model.channels=[2,3]", "model.hidden=4"], labelled(8, 8), outputs=10),
     "fashion_vit": configuration(
         "fashion_vit", ["model.width=4", "model.layers=2", "model.heads=2", "model.patch=4"], labelled(8, 8), outputs=10
     ),
-    "text_gpt": configuration("text_gpt", ["model.width=4", "model.layers=2", "model.heads=2"], tokens(6), vocabulary=7),
+    "text_gpt": configuration(
+        "text_gpt", ["model.width=4", "model.layers=2", "model.heads=2"], tokens(6), vocabulary=7
+    ),
     "text_lstm": configuration("text_lstm", ["model.width=3"], tokens(6), vocabulary=7),
 }
 
@@ -75,7 +79,9 @@ def layer(make_layer, *shape):
 
 
 LAYERS = {
-    "repeated blocks": layer(lambda: nn.Repeat(nn.Residual(nn.Serial(nn.LayerNorm(), nn.Linear(3), nn.GELU())), 3), 2, 3),
+    "repeated blocks": layer(
+        lambda: nn.Repeat(nn.Residual(nn.Serial(nn.LayerNorm(), nn.Linear(3), nn.GELU())), 3), 2, 3
+    ),
     "transformer": layer(lambda: nn.TransformerBlock(2, head_dim=2, causal=True), 1, 3, 4),
     "batch norm": layer(lambda: nn.Serial(nn.Conv(2, (2, 2)), nn.BatchNorm(), nn.ReLU(), nn.MaxPool(2)), 2, 5, 5, 1),
     "checkpointed": layer(lambda: nn.Checkpointed(nn.Serial(nn.Linear(3), nn.Tanh(), nn.Dropout(0.5))), 2, 3),
@@ -218,7 +224,10 @@ def ops_alone(x, w, labels):
 
 PLAIN = {
     "chain": lambda: (chain, (2.0, 1.0, 1.0, 4.0)),
-    "three layers": lambda: (three_layers, ([(normal(i, 3, 3), normal(i + 9, 3)) for i in range(3)], normal(5, 2, 3), 0.5)),
+    "three layers": lambda: (
+        three_layers,
+        ([(normal(i, 3, 3), normal(i + 9, 3)) for i in range(3)], normal(5, 2, 3), 0.5),
+    ),
     "lstm of 50 steps": lambda: (lstm, ((normal(1, 3, 8), normal(2, 2, 8), normal(3, 8)), normal(4, 50, 3))),
     "branches": lambda: (branches, (normal(1, 3), 1)),
     "branch in a loop": lambda: (branch_in_loop, (normal(1, 2),)),
