@@ -11,6 +11,7 @@ from dlfn.core.primitives import op_p
 from dlfn.explain.costs import bytes_moved, flops
 from dlfn.explain.explanation import Group, Input, LoopInfo, Output, Parameter, Step, Term
 from dlfn.explain.formulas import formulas_of
+from dlfn.explain.latex import symbols
 from dlfn.explain.naming import source_of
 from dlfn.explain.summaries import Summary, summarized
 from dlfn.explain.tape import Key, Loop, Recorded, Slot, Tape
@@ -52,19 +53,21 @@ class _Builder:
         self.labels: dict[Key, list[str]] = {}
 
     def _names(self) -> dict[Key, str]:
-        """Names that were given; the variable of a line for the last step in it; else what a step does."""
-        last: dict[Any, Key] = {}
-        for key, recorded in self.tape.steps.items():
-            if recorded.eqn is not None and recorded.context.source and recorded.eqn.primitive.name not in _MINOR:
-                last[(recorded.context.source[:2], key[:-1])] = key
+        """Names that were given; the variable of a line of the user's for the last step in it; else what a step does,
+        and in which layer."""
+        steps = [recorded for recorded in self.tape.steps.values() if recorded.eqn is not None]
+        last = {
+            (recorded.context.source[:2], recorded.key[:-1]): recorded.key
+            for recorded in steps
+            if recorded.context.source and recorded.eqn.primitive.name not in _MINOR
+        }
         found = {}
-        for key, recorded in self.tape.steps.items():
-            if recorded.eqn is None:
-                continue
+        for recorded in steps:
             source = source_of(recorded.context.source)
-            is_last = recorded.context.source and last.get((recorded.context.source[:2], key[:-1])) == key
-            variable = source.variable if source and is_last else ""
-            found[key] = self.tape.names.get((key, 0)) or variable or _called(recorded.eqn)
+            is_last = source is not None and last.get(((source.file, source.line), recorded.key[:-1])) == recorded.key
+            called = "/".join(filter(None, (recorded.context.group, _called(recorded.eqn))))
+            variable = source.variable if source is not None and is_last else ""
+            found[recorded.key] = self.tape.names.get((recorded.key, 0)) or variable or called
         return found
 
     def step(self, recorded: Recorded) -> Step:
@@ -101,7 +104,7 @@ class _Builder:
         first = slots[0].value
         bars = [slot.bar for slot in slots]
         reached = any(bar is not None for bar in bars)
-        shown = np.dtype(first.dtype).kind != "O" if _is_plain(first) else False
+        shown = isinstance(first.dtype, np.dtype)  # random keys have no numbers
         return Output(
             tuple(first.shape),
             str(first.dtype),
@@ -166,19 +169,12 @@ class _Builder:
 def _labels(eqn: Any) -> list[str]:
     if eqn.primitive is op_p or rule_of(eqn) is not None:
         return operands(eqn)
-    from dlfn.explain.latex import symbols
-
     return list(symbols(eqn.primitive.name, len(eqn.invars))[1])
 
 
 def _called(eqn: Any) -> str:
     rule = rule_of(eqn)
     return rule.name if rule is not None else eqn.primitive.name
-
-
-def _is_plain(x: Any) -> bool:
-    """Whether an array has numbers that can be shown: random keys do not."""
-    return isinstance(getattr(x, "dtype", None), np.dtype)
 
 
 def _filled(bars: Sequence[Any], slots: Sequence[Slot]) -> list[Any]:

@@ -34,21 +34,34 @@ def formulas(docstring: str | None) -> Formulas:
     text = inspect.cleandoc(docstring or "")
     if found := _SECTION.search(text):
         text = text[: found.start()]
+    first, *others = re.split(r"\n\s*\n", _BLOCK.sub("", text))
     blocks = [" ".join(block.split()).rstrip(".,") for block in _BLOCK.findall(text)]
-    prose = _BLOCK.sub("", text)
-    first, *others = re.split(r"\n\s*\n", prose)
-    inline = [" ".join(formula.split()) for formula in _INLINE.findall(first)]
-    values = [block for block in blocks if not _BACKWARD.search(block)]
     backward = [block for block in blocks if _BACKWARD.search(block)]
+    values = blocks[: blocks.index(backward[0])] if backward else blocks
+    inline = [" ".join(formula.split()) for formula in _INLINE.findall(first)]
     whole = [formula for formula in inline if "=" in formula] or [f for f in inline if len(f) > 2]
-    equation = _sentence(first) if len(whole) > 1 and "," in first else next(iter([*whole, *values]), None)
+    later = [p for p in others if any("=" in formula for formula in _INLINE.findall(p))]
+    several = len([formula for formula in inline if len(formula) > 2]) > 1
+    in_words = several or (inline and re.search(r"\belse\b", first))
+    if in_words:
+        equation = _sentence(first)
+    elif whole or values:
+        equation = _displayed((whole or values)[0])
+    else:
+        equation = _sentence(_sentences(later[0])[0]) if later else None
     if backward:
-        return Formulas(equation or backward[0], r" \\ ".join(backward))
+        return Formulas(equation or backward[0], r", \qquad ".join(map(_displayed, backward)))
     said = next(
-        (s for p in [first, *others] for s in _sentences(p) if _DERIVATIVE.search(s) and _INLINE.search(s)), None
+        (s for p in [*others, first] for s in _sentences(p) if _DERIVATIVE.search(s) and _INLINE.search(s)), None
     )
     said = said or next((s for p in others for s in _sentences(p) if _DERIVATIVE.search(s)), None)
     return Formulas(equation, None if said is None else _sentence(said))
+
+
+def _displayed(block: str) -> str:
+    """A formula of several lines as one that can stand anywhere."""
+    lines = r"\\" in re.sub(r"\\begin\{(\w+)\}.*?\\end\{\1\}", "", block)
+    return rf"\begin{{aligned}} {block} \end{{aligned}}" if lines else block
 
 
 def _sentences(paragraph: str) -> list[str]:
@@ -64,7 +77,7 @@ def _sentence(said: str) -> str:
 
 def _plain(words: str) -> str:
     words = re.sub(r":\w+:`~?([^`]+)`", r"\1", words).replace("``", "")
-    return re.sub(r"([\\{}$%&#_^~])", "", words)
+    return re.sub(r"([{}$%&#_])", r"\\\1", re.sub(r"[\\^~]", "", words))
 
 
 @functools.lru_cache(maxsize=512)

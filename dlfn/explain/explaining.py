@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.core import Tracer
 
 from dlfn.check.opinions import reason
 from dlfn.core import InputError, autodiff, jaxprs
 from dlfn.core.walk import Walk
 from dlfn.explain.building import Argument, built
-from dlfn.explain.explanation import Agreement, Explanation, Parameter
-from dlfn.explain.summaries import summarized
+from dlfn.explain.explanation import Agreement, Explanation
+from dlfn.explain.gradients import gradient, parameter, wide, worst
 from dlfn.explain.tape import Tape
 
 __all__ = ["explain"]
@@ -73,7 +73,7 @@ def explain(
 def _explain(
     f: Any, args: Any, kwargs: Any, argnums: Any, has_aux: bool, cotangent: Any, keep: bool, title: str
 ) -> Explanation:
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
         raise InputError("explain: an argument is traced; call it outside of jit, grad and vmap, on arrays")
 
     def main(*args: Any, **kwargs: Any) -> Any:
@@ -98,27 +98,27 @@ def _explain(
     value = float(sum(jnp.sum(o.value * seed) for o, seed in zip(outs, seeds, strict=True) if seed is not None))
 
     program = lambda *values: jaxprs.run(jaxpr, values)  # noqa: E731
-    hand = _gradient(program, inputs, chosen, seeds)
+    hand = gradient(program, inputs, chosen, seeds)
     walked = [jnp.zeros_like(slots[i].value) if slots[i].bar is None else slots[i].bar for i in chosen]
     notes = []
     try:
-        plain = _gradient(autodiff(program), inputs, chosen, seeds)
+        plain = gradient(autodiff(program), inputs, chosen, seeds)
     except Exception as error:
         plain = [None] * len(chosen)
         notes.append(f"there is no gradient by autodiff of the definitions: {reason(error)}")
     names = [_name(f, paths[i]) for i in positions]
-    scale = max([float(jnp.linalg.norm(jnp.ravel(g).astype(_wide(g)))) for g in hand], default=0.0)
+    scale = max([float(jnp.linalg.norm(jnp.ravel(g).astype(wide(g)))) for g in hand], default=0.0)
     parameters = {
-        i: _parameter(names[i], inputs[i], *gradients, scale, keep)
-        for i, *gradients in zip(chosen, hand, walked, plain, strict=True)
+        i: parameter(names[i], inputs[i], by_rule, walk, by_definition, scale, keep)
+        for i, by_rule, walk, by_definition in zip(chosen, hand, walked, plain, strict=True)
     }
     arguments = [
         *(Argument(n, "parameter" if i in parameters else "argument", parameters.get(i)) for i, n in enumerate(names)),
         *(Argument("constant", "constant", None) for _ in slots[len(names) :]),
     ]
     agreement = Agreement(
-        _worst([p.backprop for p in parameters.values()]),
-        _worst([p.autodiff for p in parameters.values()]),
+        worst([p.backprop for p in parameters.values()]),
+        worst([p.autodiff for p in parameters.values()]),
         all(p.ok for p in parameters.values()),
         tuple(notes),
     )
@@ -160,51 +160,6 @@ def _seeds(tree: Any, avals: Sequence[Any], cotangent: Any) -> list[Any]:
                 f"explain: cotangent has the shape {jnp.shape(leaf)}, and must have that of the value, {aval.shape}"
             )
     return [jnp.asarray(leaf, aval.dtype) if r else None for leaf, aval, r in zip(leaves, avals, real, strict=True)]
-
-
-def _gradient(program: Any, inputs: Sequence[Any], chosen: Sequence[int], seeds: Sequence[Any]) -> list[Any]:
-    """By JAX, of the product of the outputs with their cotangents."""
-
-    @jax.jit
-    def gradient(inputs: Any) -> Any:
-        def of_chosen(*values: Any) -> list[Any]:
-            full = list(inputs)
-            for i, value in zip(chosen, values, strict=True):
-                full[i] = value
-            return [out for out, seed in zip(program(*full), seeds, strict=True) if seed is not None]
-
-        pull = jax.vjp(of_chosen, *(inputs[i] for i in chosen))[1]
-        return pull([seed for seed in seeds if seed is not None])
-
-    return list(gradient([jnp.asarray(x) for x in inputs]))
-
-
-def _parameter(path: str, value: Any, hand: Any, walked: Any, plain: Any, scale: float, keep: bool) -> Parameter:
-    value = jnp.asarray(value)
-    tolerance = 1e-10 if value.dtype == np.float64 else float(jnp.finfo(value.dtype).eps) ** 0.5
-    errors = [None if other is None else _distance(hand, other, scale) for other in (walked, plain)]
-    ok = all(error is None or error <= tolerance for error in errors)
-    return Parameter(
-        path, value.shape, str(value.dtype), summarized(value, keep=keep), summarized(hand, keep=keep), *errors, ok
-    )
-
-
-def _distance(a: Any, b: Any, scale: float) -> float:
-    """Relative to ‖a‖, or a thousandth of the whole gradient where a is smaller: what would be zero is rounding."""
-    a, b = np.asarray(a, _wide(a)), np.asarray(b, _wide(b))
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(all="ignore"):
-        difference = float(np.linalg.norm(np.where(same, 0, a - b)))
-        return difference / max(float(np.linalg.norm(a)), 1e-3 * scale) if difference else 0.0
-
-
-def _wide(x: Any) -> Any:
-    return np.promote_types(np.float64 if x.dtype.itemsize == 8 else np.float32, np.float32)
-
-
-def _worst(errors: Sequence[float | None]) -> float | None:
-    known = [error for error in errors if error is not None]
-    return float(np.max(known)) if known else None
 
 
 def _name(f: Any, path: Any) -> str:

@@ -1,4 +1,4 @@
-r"""Formulas out of programs: a rule of the sheet, traced on numbers, printed as LaTeX, so that nothing is written twice.
+r"""Formulas out of programs: a rule of the sheet is traced on numbers and printed as LaTeX; nothing is written twice.
 
 >>> print(rule("sin"))
 \bar x = \bar y \, \cos x
@@ -51,12 +51,21 @@ def _infix(sign: str, binds: int, left: int, right: int) -> _Printer:
     return lambda xs, _: _Text(f"{xs[0].within(left)} {sign} {xs[1].within(right)}", binds)
 
 
+def _sum(xs: Sequence[_Text], _: Any) -> _Text:
+    a, b = xs
+    if b.latex.startswith("-"):
+        return _Text(f"{a.latex} - {b.latex[1:]}", 1)
+    return _Text(f"{a.latex} + {b.latex}", 1)
+
+
 def _form(latex: str, binds: int = 4, within: int = 0) -> _Printer:
     return lambda xs, _: _Text(latex.format(*(x.within(within) for x in xs)), binds)
 
 
 def _product(xs: Sequence[_Text], _: Any) -> _Text:
     a, b = xs
+    if a.latex == b.latex and not _is_number(a):
+        return _Text(f"{a.within(4)}^2", 3)
     if a.latex == "1" or b.latex == "1":
         return b if a.latex == "1" else a
     if _is_number(b) and not _is_number(a):
@@ -72,32 +81,53 @@ def _is_number(x: _Text) -> bool:
 
 
 def _negative(xs: Sequence[_Text], _: Any) -> _Text:
+    if xs[0].latex in ("0", "1") or xs[0].binds >= 2:
+        return _Text(f"-{xs[0].latex}", 2)
     return _Text(f"-{xs[0].within(2)}", 2)
 
 
 def _power(xs: Sequence[_Text], params: Mapping[str, Any]) -> _Text:
     exponent = str(params["y"]) if "y" in params else xs[1].latex
+    if exponent == "1":
+        return xs[0]
     return _Text(rf"{xs[0].within(4)}^{{{exponent}}}", 3)
 
 
 def _choice(xs: Sequence[_Text], _: Any) -> _Text:
     which, *cases = xs
     if len(cases) == 2:
-        rows = rf"{cases[1].latex} & {which.latex} \\ {cases[0].latex} & \text{{otherwise}}"
+        rows = rf"{cases[1].latex} & {which.latex} \\ {_rows(cases[0].latex)}"
     else:
         rows = r" \\ ".join(rf"{case.latex} & {which.latex} = {i}" for i, case in enumerate(cases))
     return _Text(rf"\begin{{cases}} {rows} \end{{cases}}", 3)
+
+
+def _rows(otherwise: str) -> str:
+    """What remains of a choice; where that is another choice, its rows."""
+    begin, end = r"\begin{cases} ", r" \end{cases}"
+    if otherwise.startswith(begin) and otherwise.endswith(end) and otherwise.count(begin) == 1:
+        return otherwise[len(begin) : -len(end)]
+    return rf"{otherwise} & \text{{otherwise}}"
 
 
 def _polynomial(xs: Sequence[_Text], _: Any) -> _Text:
     return _Text(r"\sum_k c_k x^k", 1)
 
 
+def _complex(xs: Sequence[_Text], _: Any) -> _Text:
+    real, imaginary = xs
+    if imaginary.latex == "0":
+        return real
+    if real.latex == "0" and imaginary.latex.startswith("-"):
+        return _Text(f"-i {imaginary.latex[1:]}", 2)
+    return _Text(f"{real.latex} + i {imaginary.within(2)}", 1)
+
+
 _same: _Printer = lambda xs, _: xs[0]  # noqa: E731
 
 _PRINTERS: dict[str, _Printer] = {
-    "add": _infix("+", 1, 1, 1),
-    "add_any": _infix("+", 1, 1, 1),
+    "add": _sum,
+    "add_any": _sum,
     "sub": _infix("-", 1, 1, 2),
     "mul": _product,
     "div": _form(r"\frac{{{}}}{{{}}}", 3),
@@ -115,7 +145,7 @@ _PRINTERS: dict[str, _Printer] = {
     "expm1": _form("e^{{{}}} - 1", 1),
     "log": _function(r"\ln"),
     "log2": _function(r"\log_2"),
-    "log1p": _form(r"\ln\left(1 + {}\right)", 3),
+    "log1p": lambda xs, _: _Text(rf"\ln\left({_sum([_Text('1', 4), xs[0]], _).latex}\right)", 3),
     "logistic": _function(r"\sigma"),
     "abs": _form(r"\left|{}\right|"),
     "sign": _named("sign"),
@@ -155,7 +185,7 @@ _PRINTERS: dict[str, _Printer] = {
     "regularized_incomplete_beta": _form(r"I_{{{2}}}({0}, {1})", 3),
     "bessel_i0e": _form(r"e^{{-|{0}|}} I_0({0})", 2),
     "bessel_i1e": _form(r"e^{{-|{0}|}} I_1({0})", 2),
-    "complex": _form("{} + i {}", 1, 2),
+    "complex": _complex,
     "real": _form(r"\operatorname{{Re}} {}", 3, 4),
     "imag": _form(r"\operatorname{{Im}} {}", 3, 4),
     "conj": _form("{}^*", 3, 4),
@@ -229,7 +259,7 @@ def symbols(name: str, n: int) -> tuple[str, tuple[str, ...]]:
 
 
 def equation(name: str, operands: Sequence[str | None], params: Mapping[str, Any]) -> str | None:
-    """``y = \\sin x``; an operand that is a number is given as one, others as None. None for what is not elementwise."""
+    """``y = \\sin x``, or None for what is not elementwise. An operand that is a number is given as one, others as None."""
     if name not in ELEMENTWISE and name != "polynomial":
         return None
     result, called = symbols(name, len(operands))

@@ -3,9 +3,14 @@
 import ast
 import functools
 import linecache
+import site
+from pathlib import Path
 from typing import NamedTuple
 
 __all__ = ["Source", "source_of"]
+
+# Whose variables are not the user's.
+_LIBRARIES = (str(Path(__file__).parents[1]), *site.getsitepackages())
 
 
 class Source(NamedTuple):
@@ -24,7 +29,9 @@ def source_of(frame: tuple[str, int, str] | None) -> Source | None:
     if frame is None:
         return None
     file, line, _ = frame
-    return Source(file, line, linecache.getline(file, line).strip(), _assigned(file).get(line, ""))
+    of_library = file.startswith(_LIBRARIES)
+    variable = "" if of_library else _assigned(file).get(line, "")
+    return Source(file, line, linecache.getline(file, line).strip(), variable)
 
 
 @functools.lru_cache(maxsize=256)

@@ -86,7 +86,10 @@ STRUCTURAL_FORMULAS: dict[str, tuple[str, str]] = {
     "sort": (r"y_i = x_{\pi(i)}, \; y_1 \le y_2 \le \dots", r"\bar x_{\pi(i)} = \bar y_i"),
     "top_k": (r"y_i = x_{\pi(i)}, \; i \le k", r"\bar x_{\pi(i)} = \bar y_i, \text{ else } 0"),
     "approx_top_k": (r"y_i = x_{\pi(i)}, \; i \le k", r"\bar x_{\pi(i)} = \bar y_i, \text{ else } 0"),
-    "reduce_window_sum": (r"y_p = \sum_a x_{s p + d a - l}", r"\bar x_q = \sum_{p, a \,:\, s p + d a - l = q} \bar y_p"),
+    "reduce_window_sum": (
+        r"y_p = \sum_a x_{s p + d a - l}",
+        r"\bar x_q = \sum_{p, a \,:\, s p + d a - l = q} \bar y_p",
+    ),
     "reduce_window_max": (r"y_p = \max_a x_{s p + d a - l}", _WINDOW_EXTREMUM),
     "reduce_window_min": (r"y_p = \min_a x_{s p + d a - l}", _WINDOW_EXTREMUM),
     "select_and_gather_add": (

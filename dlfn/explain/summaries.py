@@ -48,13 +48,12 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """As data that JSON has: what is not finite is a string."""
-        few = self.array is not None and self.array.size <= _SMALL
-        found = {
+        found: dict[str, Any] = {
             "shape": list(self.shape),
             **{name: _number(getattr(self, name)) for name in ("min", "max", "mean", "std", "norm")},
             "zeros": self.zeros,
             "nonfinite": self.nonfinite,
-            "data": _numbers(self.array) if few else None,
+            "data": _numbers(self.array) if self.array is not None and self.array.size <= _SMALL else None,
             "histogram": None,
             "image": None,
             "over_steps": None if self.over_steps is None else _numbers(self.over_steps),
@@ -172,7 +171,7 @@ def _image(numbers: np.ndarray) -> tuple[np.ndarray, bool]:
             starts = np.arange(_PIXELS) * n // _PIXELS
             with np.errstate(all="ignore"):
                 shape = [-1 if d == axis else 1 for d in (0, 1)]
-                matrix = np.add.reduceat(matrix, starts, axis) / np.diff([*starts, n]).reshape(shape)
+                matrix = np.add.reduceat(matrix, starts, axis) / np.diff(np.append(starts, n)).reshape(shape)
     return matrix, matrix.size < numbers.size
 
 

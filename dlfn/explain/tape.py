@@ -19,7 +19,7 @@ from dlfn.core.entering import CALLS
 from dlfn.core.primitives import is_inexact
 from dlfn.core.walk import Walk
 
-__all__ = ["Context", "Key", "Loop", "Recorded", "Slot", "Tape", "Use"]
+__all__ = ["ENTERED", "Context", "Key", "Loop", "Recorded", "Slot", "Tape", "Use"]
 
 Key = tuple[int, ...]  # an equation and those around it, by their identities
 
@@ -27,6 +27,10 @@ _BODIES = {name: param for name, param in CALLS.items() if name not in ("custom_
     "remat2": "jaxpr",
     "checkpoint": "jaxpr",
 }
+
+
+# Calls, loops and branches, whose steps are shown in their place, and names, which are no steps.
+ENTERED = frozenset((*_BODIES, "cond", "scan", "name"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,7 +158,8 @@ class Tape:
         env = dict(zip([*jaxpr.invars, *jaxpr.constvars], [*slots, *consts], strict=True))
 
         def read(atom: Any) -> Slot:
-            return Slot(np.asarray(atom.val, atom.aval.dtype), False) if isinstance(atom, Literal) else env[atom]
+            # A literal may be a bare number, and rules may use the shape and dtype of their inputs.
+            return Slot(np.asarray(atom.val, _dtype(atom)), False) if isinstance(atom, Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
             env.update(zip(eqn.outvars, self._equation(eqn, [read(atom) for atom in eqn.invars], context), strict=True))
@@ -254,3 +259,7 @@ class Tape:
         if back is not None:
             self._events.append(run_back)
         return outs
+
+
+def _dtype(atom: Any) -> Any:
+    return atom.aval.dtype

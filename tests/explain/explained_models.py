@@ -1,4 +1,4 @@
-"""Functions to explain: every packaged configuration at a small size, models of other libraries, and plain functions."""
+"""Functions to explain: every packaged configuration, made small, models of other libraries, and plain functions."""
 
 import jax
 import jax.numpy as jnp

@@ -32,8 +32,8 @@ _ORDER = (
 
 
 def page_about(records: Sequence[Record], folder: Path) -> str:
-    """The HTML of a page about runs that is written to this folder, with style and script in it. Its policy lets the browser load nothing, and run
-    nothing but that script."""
+    """The HTML of a page about runs that is written to this folder, with style and script in it. Its policy lets the
+    browser load nothing, and run nothing but that script."""
     style, script = (
         Markup(files("dlfn.train.reporting").joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js")
     )
