@@ -28,9 +28,8 @@ class Source(NamedTuple):
 def source_of(frame: tuple[str, int, str] | None) -> Source | None:
     if frame is None:
         return None
-    file, line, _ = frame
-    of_library = file.startswith(_LIBRARIES)
-    variable = "" if of_library else _assigned(file).get(line, "")
+    file, line, function = frame
+    variable = "" if function.endswith("<lambda>") or file.startswith(_LIBRARIES) else _assigned(file).get(line, "")
     return Source(file, line, linecache.getline(file, line).strip(), variable)
 
 
