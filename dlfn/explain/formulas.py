@@ -41,14 +41,18 @@ def _found(eqn: Any, needs: Sequence[bool]) -> tuple[Formulas, str | None]:
     operands = [_literal(atom) for atom in eqn.invars]
     equation = latex.equation(name, operands, eqn.params)
     if not any(needs):
-        return Formulas(equation, None), REASONS.get(name)
+        return Formulas(equation, None), _reason(name)
     if equation is None or name not in RULES:
-        return Formulas(equation, None), REASONS.get(name, f"{name!r} is a primitive without a formula")
+        return Formulas(equation, None), _reason(name)
     try:
         which = [i for i, needed in enumerate(needs) if needed]
         return Formulas(equation, latex.rule(name, operands, eqn.params, which)), None
     except (TypeError, ValueError) as error:
         return Formulas(equation, None), f"the rule of {name!r} is no formula of numbers: {error}"
+
+
+def _reason(name: str) -> str:
+    return f"{name!r} {REASONS.get(name, 'is a primitive for which there is no formula')}"
 
 
 def _literal(atom: Any) -> str | None:

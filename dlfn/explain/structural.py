@@ -19,6 +19,13 @@ STRUCTURAL_FORMULAS: dict[str, tuple[str, str]] = {
         r"\bar x_q = \sum_{p, a \,:\, s p + d a - l = q} \bar y_p \, k_a^\top, \qquad "
         r"\bar k_a = \sum_p x_{s p + d a - l}^\top \, \bar y_p",
     ),
+    **dict.fromkeys(
+        ("bcoo_dot_general", "bcsr_dot_general"),
+        (
+            r"y = a \, b, \; a \text{ sparse}",
+            r"\bar b = a^\top \bar y, \qquad \bar a = \bar y \, b^\top \text{ where } a \text{ has entries}",
+        ),
+    ),
     "reduce_sum": _SUM,
     "psum": _SUM,
     "psum_invariant": _SUM,
@@ -157,7 +164,7 @@ _PLACED = "says where the array lies, and changes no number"
 _DISCRETE = "has no derivative: it gives whole numbers, flags, bits or random keys"
 _CONTAINS = "runs a program of its own, which is not shown step by step"
 
-# Why a primitive has no formula.
+# Why a primitive has no formula: read "cumsum …".
 REASONS: dict[str, str] = {
     **dict.fromkeys(("sharding_constraint", "reshard", "layout_constraint"), _PLACED),
     **dict.fromkeys(
@@ -168,7 +175,15 @@ REASONS: dict[str, str] = {
         ),
         _DISCRETE,
     ),
-    **dict.fromkeys(("reduce", "reduce_window", "shard_map", "while", "reduce_and", "composite"), _CONTAINS),
+    **dict.fromkeys(("reduce", "reduce_window", "shard_map", "while"), _CONTAINS),
+    **dict.fromkeys(
+        (
+            "bcoo_dot_general_sampled", "bcoo_extract", "bcoo_fromdense", "bcoo_sort_indices", "bcoo_spdot_general",
+            "bcoo_sum_duplicates", "bcoo_todense", "bcoo_transpose", "bcsr_extract", "bcsr_fromdense", "bcsr_todense",
+            "todense",
+        ),
+        "moves or sums the entries of a sparse array; JAX computes it by a program of its own",
+    ),
     "dlfn_form": "is part of a rule that an inner gradient has applied, in the form for this platform",
     "dlfn_linear": "is the derivative of an op that an inner derivative has applied; its formula is the op's own rule",
 }  # fmt: skip

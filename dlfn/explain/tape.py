@@ -23,14 +23,12 @@ __all__ = ["ENTERED", "Context", "Key", "Loop", "Recorded", "Slot", "Tape", "Use
 
 Key = tuple[int, ...]  # an equation and those around it, by their identities
 
-_BODIES = {name: param for name, param in CALLS.items() if name not in ("custom_jvp_call", "custom_vjp_call")} | {
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
+_CALLS = frozenset((*CALLS, "remat2", "checkpoint", "composite", "xla_metadata_call")) - {
+    "custom_jvp_call",
+    "custom_vjp_call",
 }
-
-
 # Calls, loops and branches, whose steps are shown in their place, and names, which are no steps.
-ENTERED = frozenset((*_BODIES, "cond", "scan", "name"))
+ENTERED = frozenset((*_CALLS, "cond", "scan", "name"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -171,8 +169,9 @@ class Tape:
             self._name(ins[0], eqn, context)
             return ins
         inside = context.inside(eqn)
-        if name in _BODIES:
-            return self.run(eqn.params[_BODIES[name]], ins, inside)
+        if name in _CALLS:
+            body = eqn.params[CALLS[name]] if name in CALLS else next(jaxprs.subjaxprs(eqn))
+            return self.run(body, ins, inside)
         if name == "cond":
             branches = eqn.params["branches"]
             chosen = int(np.clip(np.asarray(ins[0].value), 0, len(branches) - 1))

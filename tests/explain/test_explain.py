@@ -71,13 +71,9 @@ def test_the_docstring_of_every_op_gives_its_equation_and_its_rule(entry):
 
 
 def test_every_primitive_with_a_rule_has_a_formula_or_a_reason():
-    missing = []
-    for name in {**RULES, **STRUCTURAL}:
-        known = name in STRUCTURAL_FORMULAS or name in REASONS or name in ENTERED
-        if known or name in ELEMENTWISE:
-            continue
-        missing.append(name)
-    assert missing == []
+    by_docstring = {"dlfn_op", "custom_jvp_call", "custom_vjp_call", "call_hi_primitive"}
+    known = {*STRUCTURAL_FORMULAS, *REASONS, *ENTERED, *ELEMENTWISE, *by_docstring}
+    assert {*RULES, *STRUCTURAL} - known == set()
 
 
 # What one would write by hand.
