@@ -259,7 +259,7 @@ def symbols(name: str, n: int) -> tuple[str, tuple[str, ...]]:
 
 
 def equation(name: str, operands: Sequence[str | None], params: Mapping[str, Any]) -> str | None:
-    """``y = \\sin x``, or None for what is not elementwise. An operand that is a number is given as one, others as None."""
+    """``y = \\sin x``, or None for what is not elementwise. Operands that are numbers are given, others are None."""
     if name not in ELEMENTWISE and name != "polynomial":
         return None
     result, called = symbols(name, len(operands))
