@@ -6,6 +6,7 @@ import pytest
 
 from dlfn import train
 from dlfn.cli import main
+from helpers import ordinarily
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -68,14 +69,16 @@ def test_bad_input_of_the_command_is_one_line(words, module, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_run_has_pages_of_its_steps_and_is_explained(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("explained", ordinarily({False}, [False, True]))
+def test_a_run_has_pages_of_its_steps_and_is_explained(explained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    settings = ["model.widths=[4]", "train.steps=4", "train.batch_size=8", "run.folder=run", "train.compare=false"]
-    assert main(["train", "digits_mlp", *settings, "train.explain_every=2", "train.steps_per_dispatch=4"]) == 0
+    settings = ["model.widths=[4]", "train.steps=6", "train.batch_size=8", "run.folder=run", "train.compare=false"]
+    assert main(["train", "digits_mlp", *settings, "train.explain_every=4", "train.steps_per_dispatch=8"]) == 0
     pages = sorted(path.name for path in (tmp_path / "run" / "explain").iterdir())
-    assert pages == ["step_2.html", "step_4.html"]
+    assert pages == ["step_4.html"]
     report = train.report("run").read_text()
-    assert 'href="explain/step_2.html"' in report
+    assert 'href="explain/step_4.html"' in report
     capsys.readouterr()
-    assert main(["explain", "run", "--examples", "2"]) == 0
-    assert "params/hidden_0/linear/w" in capsys.readouterr().out
+    if explained:
+        assert main(["explain", "run", "--examples", "2"]) == 0
+        assert "params/hidden_0/linear/w" in capsys.readouterr().out
