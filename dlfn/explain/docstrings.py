@@ -28,7 +28,7 @@ def formulas(docstring: str | None) -> Formulas:
     r"""The equation is the first formula of the docstring, or the first displayed one that has no cotangents; the rule
     are the displayed formulas with cotangents, or the sentence on the derivative.
 
-    >>> print(*formulas("Square, :math:`x^2`.\n\nDerivative: :math:`2 x`, at 0 too."), sep="; ")
+    >>> print(*formulas("Square, :math:`x^2`.\n\nDerivative: :math:`2 x`. More."), sep="; ")
     x^2; \text{Derivative: }2 x
     """
     text = inspect.cleandoc(docstring or "")
