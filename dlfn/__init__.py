@@ -15,6 +15,7 @@ from dlfn.core import (
     from_vjp,
     register_rule,
 )
+from dlfn.explain import explain
 
 if TYPE_CHECKING:  # for editors and type checkers, which do not ask __getattr__
     from dlfn import augmentation as augmentation
@@ -42,6 +43,7 @@ __all__ = [
     "backprop_value_and_grad",
     "backprop_vjp",
     "compare",
+    "explain",
     "from_vjp",
     "nn",
     "ops",

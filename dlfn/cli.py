@@ -25,6 +25,7 @@ _COMMANDS = {
     "export": ("dlfn.train.commands.export", "write a trained model for use without dlfn"),
     "report": ("dlfn.train.commands.report", "a page about one or several runs: curves, results, differences"),
     "check": ("dlfn.registry.commands.check", "check gradients against autodiff and finite differences"),
+    "explain": ("dlfn.explain.command", "a page about every step of a model, a run or a function"),
     "bench": ("dlfn.registry.commands.bench", "time ops against plain JAX"),
     "formulas": ("dlfn.catalogue.command", "print and check the formulas of the documents"),
 }

@@ -5,6 +5,7 @@ the parts of a custom rule, which a test checks. Comments say where jax 0.10 and
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -141,6 +142,12 @@ def scan_counts(eqn: Any) -> tuple[int, int]:
 def source_line(eqn: Any) -> str:
     """Where the user wrote it: ``model.py:12:8 (loss)``."""
     return source_info_util.summarize(eqn.source_info)
+
+
+def source(eqn: Any) -> tuple[str, int, str] | None:
+    """The file and the line where the user wrote it, and in which function."""
+    found = re.fullmatch(r"(.*?):(\d+)(?::\d+)? \((.*)\)", source_line(eqn))
+    return (found[1], int(found[2]), found[3]) if found else None
 
 
 # Lowering

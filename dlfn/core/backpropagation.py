@@ -44,7 +44,8 @@ def backprop(
             names given by ``jax.ad_checkpoint.checkpoint_name``, and those of the Ops, to the cotangents :math:`\delta`
             of those values, in the order of the forward pass. The n-th value of the same name is ``name#n``; inside
             ``scan`` the steps are stacked; in a branch of ``cond`` that did not run they are zero. Values that no
-            cotangent reaches are left out.
+            cotangent reaches are left out. A layer whose last step is an op is there by both names;
+            :func:`dlfn.explain` has each value once, named or not.
         custom_rules: what to do at ``jax.custom_vjp`` and ``jax.custom_jvp`` functions: ``"use"`` their rules or
             ``"strip"`` them and differentiate their bodies.
 

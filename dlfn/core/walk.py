@@ -140,17 +140,11 @@ class Walk:
         for eqn in open_jaxpr.eqns:
             values = [read(atom) for atom in eqn.invars]
             needs = [not isinstance(atom, Literal) and atom in moving for atom in eqn.invars]
-            with _jax.context(eqn):
-                if any(needs) and not is_flat(eqn):
-                    self._refuse_what_is_no_number(eqn)
-                    outs, eqn_back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, needs, self)
-                    steps.append((eqn, needs, eqn_back))
-                    moved = moving_outputs(eqn, needs, self.use_custom_rules)
-                    moving.update(var for var, moves in zip(eqn.outvars, moved, strict=True) if moves)
-                else:
-                    outs = jaxprs.bind(eqn, values)
-                    for name in _names_of(eqn, self.use_custom_rules):
-                        self.slot(name)
+            outs, eqn_back = self.step(eqn, values, needs)
+            if eqn_back is not None:
+                steps.append((eqn, needs, eqn_back))
+                moved = moving_outputs(eqn, needs, self.use_custom_rules)
+                moving.update(var for var, moves in zip(eqn.outvars, moved, strict=True) if moves)
             env.update(zip(eqn.outvars, outs, strict=True))
 
         def back(cotangents: Sequence[Any]) -> list[Any]:
@@ -167,14 +161,34 @@ class Walk:
                 bars_out = [bars.pop(var, None) for var in eqn.outvars]
                 if all(bar is None for bar in bars_out):
                     continue
-                with _jax.context(eqn):
-                    bars_in = eqn_back(bars_out)
-                for atom, needed, bar in zip(eqn.invars, needs, bars_in, strict=True):
-                    if needed and bar is not None:
-                        add(atom, _fitting(eqn, atom, bar))
+                for atom, needed, bar in zip(eqn.invars, needs, eqn_back(bars_out), strict=True):
+                    if needed:
+                        add(atom, bar)
             return [bars.get(var) for var in open_jaxpr.invars]
 
         return [read(atom) for atom in open_jaxpr.outvars], back
+
+    def step(self, eqn: Any, values: list[Any], needs: Sequence[bool]) -> tuple[list[Any], Back | None]:
+        """Evaluates one equation. Returns its outputs and the function from their cotangents (``None``: zero, but not
+        all of them) to those of its inputs, ``None`` where an input is not one of those that it ``needs``; no function
+        where no output moves."""
+        with _jax.context(eqn):
+            if not any(needs) or is_flat(eqn):
+                for name in _names_of(eqn, self.use_custom_rules):
+                    self.slot(name)
+                return jaxprs.bind(eqn, values), None
+            self._refuse_what_is_no_number(eqn)
+            outs, back = STRUCTURAL.get(eqn.primitive.name, _by_rule)(eqn, values, list(needs), self)
+
+        def fitting(bars: Sequence[Any]) -> list[Any]:
+            with _jax.context(eqn):
+                found = back(bars)
+            return [
+                _fitting(eqn, atom, bar) if needed and bar is not None else None
+                for atom, needed, bar in zip(eqn.invars, needs, found, strict=True)
+            ]
+
+        return outs, fitting
 
     def _without_references(self, jaxpr: Any, inputs: Sequence[Any], active: Sequence[bool]) -> Result:
         """:meth:`pullback` of a jaxpr with references; ``active`` is for its constants too. References from outside the

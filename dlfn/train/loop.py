@@ -19,6 +19,7 @@ from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.data import Dataset
 from dlfn.train.diagnosis import TrainingError, compare_gradients, explanation, first_bad_step
 from dlfn.train.evaluation import Evaluation
+from dlfn.train.explaining import explained
 from dlfn.train.foreign import foreign
 from dlfn.train.placement import Placement
 from dlfn.train.plan import Plan
@@ -182,7 +183,8 @@ class Loop:
                 # stop after the same step, whichever of them is asked to.
                 asked = stop.number if vote is None else int(vote)
                 # The metrics of a dispatch are waited for while the next one runs, unless something else is due.
-                wait = evaluates or saves or asked or step == plan.steps
+                explains = folder is not None and plan.explain_every and step % plan.explain_every == 0
+                wait = evaluates or saves or asked or explains or step == plan.steps
                 for begin, metrics in in_flight[: None if wait else -1]:
                     metrics = jax.device_get(metrics)
                     self._require_finite(begin, metrics, paths, carry)
@@ -196,6 +198,8 @@ class Loop:
                 if evaluates:
                     self._evaluate(carry, standing)
                     record(step, standing.metrics)
+                if explains and folder is not None:
+                    self._explain(carry, step, folder)
                 if asked and standing.stopped is None:
                     standing.stopped = signal.Signals(asked).name
                 if checkpoints is not None and (saves or standing.stopped):
@@ -232,6 +236,14 @@ class Loop:
         """Prints the comparison of the three gradients, and raises where they disagree."""
         self.say(compare_gradients(self.learner, carry, self._batch_of(0), self.key))
 
+    def _explain(self, carry: Carry, step: int, folder: RunFolder) -> None:
+        """Writes the page about the step that comes next, on the first batch."""
+        params, state = self.placement.fetch((carry.params, carry.state))
+        if jax.process_index() == 0:
+            key = jax.random.fold_in(self.key, step)
+            found = explained(self.learner, params, state, self._batch_of(0), key, f"step {step}")
+            found.to_html(folder.page_about(step))
+
     def params(self, carry: Carry) -> Any:
         """Those that are evaluated: the moving average, if there is one."""
         return carry.average if self.learner.ema else carry.params
@@ -261,6 +273,10 @@ class Loop:
 
     def _put(self, start: int, stop: int) -> Any:
         return self.placement.put(self._draw(start, stop), axis=1)
+
+    def first_batch(self) -> Any:
+        """That of the first step."""
+        return self._batch_of(0)
 
     def _batch_of(self, step: int) -> Any:
         # The first one is kept, as a stream has it once.

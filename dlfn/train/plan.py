@@ -41,17 +41,21 @@ class Plan:
     patience: int = setting(0, "evaluations without a lower test/loss after which the run stops; 0: never", at_least=0)
     ema: float = setting(0.0, "decay of the mean of the weights that is evaluated; 0: none", at_least=0, below=1)
     overfit: int = setting(0, "train on so many batches, again and again; 0: on all", at_least=0)
+    explain_every: int = setting(
+        0, "steps between pages that explain a step, in the run's folder; 0 for none", at_least=0
+    )
     compare: bool = setting(False, "compare the three gradients before the first step and after the last")
 
     def chunks(self, start: int) -> list[tuple[int, int]]:
         """The steps of each dispatch, from the first up to but not including the last. None goes past a step after
-        which there is an evaluation or a checkpoint, so that a run that was resumed has the same dispatches."""
+        which there is an evaluation, a checkpoint or a page, so that a run that was resumed has the same dispatches."""
         return list(self._chunks(start))
 
     def _chunks(self, start: int) -> Iterator[tuple[int, int]]:
         while start < self.steps:
             ends = [start + self.steps_per_dispatch, self.steps]
-            ends += [(start // every + 1) * every for every in (self.eval_every, self.save_every) if every]
+            often = self.eval_every, self.save_every, self.explain_every
+            ends += [(start // every + 1) * every for every in often if every]
             yield start, min(ends)
             start = min(ends)
 

@@ -149,6 +149,13 @@ class RunFolder:
                 with replacing(path) as file:
                     file.write(kept)
 
+    def page_about(self, step: int) -> Path:
+        """The file for a page that explains a step, whose folder is made."""
+        folder = self.path / "explain"
+        with _writing(repr(str(folder))):
+            folder.mkdir(exist_ok=True)
+        return folder / f"step_{step}.html"
+
     def finish(
         self, params: Any, metrics: Mapping[str, Any], *, state: Any = (), metadata: Mapping[str, str] | None = None
     ) -> None:
@@ -204,7 +211,7 @@ class RunFolder:
         here, there = dict(_flat(tomllib.loads(self._config))), dict(_flat(there))
         for key in [*here, *(key for key in there if key not in here)]:
             before, now = _setting(key, there), _setting(key, here)
-            if not key.startswith(("run.", "mesh.")) and before != now:
+            if not key.startswith(("run.", "mesh.", "train.explain_every")) and before != now:
                 raise InputError(
                     f"{self._name} holds a run with {before}, and now it is {now}; choose another folder with "
                     "run.folder=..., or move that run aside with --fresh"

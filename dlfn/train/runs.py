@@ -10,16 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from dlfn.core import InputError
+from dlfn.explain import Explanation
 from dlfn.train.checkpoints import Checkpoints
 from dlfn.train.config import Config, Mesh
 from dlfn.train.config import load as load_config
 from dlfn.train.data import text_codec
 from dlfn.train.engine import make_loop
+from dlfn.train.explaining import EXAMPLES, explained
 from dlfn.train.loop import Loop
 from dlfn.train.parts import make_model, make_parts
 from dlfn.weights import load_metadata, load_params
 
-__all__ = ["Loaded", "evaluate", "load"]
+__all__ = ["Loaded", "evaluate", "explain_config", "explain_run", "load"]
 
 
 class Loaded(NamedTuple):
@@ -121,3 +123,24 @@ def evaluate(folder: str | Path, *, best: bool = False) -> dict[str, float]:
         raise InputError(f"the data of the run in {str(folder)!r} have no test part")
     with loop.placement.active():
         return loop.evaluation(loaded.params, loaded.state)
+
+
+def explain_config(config: Config, title: str, examples: int = EXAMPLES) -> Explanation:
+    """Every step of the loss that a configuration describes, with its initial parameters, on examples of its data."""
+    loop = _on_one_device(config)
+    with loop.placement.active():
+        carry = loop.begin()
+        return explained(loop.learner, carry.params, carry.state, loop.first_batch(), loop.key, title, examples)
+
+
+def explain_run(folder: str | Path, examples: int = EXAMPLES) -> Explanation:
+    """The same of a run, with its parameters.
+
+    Raises:
+        InputError: as :func:`load`.
+    """
+    loaded = load(folder)
+    loop = _on_one_device(loaded.config)
+    with loop.placement.active():
+        name, batch = Path(folder).resolve().name, loop.first_batch()
+        return explained(loop.learner, loaded.params, loaded.state, batch, loop.key, name, examples)

@@ -79,6 +79,10 @@ def _sigmoid_slope(_, tail):
 def glu(value: Float[ArrayLike, "*shape"], gate: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Gated linear unit, :math:`v \odot \sigma(g)`.
 
+    .. math::
+        \frac{\partial L}{\partial v} = \bar y \odot \sigma(g), \qquad
+        \frac{\partial L}{\partial g} = \bar y \odot v \odot \sigma(g) \odot \sigma(-g)
+
     Args:
         value: floating point, any shape.
         gate: of the same shape.
@@ -124,6 +128,10 @@ def geglu(
 ) -> Float[Array, "*shape"]:
     r"""Gated linear unit with GELU, :math:`v \odot g\,\Phi(g)`.
 
+    .. math::
+        \frac{\partial L}{\partial v} = \bar y \odot g\,\Phi(g), \qquad
+        \frac{\partial L}{\partial g} = \bar y \odot v \odot (\Phi(g) + g \varphi(g))
+
     Args:
         value: floating point, any shape.
         gate: of the same shape.
@@ -161,6 +169,10 @@ def _silu_slope(g, tail):
 @_gated(kernels.silu_tail, _silu, _silu_slope)
 def swiglu(value: Float[ArrayLike, "*shape"], gate: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r"""Gated linear unit with SiLU (swish), :math:`v \odot g\,\sigma(g)`.
+
+    .. math::
+        \frac{\partial L}{\partial v} = \bar y \odot g\,\sigma(g), \qquad
+        \frac{\partial L}{\partial g} = \bar y \odot v \odot \sigma(g) (1 + g \sigma(-g))
 
     Args:
         value: floating point, any shape.

@@ -18,7 +18,7 @@ __all__ = ["atan2", "hypot", "sqrt", "xlogy"]
 
 @Op
 def sqrt(x: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    r"""Square root, whose derivative at 0 is 0 by convention.
+    r"""Square root, :math:`y = \sqrt x`, whose derivative at 0 is 0 by convention.
 
     Derivative: :math:`1 / (2 \sqrt x)` for x > 0, and 0 at 0, so that ``where(x > 0, sqrt(x), 0)`` has a finite
     gradient. The derivative of :func:`jax.numpy.sqrt` at 0 is infinite, and multiplied by the cotangent 0 it is nan.

@@ -77,9 +77,10 @@ def _norm_check(x, *, axis):
 
 @Op
 def global_norm(tree: PyTree[Float[ArrayLike, "..."]]) -> Float[Array, ""]:
-    r"""Euclidean norm of all entries of all arrays of a pytree, as of a gradient.
+    r"""Euclidean norm of all entries of all arrays of a pytree, as of a gradient, :math:`y = \sqrt{\sum_i x_i^2}`.
 
-    The gradient is that of :func:`norm` of all entries as one vector, and 0 where they all are 0.
+    The gradient is :math:`\bar y\, x / y`, that of :func:`norm` of all entries as one vector, and 0 where they all
+    are 0.
 
     Args:
         tree: floating-point arrays.

@@ -44,6 +44,8 @@ def linear_cross_entropy(
     r"""``softmax_cross_entropy(linear(x, w, b), labels)`` without the array of all logits: N rows and K classes have
     N K of them, in language models far more than there are parameters.
 
+    .. math:: L = \operatorname{cross\,entropy}(\operatorname{softmax}(x w + b), \text{labels})
+
     The rows are taken a chunk at a time. With z the logits of a chunk and :math:`g = \partial \ell / \partial z` those
     of its summed losses (see :func:`~dlfn.ops.softmax_cross_entropy`),
 

@@ -43,6 +43,14 @@ def instance_norm(
 ) -> Float[Array, "*leading channels"]:
     r"""Instance norm: each channel of each example by its own mean and variance (with 1/n) over space.
 
+    With :math:`\hat x = (x - \mu)\, r` and :math:`r = (\sigma^2 + \epsilon)^{-1/2}` it is
+    :math:`y = \gamma \hat x + \beta`. With :math:`g = \gamma \bar y` and means over what shares a mean,
+
+    .. math::
+        \frac{\partial L}{\partial x} = r \Big( g - \mathrm E\,g - \hat x\, \mathrm E[g \hat x] \Big), \qquad
+        \frac{\partial L}{\partial \gamma} = \sum \bar y \hat x, \qquad
+        \frac{\partial L}{\partial \beta} = \sum \bar y.
+
     Args:
         x: (..., *space, channels).
         scale: (channels,), or None for 1.
@@ -100,6 +108,14 @@ def group_norm(
     spatial: int = 2,
 ) -> Float[Array, "*leading channels"]:
     r"""Group norm: each group of channels of each example by its own mean and variance (with 1/n) over space.
+
+    With :math:`\hat x = (x - \mu)\, r` and :math:`r = (\sigma^2 + \epsilon)^{-1/2}` it is
+    :math:`y = \gamma \hat x + \beta`. With :math:`g = \gamma \bar y` and means over what shares a mean,
+
+    .. math::
+        \frac{\partial L}{\partial x} = r \Big( g - \mathrm E\,g - \hat x\, \mathrm E[g \hat x] \Big), \qquad
+        \frac{\partial L}{\partial \gamma} = \sum \bar y \hat x, \qquad
+        \frac{\partial L}{\partial \beta} = \sum \bar y.
 
     One group is layer norm over space and channels, with a scale and bias per channel; as many groups as channels is
     instance norm.

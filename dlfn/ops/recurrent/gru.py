@@ -134,6 +134,8 @@ def gru(
 ) -> tuple[Float[Array, "*batch steps hidden"], Float[Array, "*batch hidden"]]:
     r"""A GRU over a sequence: :func:`gru_step` for t = 1 … T, with the gates in the order z, r, n.
 
+    .. math:: h_t = (1 - z_t) \odot h_{t-1} + z_t \odot n_t
+
     Backwards the loop runs from the last step to the first. It carries :math:`\bar h`, adds the cotangent of output t,
     and collects the step's :math:`\delta_t`. After the loop the gradients of the weights are matrix products that sum
     over all steps. The backward pass keeps the gates and h, 4·T·H numbers per sequence, and with ``reset_after`` q as

@@ -113,6 +113,8 @@ def lstm(
 ) -> tuple[Float[Array, "*batch steps hidden"], Float[Array, "*batch hidden"], Float[Array, "*batch hidden"]]:
     r"""An LSTM over a sequence: :func:`lstm_step` for t = 1 … T, with the gates in the order i, f, g, o.
 
+    .. math:: c_t = f_t \odot c_{t-1} + i_t \odot g_t, \qquad h_t = o_t \odot \tanh c_t
+
     Backwards the loop runs from the last step to the first. It carries :math:`\bar h` and :math:`\bar c`, adds to
     :math:`\bar h` the cotangent of output t, and collects the step's :math:`\delta_t`. After the loop the gradients
     of the weights are one matrix product each, :math:`\sum_t h_{t-1}^\top \delta_t` and

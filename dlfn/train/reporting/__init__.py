@@ -38,7 +38,7 @@ def report(runs: str | Path | Sequence[str | Path], file: str | Path | None = No
         raise InputError("runs are empty, and must be one at least")
     if file is None:
         file = folders[0] / "report.html" if len(folders) == 1 else Path("report.html")
-    text = page_about(read_runs(folders))
+    text = page_about(read_runs(folders), Path(file).parent)
     try:
         write_text(Path(file), text)
     except OSError as error:

@@ -1,15 +1,16 @@
 """The page about runs."""
 
-import base64
-import hashlib
 import json
 import math
+import os
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from dlfn.markup import Markup, document, element, table
 from dlfn.train.reporting.charts import Curve, heat, line_chart, number
-from dlfn.train.reporting.markup import Markup, element, table
 from dlfn.train.reporting.outcomes import outcome
 from dlfn.train.reporting.reading import Record, Series
 
@@ -28,11 +29,10 @@ _ORDER = (
 )
 
 
-def page_about(records: Sequence[Record]) -> str:
-    """The HTML of a page about runs, with style and script in it. Its policy lets the browser load nothing, and run
-    nothing but that script."""
+def page_about(records: Sequence[Record], folder: Path) -> str:
+    """The HTML of a page about runs that is written to this folder, with style and script in it."""
     style, script = (
-        Markup(files("dlfn.train.reporting").joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js")
+        files("dlfn.train.reporting").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
     # Without the script too, a box that is not ticked hides what is its run's alone; tables stay whole.
     runs = "".join(
@@ -40,15 +40,7 @@ def page_about(records: Sequence[Record]) -> str:
         f"body:has(#run-{i}:not(:checked)) :is(.curve, .dots, .panel).run-{i} {{ display: none; }}\n"
         for i in range(len(records))
     )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     title = ", ".join(record.name for record in records)
-    head = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"{element('title', title)}\n<style>\n{style}{runs}</style>\n</head>\n"
-    )
     body = element(
         "main",
         element("header", element("h1", title), _legend(records)),
@@ -57,10 +49,21 @@ def page_about(records: Sequence[Record]) -> str:
         *_by_run("Outputs", [outcome(i, record) for i, record in enumerate(records)], records),
         *_by_run("Gradient norms by layer", [_layers(record) for record in records], records),
         *([_section("Differences of the configurations", [_differences(records)])] if len(records) > 1 else []),
+        *_by_run("Steps, explained", [_explained(record, folder) for record in records], records),
         _section("Configuration", [_configuration(i, record) for i, record in enumerate(records)]),
         _section("Environment", [_environment(records)]),
     )
-    return f"{head}<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
+    return document(title, body, style=f"{style}{runs}", scripts=[script])
+
+
+def _explained(record: Record, folder: Path) -> list[Markup]:
+    """Links to the pages that explain steps, in their order."""
+    pages = sorted(record.folder.glob("explain/step_*.html"), key=lambda page: (len(page.name), page.name))
+    links = [
+        element("li", element("a", page.stem.replace("_", " "), href=quote(os.path.relpath(page, folder))))
+        for page in pages
+    ]
+    return [element("ul", *links)] if links else []
 
 
 def _section(title: str, children: Sequence[Markup], **attributes: Any) -> Markup:
