@@ -1,5 +1,6 @@
 """Words of the derivations that are loops, layers and samples, in the plainest form there is."""
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -127,6 +128,7 @@ def transformer_block() -> nn.Layer:
     return nn.TransformerBlock(2)
 
 
+@functools.cache
 def block_parameters() -> Any:
     """Of a transformer block with two heads and four features."""
     return transformer_block().init(jax.random.key(0), jnp.zeros((1, 3, 4)))[0]

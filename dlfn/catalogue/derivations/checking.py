@@ -22,7 +22,7 @@ class Checked:
     Attributes:
         step: the step.
         problem: what is wrong, or None.
-        proven: whether SymPy proves it, beside the numbers; None where it was not asked.
+        proven: whether SymPy proves it, beside the numbers; None where it was not asked, or is not installed.
     """
 
     step: Step
@@ -46,7 +46,7 @@ def has_sympy() -> bool:
 
 
 def check(derivation: Derivation, *, symbolically: bool = True, points: int = POINTS) -> Iterator[Checked]:
-    """Evaluates both sides of every step at random points in float64 and, with SymPy, proves them where it can.
+    """Evaluates the sides of every step at random points in float64 and, with SymPy, proves them where it can.
 
     >>> from dlfn.catalogue.derivations import derivation
     >>> results = list(check(derivation("linear.sigmoid"), symbolically=False))
@@ -55,7 +55,7 @@ def check(derivation: Derivation, *, symbolically: bool = True, points: int = PO
     """
     for step in derivation.steps:
         problem = _problem(step, derivation, points)
-        yield Checked(step, problem, _proven(step, derivation) if symbolically and not problem else None)
+        yield Checked(step, problem, _proven(step, derivation) if symbolically and not problem and has_sympy() else None)
 
 
 def _problem(step: Step, derivation: Derivation, points: int) -> str | None:

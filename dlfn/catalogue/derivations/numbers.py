@@ -1,9 +1,10 @@
 """Both sides of a step as numbers: what the notation's words mean, and points to try them at."""
 
 import ast
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -104,17 +105,30 @@ _SETS: Mapping[str, Callable[..., Any]] = {
 def draw(given: Given, rng: np.random.Generator) -> Any:
     """A random element of the set."""
     if given.set == "integer":
-        return rng.integers(*given.bounds, size=given.shape, endpoint=True)
-    return _SETS[given.set](rng, *given.shape)
+        low, high = given.bounds
+        return rng.integers(low, high, size=given.shape, endpoint=True) if given.shape else int(rng.integers(low, high + 1))
+    value = _SETS[given.set](rng, *given.shape)
+    return value if np.ndim(value) else float(value)
 
 
 def evaluate(step: Step, derivation: Derivation, seed: int) -> list[np.ndarray]:
     """The sides of a step in float64, at a random point."""
     rng = np.random.default_rng(seed)
     point = {given.name: draw(given, rng) for given in derivation.givens}
-    with jax.enable_x64(True):
-        scope = _WORDS | {name: jnp.asarray(value) if np.ndim(value) else value.item() if hasattr(value, "item") else value for name, value in point.items()}
+    with jax.enable_x64(True), _quickly_compiled():
+        scope = _WORDS | {name: jnp.asarray(value) if np.ndim(value) else value for name, value in point.items()}
         return [np.asarray(eval(_compiled(side, derivation), scope), np.float64) for side in step.sides]
+
+
+@contextlib.contextmanager
+def _quickly_compiled() -> Iterator[None]:
+    """Without most of XLA's optimisations, which take longer than what is computed once on a few numbers."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def _compiled(side: ast.expr, derivation: Derivation) -> Any:
