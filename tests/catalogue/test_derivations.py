@@ -22,9 +22,8 @@ def named(side: ast.expr) -> set[str]:
     """Dotted names of the library's objects in a side."""
     names = set()
     for node in ast.walk(side):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in PUBLIC:
-            prefix = "" if node.value.id == "dlfn" else f"{node.value.id}."
-            names.add(f"dlfn.{prefix}{node.attr}")
+        if isinstance(node, ast.Attribute) and (name := ast.unparse(node)).partition(".")[0] in PUBLIC:
+            names.add(f"dlfn.{name.removeprefix('dlfn.')}")
     return names
 
 

@@ -14,8 +14,8 @@ from dlfn.catalogue.derivations.numbers import draw
 
 __all__ = ["proven"]
 
-# Larger differences are left to numbers: simplifying them takes minutes.
-_LARGEST = 600
+# Operations in a difference beyond which expanding, and simplifying, it would take minutes: numbers have to do.
+_EXPANDED, _SIMPLIFIED = 600, 120
 
 
 def proven(step: Step, derivation: Derivation) -> bool:
@@ -59,12 +59,15 @@ def _equal(left: Any, right: Any) -> bool:
     difference = sympy.sympify(left) - sympy.sympify(right)
     if difference == 0:
         return True
-    if difference.count_ops() > _LARGEST:
+    size = difference.count_ops()
+    if size > _EXPANDED:
         return False
-    for simpler in (sympy.expand, sympy.cancel, sympy.simplify, lambda d: sympy.simplify(d.rewrite(sympy.exp))):
-        if simpler(difference) == 0:
-            return True
-    return False
+    if sympy.expand(difference) == 0:
+        return True
+    return size <= _SIMPLIFIED and any(
+        simpler(difference) == 0
+        for simpler in (sympy.cancel, sympy.simplify, lambda d: sympy.simplify(d.rewrite(sympy.exp)))
+    )
 
 
 def _symbols(given: Given, rng: np.random.Generator) -> Any:
