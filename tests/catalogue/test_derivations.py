@@ -128,7 +128,7 @@ def test_command(capsys, monkeypatch):
     output = capsys.readouterr().out
     assert re.search(r"1 of 1 derivations, 6 of 6 steps checked, (\d of them symbolically|none symbolically)", output)
     row = derivation("linear.sigmoid")
-    wrong = Step(row.steps[2].sides[::-1] + (ast.parse("2 * σ(z)", mode="eval").body,), "=", "Wrong.")
+    wrong = Step((*row.steps[2].sides[::-1], ast.parse("2 * σ(z)", mode="eval").body), "=", "Wrong.")
     planted = Derivation(row.id, row.givens, row.lets, (*row.steps, wrong))
     monkeypatch.setitem(derivations(), row.id, planted)
     assert main(["formulas", "linear.sigmoid", "--derivations"]) == 1

@@ -54,8 +54,10 @@ def parts(op: Op) -> dict[str, str]:
     enclosed = inspect.getclosurevars(backward).nonlocals if inspect.isfunction(backward) else {}
     if callable(slope := enclosed.get("slope")):
         value = inspect.getclosurevars(forward).nonlocals.get("value") if inspect.isfunction(forward) else None
-        return found | {"f′, which the backward pass multiplies by": source(slope)} | (
-            {"f, as it is computed": source(value)} if callable(value) else {}
+        return (
+            found
+            | {"f′, which the backward pass multiplies by": source(slope)}
+            | ({"f, as it is computed": source(value)} if callable(value) else {})
         )
     if backward:
         found["Backward pass"] = source(backward)

@@ -57,8 +57,8 @@ def _index(results: dict[str, list[Checked]]) -> str:
         "Every formula of the documents, derived from its definition to its backward pass in steps that are checked: "
         "both sides are evaluated at random points in float64, and SymPy proves them where it can.",
         "",
-        f"**{derived} of {len(results)} derivations hold, with {sum(not step.problem for step in steps)} of {len(steps)} "
-        f"steps{_symbolically(steps)}.** `dlfn formulas --derivations` runs them.",
+        f"**{derived} of {len(results)} derivations hold, with "
+        f"{sum(not step.problem for step in steps)} of {len(steps)} steps{_symbolically(steps)}.** `dlfn formulas --derivations` runs them.",
         "",
     ]
     families: dict[str, list[Row]] = {}
@@ -158,4 +158,3 @@ def _used(names: list[str]) -> list[str]:
     if configs:
         lines.append(f"- in the models of the packaged configurations {', '.join(f'`{name}`' for name in configs)}")
     return ["## Used\n\n" + "\n".join(lines)] if lines else []
-

@@ -17,8 +17,8 @@ from dlfn.registry.entry import Case, Entry
 __all__ = ["EXPLANATION", "figures"]
 
 EXPLANATION = (
-    "f and f′ in float32; and the error of f′ over all of float32, in units in the last place, against a closed form in "
-    "long double: the largest in each of 512 parts of the range, on a logarithmic scale. Autodiff is that of JAX's own "
+    "f and f′ in float32; and the error of f′ over all of float32, in units in the last place, against a closed "
+    "form in long double: the largest in each of 512 parts of the range, on a logarithmic scale. Autodiff is that of JAX's own "
     "function, or of the definition. Keys or buttons zoom and move; the pointer reads values."
 )
 
@@ -41,7 +41,9 @@ def _figure(entry: Entry, case: Case) -> str:
     title = entry.op.name + "".join(f", {key} = {value}" for key, value in case.static.items())
     data = json.dumps({"title": title, "curves": _curves(entry, case), "errors": _errors(entry, case)})
     id = f"atlas-{entry.op.name}-{case.name}".replace(" ", "-").replace("_", "-")
-    style, script = (files("dlfn.catalogue.atlas").joinpath(f"plot.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    style, script = (
+        files("dlfn.catalogue.atlas").joinpath(f"plot.{kind}").read_text("utf-8") for kind in ("css", "js")
+    )
     # One line for a blank one would end the block of HTML in Markdown.
     blocks = [
         f'<figure class="atlas-plot" id="{html.escape(id)}">',

@@ -127,5 +127,3 @@ def _within(part: Any) -> Iterator[str]:
         yield f"dlfn.nn.{type(part).__name__}"
         for field in dataclasses.fields(part):
             yield from _within(getattr(part, field.name))
-
-

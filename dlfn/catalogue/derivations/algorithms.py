@@ -15,10 +15,10 @@ from dlfn.train.config import Schedule
 from dlfn.train.optimizer import make_optimizer, make_schedule
 
 __all__ = [
-    "after", "attended", "bayesian", "beside", "block_parameters", "choose", "clipped", "count_windows", "counts", "fed_forward", "fixed", "flipped",
-    "gelu_error", "gru", "join", "kept", "layer", "lower", "lstm", "normed", "padded", "pair", "parameters",
-    "positions", "quarter_turn", "run", "schedule", "share_as_extreme", "shifted", "slope_at", "split", "spread", "sum_of_paths", "toeplitz", "transformer_block",
-    "variance_of", "wide",
+    "after", "attended", "bayesian", "beside", "block_parameters", "choose", "clipped", "count_windows", "counts",
+    "fed_forward", "fixed", "flipped", "gelu_error", "gru", "join", "kept", "layer", "lower", "lstm", "normed",
+    "padded", "pair", "parameters", "positions", "quarter_turn", "run", "schedule", "share_as_extreme", "shifted",
+    "slope_at", "split", "spread", "sum_of_paths", "toeplitz", "transformer_block", "variance_of", "wide",
 ]  # fmt: skip
 
 

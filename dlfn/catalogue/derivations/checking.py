@@ -5,7 +5,6 @@ import functools
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from dlfn.catalogue.derivations.notation import Derivation, Step, parse
 
@@ -55,7 +54,9 @@ def check(derivation: Derivation, *, symbolically: bool = True, points: int = PO
     """
     for step in derivation.steps:
         problem = _problem(step, derivation, points)
-        yield Checked(step, problem, _proven(step, derivation) if symbolically and not problem and has_sympy() else None)
+        yield Checked(
+            step, problem, _proven(step, derivation) if symbolically and not problem and has_sympy() else None
+        )
 
 
 def _problem(step: Step, derivation: Derivation, points: int) -> str | None:

@@ -114,9 +114,13 @@ class _Writer:
             case ast.Sub():
                 return f"{self.within(left, _SUM)} - {self.within(right, _PRODUCT)}", _SUM
             case ast.Mult():
+                if isinstance(left, ast.UnaryOp):
+                    return f"-{self.within(ast.BinOp(left.operand, ast.Mult(), right), _PRODUCT)}", _SUM
                 sign = r" \odot " if self.rank(left) and self.rank(right) else r"\, "
                 first, second = self.within(left, _PRODUCT), self.within(right, _PRODUCT)
-                if sign != r" \odot " and (second[0].isdigit() or (first[-1].isdigit() and second.startswith(r"\frac"))):
+                if sign != r" \odot " and (
+                    second[0].isdigit() or (first[-1].isdigit() and second.startswith(r"\frac"))
+                ):
                     sign = r" \cdot "
                 return first + sign + second, _PRODUCT
             case ast.Div():

@@ -94,7 +94,7 @@ _SETS: Mapping[str, Callable[..., Any]] = {
     "real": lambda rng, *shape: rng.normal(size=shape),
     "positive": lambda rng, *shape: np.exp(rng.normal(size=shape) / 2),
     "unit": lambda rng, *shape: rng.uniform(0.1, 0.9, size=shape),
-    "simplex": lambda rng, *shape: rng.dirichlet(2 * np.ones(shape[-1]), size=shape[:-1]),
+    "simplex": lambda rng, *shape: rng.dirichlet(2 * np.ones(shape[-1:]), size=shape[:-1]),
     "table": lambda rng, *shape: rng.dirichlet(2 * np.ones(np.prod(shape))).reshape(shape),
     "binary": lambda rng, *shape: rng.integers(0, 2, size=shape).astype(float),
     "symmetric": lambda rng, n: (lambda a: a + a.T)(rng.normal(size=(n, n))),
@@ -106,7 +106,11 @@ def draw(given: Given, rng: np.random.Generator) -> Any:
     """A random element of the set."""
     if given.set == "integer":
         low, high = given.bounds
-        return rng.integers(low, high, size=given.shape, endpoint=True) if given.shape else int(rng.integers(low, high + 1))
+        return (
+            rng.integers(low, high, size=given.shape, endpoint=True)
+            if given.shape
+            else int(rng.integers(low, high + 1))
+        )
     value = _SETS[given.set](rng, *given.shape)
     return value if np.ndim(value) else float(value)
 

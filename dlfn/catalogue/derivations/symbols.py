@@ -10,12 +10,14 @@ import numpy as np
 import sympy
 
 from dlfn.catalogue.derivations.notation import Derivation, Given, Step, expanded
-from dlfn.catalogue.derivations.numbers import draw
+from dlfn.catalogue.derivations.numbers import PUBLIC, draw
 
 __all__ = ["proven"]
 
-# Operations in a difference beyond which expanding, and simplifying, it would take minutes: numbers have to do.
+# Operations in a difference, and symbols in a step, beyond which expanding or simplifying would take minutes: numbers
+# have to do.
 _EXPANDED, _SIMPLIFIED = 600, 120
+_SYMBOLS = 30
 
 
 def proven(step: Step, derivation: Derivation) -> bool:
@@ -24,7 +26,13 @@ def proven(step: Step, derivation: Derivation) -> bool:
     if step.relation != "=" or step.tolerance != 1e-9:
         return False
     rng = np.random.default_rng(0)
-    scope = _WORDS | {given.name: _symbols(given, rng) for given in derivation.givens}
+    given = {given.name: _symbols(given, rng) for given in derivation.givens}
+    names = {
+        node.id for side in step.sides for node in ast.walk(expanded(side, derivation)) if isinstance(node, ast.Name)
+    }
+    if names & _NOT_SYMBOLIC or sum(np.size(given[name]) for name in names & given.keys()) > _SYMBOLS:
+        return False
+    scope = _WORDS | given
     try:
         sides = [np.asarray(eval(_compiled(side, derivation), scope)) for side in step.sides]
     except (NameError, TypeError, AttributeError, ValueError):  # a word without a symbolic meaning
@@ -114,6 +122,7 @@ def _mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return total / sympy.Integer(np.size(x) // np.size(total))
 
 
+_NOT_SYMBOLIC = {*PUBLIC, "integral", "max", "min", "where"}
 _WORDS: dict[str, Any] = {
     "__builtins__": {},
     "number": sympy.Rational,
