@@ -57,8 +57,8 @@ def _index(results: dict[str, list[Checked]]) -> str:
         "Every formula of the documents, derived from its definition to its backward pass in steps that are checked: "
         "both sides are evaluated at random points in float64, and SymPy proves them where it can.",
         "",
-        f"**{derived} of {len(results)} derivations hold, with "
-        f"{sum(not step.problem for step in steps)} of {len(steps)} steps{_symbolically(steps)}.** `dlfn formulas --derivations` runs them.",
+        f"**{derived} of {len(results)} derivations hold, with {sum(not step.problem for step in steps)} of "
+        f"{len(steps)} steps{_symbolically(steps)}.** `dlfn formulas --derivations` runs them.",
         "",
     ]
     families: dict[str, list[Row]] = {}

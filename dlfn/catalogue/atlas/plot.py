@@ -17,9 +17,9 @@ from dlfn.registry.entry import Case, Entry
 __all__ = ["EXPLANATION", "figures"]
 
 EXPLANATION = (
-    "f and f′ in float32; and the error of f′ over all of float32, in units in the last place, against a closed "
-    "form in long double: the largest in each of 512 parts of the range, on a logarithmic scale. Autodiff is that of JAX's own "
-    "function, or of the definition. Keys or buttons zoom and move; the pointer reads values."
+    "f and f′ in float32; and the error of f′ over all of float32, in units in the last place, against a closed form "
+    "in long double: the largest in each of 512 parts of the range, on a logarithmic scale. Autodiff is that of JAX's "
+    "own function, or of the definition. Keys or buttons zoom and move; the pointer reads values."
 )
 
 _BINS = 512

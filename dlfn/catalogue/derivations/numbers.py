@@ -84,8 +84,8 @@ _WORDS: dict[str, Any] = {
     "oo": np.inf,
     **{name: getattr(jnp, name) for name in ("exp", "log", "sqrt", "sin", "cos", "tan", "tanh", "sinh", "cosh")},
     **{name: getattr(jnp, name) for name in ("abs", "sign", "sum", "mean", "floor", "arctan2", "cumsum", "round")},
-    "max": lambda *a, **k: functools.reduce(jnp.maximum, a) if len(a) > 1 else jnp.max(a[0], **k),
-    "min": lambda *a, **k: functools.reduce(jnp.minimum, a) if len(a) > 1 else jnp.min(a[0], **k),
+    "max": lambda *a, **k: functools.reduce(jnp.maximum, a) if len(a) > 1 else jnp.max(*a, **k),
+    "min": lambda *a, **k: functools.reduce(jnp.minimum, a) if len(a) > 1 else jnp.min(*a, **k),
     **{name: getattr(algorithms, name) for name in algorithms.__all__},
     **PUBLIC,
 }
