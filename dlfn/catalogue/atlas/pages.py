@@ -35,6 +35,11 @@ _FAMILIES = {
     "numeric": "Safe elementary functions",
     "information": "Information theory",
 }
+_NOTATION = r"""A bar is a cotangent: where $y$ depends on $x$,
+$\bar x = \frac{\partial}{\partial x}\langle \bar y, y\rangle$ is what the backward pass makes of $\bar y$.
+$\langle a, b\rangle$ is the sum of the products of all entries, $\langle a\rangle$ a mean, $\odot$ a product by
+elements, $\otimes$ an outer product; indices begin at 0. Names in `this type` are public objects: a derivative of one
+is its hand-written backward pass."""
 # Longer sources are named, and not shown.
 _LINES = 60
 
@@ -56,6 +61,8 @@ def _index(results: dict[str, list[Checked]]) -> str:
         "",
         "Every formula of the documents, derived from its definition to its backward pass in steps that are checked: "
         "both sides are evaluated at random points in float64, and SymPy proves them where it can.",
+        "",
+        _NOTATION,
         "",
         f"**{derived} of {len(results)} derivations hold, with {sum(not step.problem for step in steps)} of "
         f"{len(steps)} steps{_symbolically(steps)}.** `dlfn formulas --derivations` runs them.",
@@ -87,7 +94,7 @@ def page(row: Row, results: list[Checked] | None = None) -> str:
         f"$$\n{row.latex}\n$$",
         f"*Documents: {row.where}.*" + "".join(f"\n\n{paper}." for paper in row.papers),
         *_derived(derivation(row.id), results),
-        *([f"## Erratum\n\n{row.erratum}\n\nThe steps above have the figures that decide."] if row.erratum else []),
+        *([f"## Erratum\n\n{row.erratum}"] if row.erratum else []),
         "## In code",
         *(_code(name) for name in names),
         *_plots(names),

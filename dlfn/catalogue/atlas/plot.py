@@ -17,9 +17,10 @@ from dlfn.registry.entry import Case, Entry
 __all__ = ["EXPLANATION", "figures"]
 
 EXPLANATION = (
-    "f and f′ in float32; and the error of f′ over all of float32, in units in the last place, against a closed form "
-    "in long double: the largest in each of 512 parts of the range, on a logarithmic scale. Autodiff is that of JAX's "
-    "own function, or of the definition. Keys or buttons zoom and move; the pointer reads values."
+    "f and f′ in float32; and the error of f′ over the whole range of float32, in units in the last place, against a "
+    "closed form in long double: the largest in each of 512 parts of the range, at half a million numbers in all, on a "
+    "logarithmic scale. Autodiff is that of JAX's own function, or of the definition. Keys or buttons zoom and move; "
+    "the pointer reads values."
 )
 
 _BINS = 512
@@ -74,7 +75,7 @@ def _errors(entry: Entry, case: Case) -> dict[str, Any]:
     baselines = [bench.baselines for bench in entry.benches if bench.name == case.name]
     plain = next((each["jax.nn"] for each in baselines if "jax.nn" in each), autodiff(entry.op))
     [x] = ulp.inputs("float32", case.slope, case.static)
-    x = x[np.isfinite(x)]
+    x = x[np.isfinite(x)][::3]
     exact = ulp.Exact(case.slope, x, case.static)
     order = _order(x)
     part = ((order - _order(np.float32(-np.inf))) * _BINS // (2 * _order(np.float32(np.inf)) + 1)).astype(int)

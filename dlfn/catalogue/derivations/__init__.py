@@ -4,7 +4,7 @@
 """
 
 from dlfn.catalogue.derivations.checking import Checked, check, derivation, derivations, has_sympy
-from dlfn.catalogue.derivations.latex import latex
 from dlfn.catalogue.derivations.notation import Derivation, Step
+from dlfn.catalogue.derivations.typesetting import latex
 
 __all__ = ["Checked", "Derivation", "Step", "check", "derivation", "derivations", "has_sympy", "latex"]

@@ -18,7 +18,8 @@ __all__ = [
     "after", "attended", "bayesian", "beside", "block_parameters", "choose", "clipped", "count_windows", "counts",
     "fed_forward", "fixed", "flipped", "gelu_error", "gru", "join", "kept", "layer", "lower", "lstm", "normed",
     "padded", "pair", "parameters", "positions", "quarter_turn", "run", "schedule", "share_as_extreme", "shifted",
-    "slope_at", "split", "spread", "sum_of_paths", "toeplitz", "transformer_block", "variance_of", "wide",
+    "shrunk_by_tanh", "slope_at", "split", "spread", "sum_of_paths", "toeplitz", "transformer_block", "variance_of",
+    "wide",
 ]  # fmt: skip
 
 
@@ -192,6 +193,16 @@ def gru(a: Any, h: Any, w_h: Any) -> Any:
 
 
 # Figures.
+
+
+def shrunk_by_tanh(steps: int) -> Any:
+    """The norm of the Jacobian of a recurrence through tanh, whose matrix is twice a rotation, after some steps."""
+    w = 2 * np.array([[0.6, 0.8], [-0.8, 0.6]])
+    jacobian, h = np.eye(2), np.ones(2)
+    for _ in range(steps):
+        h = np.tanh(w @ h)
+        jacobian = np.diag(1 - h**2) @ w @ jacobian
+    return np.linalg.norm(jacobian, 2)
 
 
 def gelu_error(constant: float) -> Any:

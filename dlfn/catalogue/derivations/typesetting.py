@@ -1,19 +1,18 @@
 """The formulas of a derivation as LaTeX."""
 
 import ast
-import unicodedata
 from collections.abc import Callable
 
+from dlfn.catalogue.derivations.letters import escaped, letters, parentheses, plain
 from dlfn.catalogue.derivations.notation import Derivation, Given, Let, Step
+from dlfn.catalogue.derivations.ranks import Ranks
 
 __all__ = ["latex"]
 
 # How tightly what is written binds: a sum, a product, a sign, a power, an atom.
 _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(1, 6)
 
-_NAMED = {"exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "max", "min", "diag"}
-_SCALARS = {"inner", "norm", "tr", "len"}
-_ACCENTS = {"\u0302": r"\hat", "\u0303": r"\tilde", "\u0304": r"\bar", "\u0307": r"\dot"}
+_NAMED = {"exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "max", "min"}
 _TIMES, _BELOW = r" \times ", r" \\ "
 _SETS = {
     "real": r"\mathbb R",
@@ -59,16 +58,15 @@ def _power(shape: tuple[int, ...]) -> str:
 class _Writer:
     def __init__(self, derivation: Derivation):
         self.let = derivation.let
-        self.ranks = {given.name: len(given.shape) for given in derivation.givens}
-        self.ranks |= {each.name: 2 for each in derivation.givens if each.set in ("symmetric", "regular")}
-        self.known = {*self.ranks, *self.let}
+        self.rank = Ranks(derivation)
+        self.known = {*self.rank.ranks, *self.let}
 
     def __call__(self, node: ast.expr) -> str:
         return self.write(node)[0]
 
     def within(self, node: ast.expr, least: int) -> str:
         text, binds = self.write(node)
-        return text if binds >= least else _parentheses(text)
+        return text if binds >= least else parentheses(text)
 
     def write(self, node: ast.expr) -> tuple[str, int]:
         kind = type(node).__name__
@@ -79,7 +77,7 @@ class _Writer:
 
     def write_Constant(self, node: ast.Constant) -> tuple[str, int]:
         if isinstance(node.value, str):
-            return rf"\text{{{_escaped(node.value)}}}", _ATOM
+            return rf"\text{{{escaped(node.value)}}}", _ATOM
         if node.value is None or isinstance(node.value, bool):
             return rf"\texttt{{{node.value}}}", _ATOM
         mantissa, _, exponent = repr(node.value).partition("e")
@@ -94,13 +92,13 @@ class _Writer:
     def name(self, name: str) -> str:
         if name in ("pi", "oo"):
             return {"pi": r"\pi", "oo": r"\infty"}[name]
-        if name.startswith("d") and len(name) > 1 and (name[1:] in self.known or len(_plain(name[1:])) == 1):
+        if name.startswith("d") and len(name) > 1 and (name[1:] in self.known or len(plain(name[1:])) == 1):
             return rf"\bar{{{self.name(name[1:])}}}"
         base, *marks = name.split("_")
-        text = _letters(base)
+        text = letters(base)
         for mark in [mark for mark in marks if mark in ("hat", "tilde", "bar")]:
             text = rf"\{mark}{{{text}}}"
-        subscript = ",".join(_letters(mark) for mark in marks if mark not in ("hat", "tilde", "bar", ""))
+        subscript = ",".join(letters(mark) for mark in marks if mark not in ("hat", "tilde", "bar", ""))
         return f"{text}_{{{subscript}}}" if subscript else text
 
     def write_UnaryOp(self, node: ast.UnaryOp) -> tuple[str, int]:
@@ -140,9 +138,9 @@ class _Writer:
             called = base.func.id
             if called in _NAMED - {"exp"} or called in self.let:
                 name = rf"\{called}" if called in _NAMED else self.name(called)
-                return f"{name}^{{{self(exponent)}}}{_parentheses(self(base.args[0]))}"
+                return f"{name}^{{{self(exponent)}}}{parentheses(self(base.args[0]))}"
         text, binds = self.write(base)
-        return (text if binds == _ATOM else _parentheses(text)) + f"^{{{self(exponent)}}}"
+        return (text if binds == _ATOM else parentheses(text)) + f"^{{{self(exponent)}}}"
 
     def write_Attribute(self, node: ast.Attribute) -> tuple[str, int]:
         if node.attr == "T":
@@ -151,8 +149,8 @@ class _Writer:
         while isinstance(root, ast.Attribute):
             root = root.value
         if isinstance(root, ast.Name) and root.id not in self.known:
-            return rf"\texttt{{{_escaped(ast.unparse(node))}}}", _ATOM
-        return rf"{self.within(node.value, _ATOM)}\texttt{{.{_escaped(node.attr)}}}", _ATOM
+            return rf"\texttt{{{escaped(ast.unparse(node))}}}", _ATOM
+        return rf"{self.within(node.value, _ATOM)}\texttt{{.{escaped(node.attr)}}}", _ATOM
 
     def write_Dict(self, node: ast.Dict) -> tuple[str, int]:
         pairs = zip(node.keys, node.values)
@@ -160,16 +158,20 @@ class _Writer:
 
     def write_Subscript(self, node: ast.Subscript) -> tuple[str, int]:
         entries = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        entries = [entry for entry in entries if ast.unparse(entry) != "None"]  # axes of length 1 are left out
+        if all(ast.unparse(entry) in (":", "::") for entry in entries):
+            return self.write(node.value)
         short = all(isinstance(entry, ast.Name | ast.Constant) for entry in entries)
         index = ("" if short and all(len(ast.unparse(e)) == 1 for e in entries) else ", ").join(map(self, entries))
         text = self.within(node.value, _ATOM)
         return (f"({text})_{{{index}}}" if "_{" in text[-8:] and text.endswith("}") else f"{text}_{{{index}}}"), _ATOM
 
     def write_Slice(self, node: ast.Slice) -> tuple[str, int]:
-        return "{:}".join(self(part) if part else "" for part in (node.lower, node.upper)), _SUM
+        parts = [node.lower, node.upper, *([node.step] if node.step else [])]
+        return "{:}".join(self(part) if part else "" for part in parts), _SUM
 
     def write_Tuple(self, node: ast.Tuple) -> tuple[str, int]:
-        return _parentheses(", ".join(map(self, node.elts))), _ATOM
+        return parentheses(", ".join(map(self, node.elts))), _ATOM
 
     def write_List(self, node: ast.List) -> tuple[str, int]:
         return rf"\left[{', '.join(map(self, node.elts))}\right]", _ATOM
@@ -191,12 +193,12 @@ class _Writer:
         if method is not None:
             return method(node)
         arguments = [*map(self, node.args)]
-        arguments += [rf"\text{{{_escaped(k.arg or '')}}}={self(k.value)}" for k in node.keywords]
+        arguments += [rf"\text{{{escaped(k.arg or '')}}}={self(k.value)}" for k in node.keywords]
         if name in _NAMED:
-            return rf"\{name}{_parentheses(', '.join(arguments))}", _POWER
+            return rf"\{name}{parentheses(', '.join(arguments))}", _POWER
         if name is not None and name not in self.known:
-            return rf"\operatorname{{{_escaped(name)}}}{_parentheses(', '.join(arguments))}", _ATOM
-        return f"{self.within(node.func, _ATOM)}{_parentheses(', '.join(arguments))}", _ATOM
+            return rf"\operatorname{{{escaped(name)}}}{parentheses(', '.join(arguments))}", _ATOM
+        return f"{self.within(node.func, _ATOM)}{parentheses(', '.join(arguments))}", _ATOM
 
     def call_D(self, node: ast.Call) -> tuple[str, int]:
         of, by, *at = node.args
@@ -208,7 +210,7 @@ class _Writer:
         if short:
             result = rf"\frac{{{d} {text}}}{{{d} {variable}}}"
         else:
-            inner = text if binds >= _PRODUCT else rf"\left[{text}\right]"
+            inner = text if binds >= _POWER else rf"\left[{text}\right]"
             result = rf"\frac{{{d}}}{{{d} {variable}}} {inner}"
         if at:
             return rf"\left.{result}\right|_{{{variable} = {self(at[0])}}}", _ATOM
@@ -267,10 +269,13 @@ class _Writer:
         return f"{self.within(node.args[0], _ATOM)}^{{-1}}", _POWER
 
     def call_tr(self, node: ast.Call) -> tuple[str, int]:
-        return rf"\operatorname{{tr}}{_parentheses(self(node.args[0]))}", _ATOM
+        return rf"\operatorname{{tr}}{parentheses(self(node.args[0]))}", _ATOM
 
     def call_eye(self, node: ast.Call) -> tuple[str, int]:
         return "I", _ATOM
+
+    def call_logΓ(self, node: ast.Call) -> tuple[str, int]:
+        return rf"\log\Gamma{parentheses(self(node.args[0]))}", _POWER
 
     def call_ones(self, node: ast.Call) -> tuple[str, int]:
         return r"\mathbf 1", _ATOM
@@ -301,88 +306,3 @@ class _Writer:
     def call_mat(self, node: ast.Call) -> tuple[str, int]:
         rows = [" & ".join(map(self, row.elts)) for row in node.args if isinstance(row, ast.Tuple | ast.List)]
         return rf"\begin{{bmatrix}} {_BELOW.join(rows)} \end{{bmatrix}}", _ATOM
-
-    def rank(self, node: ast.expr, bound: frozenset[str] = frozenset()) -> int:
-        """About how many axes an expression has: enough to tell ⊙ from a product of numbers."""
-        match node:
-            case ast.Name(id):
-                if id in self.ranks:
-                    return self.ranks[id]
-                let = self.let.get(id)
-                return self.rank(let.body) if let and let.parameters is None else 0
-            case ast.UnaryOp(_, operand):
-                return self.rank(operand)
-            case ast.BinOp(left, ast.MatMult(), right):
-                return max(0, self.rank(left) + self.rank(right) - 2)
-            case ast.BinOp(left, _, right):
-                return max(self.rank(left), self.rank(right))
-            case ast.Attribute(value, "T"):
-                return self.rank(value)
-            case ast.Subscript(value, index):
-                entries = index.elts if isinstance(index, ast.Tuple) else [index]
-                kept = sum(isinstance(entry, ast.Slice) or self.rank(entry) > 0 for entry in entries)
-                return max(0, self.rank(value) - len(entries)) + kept
-            case ast.Call(ast.Name(id), arguments):
-                return self._rank_of_call(id, arguments, node)
-        return 0
-
-    def _rank_of_call(self, name: str, arguments: list[ast.expr], node: ast.Call) -> int:
-        if name in _SCALARS:
-            return 0
-        if name in ("sum", "mean"):
-            return max(0, self.rank(arguments[0]) - 1) if node.keywords else 0
-        if name in ("outer", "mat", "eye"):
-            return 2
-        if name in ("vec", "onehot", "ones", "zeros"):
-            return 1
-        if name == "D":
-            return self.rank(arguments[0]) + self.rank(arguments[1])
-        if name == "stack":
-            return self.rank(arguments[0]) + 1
-        if name in ("Σ", "Π", "integral"):
-            return self.rank(arguments[0])
-        let = self.let.get(name)
-        if let is not None and let.parameters is not None:
-            kept, self.ranks = self.ranks, self.ranks | dict(zip(let.parameters, map(self.rank, arguments)))
-            rank = self.rank(let.body)
-            self.ranks = kept
-            return rank
-        return max(map(self.rank, arguments), default=0)
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in unicodedata.normalize("NFD", name) if not unicodedata.combining(c))
-
-
-def _letters(text: str) -> str:
-    """A word of a name: Greek letters by their names, accents as commands, digits at the end as a subscript."""
-    stem = text.rstrip("0123456789")
-    digits = text[len(stem) :] if stem else ""
-    stem = stem or text
-    written = "".join(map(_letter, stem))
-    if len(stem) > 1 and stem.isascii() and not stem.isdigit():
-        written = rf"\mathrm{{{stem}}}"
-    return f"{written}_{{{digits}}}" if digits else written
-
-
-def _letter(letter: str) -> str:
-    base, *marks = unicodedata.normalize("NFD", letter)
-    text = base
-    if "GREEK" in unicodedata.name(base, ""):
-        word = unicodedata.name(base).split("LETTER ")[1].split(" WITH")[0].lower().replace("lamda", "lambda")
-        capital = "CAPITAL" in unicodedata.name(base)
-        text = {"omicron": "o"}.get(word, "\\" + (word.capitalize() if capital else word))
-        text = {r"\phi": r"\varphi", r"\epsilon": r"\epsilon"}.get(text, text) + ("" if marks else " ")
-        text = text.strip() if not marks else text
-    for mark in marks:
-        text = rf"{_ACCENTS[mark]}{{{text}}}" if mark in _ACCENTS else text
-    return text
-
-
-def _parentheses(text: str) -> str:
-    tall = any(word in text for word in (r"\frac", r"\sum", r"\int", r"\prod", r"\begin", r"\left", r"^{e", r"\sqrt"))
-    return rf"\left({text}\right)" if tall else f"({text})"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("_", r"\_")
