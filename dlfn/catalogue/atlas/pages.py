@@ -40,6 +40,10 @@ $\bar x = \frac{\partial}{\partial x}\langle \bar y, y\rangle$ is what the backw
 $\langle a, b\rangle$ is the sum of the products of all entries, $\langle a\rangle$ a mean, $\odot$ a product by
 elements, $\otimes$ an outer product; indices begin at 0. Names in `this type` are public objects: a derivative of one
 is its hand-written backward pass."""
+_COLUMNS = (
+    ".atlas-columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 0 1rem }"
+    " .atlas-column { min-width: 0 }"
+)
 # Longer sources are named, and not shown.
 _LINES = 60
 
@@ -148,7 +152,7 @@ def _code(name: str) -> str:
 def _columns(blocks: list[str]) -> str:
     """Side by side where there is room; in plain Markdown one after the other."""
     inside = "\n\n".join(f'<div class="atlas-column">\n\n{block}\n\n</div>' for block in blocks)
-    return f'<div class="atlas-columns">\n\n{inside}\n\n</div>'
+    return f'<style>{_COLUMNS}</style>\n<div class="atlas-columns">\n\n{inside}\n\n</div>'
 
 
 def _plots(names: list[str]) -> list[str]:
