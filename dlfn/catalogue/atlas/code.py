@@ -26,6 +26,8 @@ def described(item: Any) -> str:
     for i, block in enumerate(blocks):
         if i % 2:
             lines = [line for line in textwrap.dedent(block).strip().splitlines() if line.strip()]
+            if any("&" in line or line.endswith(r"\\") for line in lines) and r"\begin" not in block:
+                lines = [r"\begin{aligned}", *lines, r"\end{aligned}"]
             out.append("$$\n" + "\n".join(lines) + "\n$$\n")
         else:
             out.append(_prose(block))

@@ -5,7 +5,7 @@ from pathlib import Path
 from dlfn import catalogue
 from dlfn.catalogue.atlas import plot, uses
 from dlfn.catalogue.atlas.code import described, parts, source
-from dlfn.catalogue.derivations import Checked, Derivation, check, derivation, has_sympy, latex
+from dlfn.catalogue.derivations import Checked, Derivation, Step, check, derivation, has_sympy, latex, sides
 from dlfn.catalogue.row import Row
 from dlfn.core import Op
 from dlfn.files import write_text
@@ -41,8 +41,8 @@ $\langle a, b\rangle$ is the sum of the products of all entries, $\langle a\rang
 elements, $\otimes$ an outer product; indices begin at 0. Names in `this type` are public objects: a derivative of one
 is its hand-written backward pass."""
 _COLUMNS = (
-    ".atlas-columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 0 1rem }"
-    " .atlas-column { min-width: 0 }"
+    ".atlas-columns { display: grid; gap: 0 1rem; "
+    "grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)) } .atlas-column { min-width: 0 }"
 )
 # Longer sources are named, and not shown.
 _LINES = 60
@@ -117,16 +117,18 @@ def _derived(told: Derivation, results: list[Checked]) -> list[str]:
         sections.append(f"Let\n\n$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$")
     for number, result in enumerate(results, 1):
         step = result.step
-        sections.append(f"**{number}.** {step.why}\n\n$$\n{_broken(latex(step, told))}\n$$\n\n{_mark(result)}")
+        sections.append(f"**{number}.** {step.why}\n\n$$\n{_equation(step, told)}\n$$\n\n{_mark(result)}")
     return sections
 
 
-def _broken(text: str) -> str:
+def _equation(step: Step, told: Derivation) -> str:
     """Long chains with one side a line."""
-    sides = text.split(" = ")
-    if len(text) < 110 or len(sides) < 2 or text.count(r"\begin") or r"\text" in text:
-        return text
-    return "\\begin{aligned}\n" + sides[0] + " &= " + " \\\\\n&= ".join(sides[1:]) + "\n\\end{aligned}"
+    first, *others = sides(step, told)
+    sign = "=" if step.relation == "=" else r"\ge"
+    if sum(map(len, others), len(first)) < 110:
+        return f" {sign} ".join([first, *others])
+    rest = "".join(rf" \\{chr(10)}&{sign} {side}" for side in others[1:])
+    return f"\\begin{{aligned}}\n{first} &{sign} {others[0]}{rest}\n\\end{{aligned}}"
 
 
 def _mark(result: Checked) -> str:

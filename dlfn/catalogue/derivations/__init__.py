@@ -5,6 +5,6 @@
 
 from dlfn.catalogue.derivations.checking import Checked, check, derivation, derivations, has_sympy
 from dlfn.catalogue.derivations.notation import Derivation, Step
-from dlfn.catalogue.derivations.typesetting import latex
+from dlfn.catalogue.derivations.typesetting import latex, sides
 
-__all__ = ["Checked", "Derivation", "Step", "check", "derivation", "derivations", "has_sympy", "latex"]
+__all__ = ["Checked", "Derivation", "Step", "check", "derivation", "derivations", "has_sympy", "latex", "sides"]

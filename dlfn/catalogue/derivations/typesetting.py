@@ -7,7 +7,7 @@ from dlfn.catalogue.derivations.letters import escaped, letters, parentheses, pl
 from dlfn.catalogue.derivations.notation import Derivation, Given, Let, Step
 from dlfn.catalogue.derivations.ranks import Ranks
 
-__all__ = ["latex"]
+__all__ = ["latex", "sides"]
 
 # How tightly what is written binds: a sum, a product, a sign, a power, an atom.
 _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(1, 6)
@@ -47,8 +47,12 @@ def latex(part: Step | Let | Given, derivation: Derivation) -> str:
         if part.parameters is not None:
             left += f"({', '.join(map(write.name, part.parameters))})"
         return f"{left} = {write(part.body)}"
-    sign = " = " if part.relation == "=" else r" \ge "
-    return sign.join(map(write, part.sides))
+    return (" = " if part.relation == "=" else r" \ge ").join(sides(part, derivation))
+
+
+def sides(step: Step, derivation: Derivation) -> list[str]:
+    """LaTeX of each side of a step."""
+    return list(map(_Writer(derivation), step.sides))
 
 
 def _power(shape: tuple[int, ...]) -> str:
