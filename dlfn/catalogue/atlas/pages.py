@@ -1,5 +1,7 @@
 """Pages of the atlas."""
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from dlfn import catalogue
@@ -48,13 +50,28 @@ _COLUMNS = (
 _LINES = 60
 
 
-def write(folder: Path) -> None:
-    """Writes ``index.md`` and a page for each row, ``ROW.md``. Takes some minutes, as every step is checked."""
+def write(folder: Path, *, workers: int = 1) -> None:
+    """Writes ``index.md`` and a page for each row, ``ROW.md``. Takes some minutes, as every step is checked.
+
+    Args:
+        folder: is made where there is none.
+        workers: processes that make pages at the same time.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    results = {row.id: list(check(derivation(row.id))) for row in catalogue.ROWS}
-    for row in catalogue.ROWS:
-        write_text(folder / f"{row.id}.md", page(row, results[row.id]))
-    write_text(folder / "index.md", _index(results))
+    ids = [row.id for row in catalogue.ROWS]
+    if workers > 1:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            made = list(pool.map(_made, ids))
+    else:
+        made = list(map(_made, ids))
+    for id, (text, _) in zip(ids, made):
+        write_text(folder / f"{id}.md", text)
+    write_text(folder / "index.md", _index({id: results for id, (_, results) in zip(ids, made)}))
+
+
+def _made(id: str) -> tuple[str, list[Checked]]:
+    results = list(check(derivation(id)))
+    return page(catalogue.find(id), results), results
 
 
 def _index(results: dict[str, list[Checked]]) -> str:

@@ -119,7 +119,7 @@ class _Writer:
                 if isinstance(left, ast.UnaryOp):
                     return f"-{self.within(ast.BinOp(left.operand, ast.Mult(), right), _PRODUCT)}", _SUM
                 sign = r" \odot " if self.rank(left) and self.rank(right) else r"\, "
-                first, second = self.within(left, _PRODUCT), self.within(right, _PRODUCT)
+                first, second = self.factor(left, sign), self.factor(right, sign)
                 if sign != r" \odot " and (
                     second[0].isdigit() or (first[-1].isdigit() and second.startswith(r"\frac"))
                 ):
@@ -136,6 +136,11 @@ class _Writer:
             case ast.Pow():
                 return self.power(left, right), _POWER
         raise TypeError(f"no LaTeX for {ast.unparse(node)}")
+
+    def factor(self, node: ast.expr, sign: str) -> str:
+        """Products of matrices beside ⊙ are in parentheses."""
+        product = isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+        return self.within(node, _POWER if product and sign == r" \odot " else _PRODUCT)
 
     def power(self, base: ast.expr, exponent: ast.expr) -> str:
         if isinstance(base, ast.Call) and isinstance(base.func, ast.Name) and len(base.args) == 1:
