@@ -1,7 +1,9 @@
 """The derivations: one for each row, tied to the row's objects; every step holds, and a wrong one does not."""
 
 import ast
+import json
 import re
+import sys
 
 import pytest
 
@@ -133,3 +135,13 @@ def test_command(capsys, monkeypatch):
     monkeypatch.setitem(derivations(), row.id, planted)
     assert main(["formulas", "linear.sigmoid", "--derivations"]) == 1
     assert "0 of 1 derivations, 6 of 7 steps" in capsys.readouterr().out
+
+
+def test_command_without_sympy(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "sympy", None)
+    file = tmp_path / "derivations.json"
+    assert main(["formulas", "optim.sgd", "--derivations", "--json", str(file)]) == 0
+    assert "5 of 5 steps checked, none symbolically: pip install sympy" in capsys.readouterr().out
+    [row] = json.loads(file.read_text("utf-8"))["rows"]
+    assert row["ok"]
+    assert [step["proven"] for step in row["steps"]] == [None] * 5
