@@ -1,5 +1,7 @@
 """Pages of the atlas."""
 
+import ast
+import inspect
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 from dlfn import catalogue
 from dlfn.catalogue.atlas import plot, uses
 from dlfn.catalogue.atlas.code import described, parts, source
-from dlfn.catalogue.derivations import Checked, Derivation, Step, check, derivation, has_sympy, latex, sides
+from dlfn.catalogue.derivations import Checked, Derivation, Step, algorithms, check, derivation, has_sympy, latex, sides
 from dlfn.catalogue.row import Row
 from dlfn.core import Op
 from dlfn.files import write_text
@@ -132,10 +134,19 @@ def _derived(told: Derivation, results: list[Checked]) -> list[str]:
     if told.lets:
         rows = " \\\\\n".join(latex(each, told).replace(" = ", " &= ", 1) for each in told.lets)
         sections.append(f"Let\n\n$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$")
+    nodes = [node for part in _expressions(told) for node in ast.walk(part)]
+    words = {node.id for node in nodes if isinstance(node, ast.Name)} & {*algorithms.__all__}
+    if words:
+        meanings = (f"- `{word}`: {inspect.getdoc(getattr(algorithms, word))}" for word in sorted(words))
+        sections.append("where\n\n" + "\n".join(" ".join(meaning.split()) for meaning in meanings))
     for number, result in enumerate(results, 1):
         step = result.step
         sections.append(f"**{number}.** {step.why}\n\n$$\n{_equation(step, told)}\n$$\n\n{_mark(result)}")
     return sections
+
+
+def _expressions(told: Derivation) -> list[ast.expr]:
+    return [side for step in told.steps for side in step.sides] + [let.body for let in told.lets]
 
 
 def _equation(step: Step, told: Derivation) -> str:

@@ -126,6 +126,7 @@ def parameters(module: nn.Layer, *shape: int) -> int:
 
 
 def transformer_block() -> nn.Layer:
+    """A transformer block with two heads."""
     return nn.TransformerBlock(2)
 
 
