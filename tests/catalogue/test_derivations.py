@@ -74,10 +74,14 @@ def test_a_planted_wrong_step_fails(id):
         right = evaluate(step, row, 0)
         assert agree(right, step.relation, step.tolerance) is None
         if step.relation != "=":
-            assert agree(right[::-1], step.relation, step.tolerance), step
+            least = right[0] + 0.01
+            assert agree([right[0], least], step.relation, step.tolerance), step
             continue
+        off = max(0.01, 3 * step.tolerance)
         for i, side in enumerate(right):
-            wrongs = [side + 0.01] + ([-side, 1.01 * side] if abs(side).max() > 0.01 else [])
+            wrongs = [side + off * max(1, abs(side).max())]
+            if abs(side).max() > 0.01:
+                wrongs += [-side, (1 + off) * side] if abs(side).max() > 1 else [-side, 2 * side]
             for wrong in wrongs:
                 assert agree([*right[:i], wrong, *right[i + 1 :]], step.relation, step.tolerance), step
 
