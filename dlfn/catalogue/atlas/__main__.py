@@ -1,0 +1,13 @@
+"""``python -m dlfn.catalogue.atlas FOLDER``"""
+
+import argparse
+from pathlib import Path
+
+from dlfn.catalogue.atlas.pages import write
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m dlfn.catalogue.atlas", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make pages at the same time")
+    arguments = parser.parse_args()
+    write(arguments.folder, workers=arguments.workers)
