@@ -22,7 +22,6 @@ extensions = [
     "pages",
 ]
 exclude_patterns = ["_ext", "build"]
-nitpicky = False
 
 # Pages whose cells run: a page is run again when its code changes.
 nb_execution_mode = "cache"
@@ -33,6 +32,7 @@ nb_merge_streams = True
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
+myst_fence_as_directive = ["math"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -41,6 +41,9 @@ python_maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
+# Result, in a signature, is of the room that it stands in.
+suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = "dlfn"

@@ -4,8 +4,9 @@ import ast
 import functools
 import importlib
 import inspect
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ ROOMS = (
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", signature)
+    app.connect("autodoc-process-docstring", escape)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -58,14 +60,18 @@ def _page(room: str, groups: dict[str, list[str]], title: str) -> str:
     lines = [title, "=" * len(title), ""]
     module = importlib.import_module(room)
     if "ops:" not in title:
-        lines += [inspect.getdoc(module) or "", ""]
+        lines += [_about(room), ""]
     for home, names in sorted(groups.items()):
         if len(groups) > 1:
             heading = home.rsplit(".", 1)[1].replace("_", " ").capitalize()
-            lines += [heading, "-" * len(heading), "", inspect.getdoc(importlib.import_module(home)) or "", ""]
+            lines += [heading, "-" * len(heading), "", _about(home), ""]
         for name in sorted(names, key=str.lower):
             lines += [*_directive(getattr(module, name), f"{room}.{name}"), ""]
     return "\n".join(lines) + "\n"
+
+
+def _about(module: str) -> str:
+    return _escaped(inspect.getdoc(importlib.import_module(module)) or "")
 
 
 def _directive(value: Any, name: str) -> list[str]:
@@ -74,7 +80,9 @@ def _directive(value: Any, name: str) -> list[str]:
         return [f".. autoclass:: {name}", *members]
     if callable(value):
         return [f".. autofunction:: {name}"]
-    return [f".. autodata:: {name}", "   :no-value:"]
+    # The docstring of a constant is that of its type: a table's names say more, and of an instance what makes it.
+    said = value if isinstance(value, Mapping) else [repr(value)]
+    return [f".. py:data:: {name}", "", f"   {', '.join(f'``{item}``' for item in said)}"]
 
 
 def signature(app: Sphinx, what: str, name: str, value: Any, *rest: Any) -> tuple[str, str] | None:
@@ -90,6 +98,22 @@ def signature(app: Sphinx, what: str, name: str, value: Any, *rest: Any) -> tupl
     if what == "method" and tree.args.args:
         del tree.args.args[0]
     return f"({ast.unparse(tree.args)})", ast.unparse(tree.returns) if tree.returns else ""
+
+
+# What is no markup inside of docstrings, literals and whole emphasised words, and a star that is left: of a shape, as in
+# (*batch, features).
+_MARKUP = re.compile(r"``.+?``|`[^`]+`|\*\*\S.*?\*\*|(?<![\w*])\*(?=\S)[^*]*?(?<=\S)\*(?![\w*])|(\*)", re.DOTALL)
+
+
+def escape(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Stars that stand for axes, so that none of them begins an emphasis."""
+    lines[:] = _escaped("\n".join(lines)).split("\n")
+
+
+def _escaped(text: str) -> str:
+    # Examples stand at the end and are shown as they are.
+    prose, prompt, examples = text.partition("\n>>> ")
+    return _MARKUP.sub(lambda match: r"\*" if match[1] else match[0], prose) + prompt + examples
 
 
 def _of_class(value: type) -> str:
