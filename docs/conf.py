@@ -27,6 +27,7 @@ exclude_patterns = ["_ext", "build"]
 nb_execution_mode = "cache"
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
+nb_execution_show_tb = True
 nb_execution_cache_path = str(DOCS / "build" / "cells")
 nb_merge_streams = True
 

@@ -7,7 +7,7 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-LINK = re.compile(r"\[([^\]]*)\]\((?:\.\./)([^)#\s]*)(#[^)]*)?\)")
+LINK = re.compile(r"\[([^\]]*)\]\((\.\./[^)#\s]*)(#[^)]*)?\)")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -16,13 +16,17 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 
 def rewrite(app: Sphinx, docname: str, source: list[str]) -> None:
-    up = "../" * docname.count("/")
+    folder = (ROOT / "docs" / docname).parent
 
     def replaced(match: re.Match[str]) -> str:
-        text, path, anchor = match[1], match[2], match[3] or ""
+        text, anchor = match[1], match[3] or ""
+        target = (folder / match[2]).resolve()
+        if target.is_relative_to(ROOT / "docs"):
+            return match[0]
+        path = str(target.relative_to(ROOT))
         if path in PAGES:
-            return f"[{text}]({up}{PAGES[path]}{anchor})"
-        if not (ROOT / path).exists():
+            return f"[{text}](/{PAGES[path]}{anchor})"
+        if not target.exists():
             raise FileNotFoundError(f"{docname} links to {path}, which is not in the repository")
         return f"{text} (`{path}`)" if text.strip("`") != path else f"`{path}`"
 
