@@ -90,8 +90,10 @@ def measured(case, dtype, order, rivals, row, *, on_device):
         return {**row, "done": done, "columns": {name: dataclasses.asdict(figure) for name, figure in figures.items()}}
 
     if not row["chunks"]:
-        judged(accuracy.sample(case), 0)
-        yield judged(accuracy.neighbours([figure.at for figure in figures.values()]), 0)
+        row = judged(accuracy.sample(case), 0)
+        for point in sorted({figure.at for figure in figures.values()}):
+            row = judged(accuracy.neighbours(point), 0)
+        yield row
     for number in range(row["done"], row["chunks"]):
         yield judged(accuracy.chunk(dtype, number), number + 1)
 

@@ -149,10 +149,16 @@ def sample(case: Case) -> np.ndarray:
     return np.unique(np.concatenate([_numbers(bits), dense]))
 
 
-def neighbours(points: list[float], reach: int = 2000) -> np.ndarray:
-    """The float32 numbers next to points, ``reach`` on either side."""
-    at = np.array([point for point in points if np.isfinite(point)], np.float32).view(np.int32).astype(np.int64)
-    return np.unique(_numbers((at[:, None] + np.arange(-reach, reach + 1)).astype(np.uint32).view(np.float32).ravel()))
+def neighbours(point: float, reach: int = 1 << 20) -> np.ndarray:
+    """The float32 numbers next to a point, ``reach`` on either side by their bit patterns; none of infinity.
+
+    >>> neighbours(1.0, 1).tolist()
+    [0.9999999403953552, 1.0, 1.0000001192092896]
+    """
+    if not np.isfinite(point):
+        return np.zeros(0, np.float32)
+    at = int(np.float32(point).view(np.uint32))
+    return _numbers(np.arange(max(at - reach, 0), min(at + reach + 1, 1 << 32), dtype=np.uint32).view(np.float32))
 
 
 @dataclasses.dataclass

@@ -62,7 +62,7 @@ def _page(room: str, groups: dict[str, list[str]], title: str) -> str:
     if "ops:" not in title:
         lines += [_about(room), ""]
     for home, names in sorted(groups.items()):
-        if len(groups) > 1:
+        if len(groups) > 1 and home != room:
             heading = home.rsplit(".", 1)[1].replace("_", " ").capitalize()
             lines += [heading, "-" * len(heading), "", _about(home), ""]
         for name in sorted(names, key=str.lower):
