@@ -31,7 +31,7 @@ nb_execution_show_tb = True
 nb_execution_cache_path = str(DOCS / "build" / "cells")
 nb_merge_streams = True
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 myst_fence_as_directive = ["math"]
 

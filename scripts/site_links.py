@@ -50,7 +50,9 @@ def broken(folder):
                 target /= "index.html"
             if not target.exists():
                 yield f"{where} leads to no file"
-            elif parts.fragment and target in pages and urllib.parse.unquote(parts.fragment) not in pages[target].anchors:
+            elif (
+                parts.fragment and target in pages and urllib.parse.unquote(parts.fragment) not in pages[target].anchors
+            ):
                 yield f"{where} leads to no anchor"
     if not pages:
         yield f"{folder} holds no page"

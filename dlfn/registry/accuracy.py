@@ -13,7 +13,19 @@ from jax import lax
 from dlfn.registry import ulp
 from dlfn.registry.entry import Case, Entry
 
-__all__ = ["COLUMNS", "DTYPES", "SAMPLE", "Worst", "chunk", "chunks", "columns", "judge", "named", "neighbours", "sample"]
+__all__ = [
+    "COLUMNS",
+    "DTYPES",
+    "SAMPLE",
+    "Worst",
+    "chunk",
+    "chunks",
+    "columns",
+    "judge",
+    "named",
+    "neighbours",
+    "sample",
+]
 
 # Who computes the derivatives: dlfn's hand rules, JAX of jax.nn's function, JAX of the same formula with the most
 # accurate functions that XLA has, and PyTorch.

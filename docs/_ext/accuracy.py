@@ -48,7 +48,12 @@ def _section(report: dict[str, Any]) -> str:
         lines.append(f"- **{dtype}**: {_run([row for row in rows if row['dtype'] == dtype])}")
     for order, name in ((1, "First derivative"), (2, "Second derivative")):
         for dtype in DTYPES:
-            lines += ["", f"### {name}, {dtype}", "", *_table([r for r in rows if (r["order"], r["dtype"]) == (order, dtype)])]
+            lines += [
+                "",
+                f"### {name}, {dtype}",
+                "",
+                *_table([r for r in rows if (r["order"], r["dtype"]) == (order, dtype)]),
+            ]
     return "\n".join([*lines, ""])
 
 

@@ -27,7 +27,9 @@ def _section(report: dict[str, Any]) -> str:
     on_cpu = report["device"] == "cpu"
     machine = f"{report['cores']} cores of {report['processor']}" if on_cpu else report["device"]
     heading = f"## {machine}, {report['date']}"
-    about = f"dlfn {report.get('dlfn', 'of that day')}, jax {report['jax']}. Forward and backward together, of one program."
+    about = (
+        f"dlfn {report.get('dlfn', 'of that day')}, jax {report['jax']}. Forward and backward together, of one program."
+    )
     table = _ratios(report["rows"]) if isinstance(report["rows"], list) else _times(report["rows"])
     return "\n".join([heading, "", about, "", *table, ""])
 

@@ -25,7 +25,12 @@ def write() -> None:
     put("benchmarks.md", benchmarks.page())
     for page, file in INCLUDED.items():
         # As if they stood in docs/.
-        text = (ROOT / file).read_text(encoding="utf-8").replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
+        text = (
+            (ROOT / file)
+            .read_text(encoding="utf-8")
+            .replace("](docs/", "](")
+            .replace("](CHANGELOG.md)", "](changelog.md)")
+        )
         put(f"{page}.md", text)
 
 

@@ -98,7 +98,7 @@ def test_the_script_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         asked.append(number)
         if number == 2 and asked.count(2) == 1:
             raise InterruptedError
-        return chunk("float16", 0)[number :: 4].astype(np.float32)
+        return chunk("float16", 0)[number::4].astype(np.float32)
 
     monkeypatch.setattr(accuracy, "chunks", lambda dtype: 4)
     monkeypatch.setattr(accuracy, "chunk", counted)

@@ -32,7 +32,9 @@ register(
         ("activation.leaky_relu",),
         lambda torch, x, negative_slope: torch.nn.functional.leaky_relu(x, negative_slope),
         jax.nn.leaky_relu,
-        lambda x, *, negative_slope: single(namespace(x).where(x >= 0, 1, namespace(x).asarray(negative_slope, x.dtype))),
+        lambda x, *, negative_slope: single(
+            namespace(x).where(x >= 0, 1, namespace(x).asarray(negative_slope, x.dtype))
+        ),
         flat(0),
         [
             Trap("slope 1 at 0", ([0.0, -0.0, INF, -INF],), {0: [1.0, 1.0, 1.0, 0.01]}, value=[0.0, 0.0, INF, -INF]),
