@@ -1,12 +1,11 @@
 """The site: `bash scripts/docs.sh` builds it."""
 
 import sys
+from importlib import metadata
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]
-
-from importlib import metadata
 
 project = "dlfn"
 author = copyright = "dlfn contributors"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Measures the largest errors of first and second derivatives of every elementwise op, in units in the last place: of
 dlfn, of jax.nn, of its formulas with jax.lax.AccuracyMode.HIGHEST, and of PyTorch. bfloat16 and float16 are measured at
-all of their numbers, float32 at a sample or, with --exhaustive, at all 2^32. The file keeps what is measured after every
-chunk, so that the script can be stopped at any time: called again, it goes on.
+all of their numbers, float32 at a sample or, with --exhaustive, at all 2^32. The file keeps what is measured, after
+every chunk, so that the script can be stopped at any time: called again, it goes on.
 
     python scripts/accuracy.py benchmarks/accuracy/cpu.json
     python scripts/accuracy.py benchmarks/accuracy/cpu.json --exhaustive
@@ -38,6 +38,7 @@ def main(argv=None):
     parser.add_argument("--exhaustive", action="store_true", help=EXHAUSTIVE)
     parser.add_argument("--on-device", action="store_true", help=DEVICE)
     parser.add_argument("--dtype", action="append", choices=accuracy.DTYPES, help="these dtypes alone (default: all)")
+    parser.add_argument("--again", action="store_true", help="measure anew what the file has")
     arguments = parser.parse_args(argv)
     try:
         chosen = [entry for entry in entries(arguments.ops) if entry.elementwise]
@@ -58,14 +59,16 @@ def main(argv=None):
                 for order in (1, 2):
                     key = f"{accuracy.named(entry, case)}, {dtype}, {order}"
                     total = accuracy.chunks(dtype) if dtype != "float32" or arguments.exhaustive else 0
-                    if (row := rows.get(key)) and row["done"] >= total == row["chunks"]:
+                    row = rows.get(key)
+                    if row and row["done"] >= total == row["chunks"] and not arguments.again:
                         continue
                     print(key, file=sys.stderr, flush=True)
                     rivals, refused = able(accuracy.columns(entry, case, order, torch), dtype)
                     start = {"done": 0, "chunks": total, "columns": {}, "refused": refused}
-                    row = row if row and row["chunks"] == total else {**start, "op": entry.op.name, "case": case.name}
-                    for row in measured(case, dtype, order, rivals, row, on_device=arguments.on_device):
-                        rows[key] = {**row, "dtype": dtype, "order": order, "date": about["date"]}
+                    if not row or row["chunks"] != total or arguments.again:
+                        row = {**start, "op": entry.op.name, "case": case.name}
+                    for further in measured(case, dtype, order, rivals, row, on_device=arguments.on_device):
+                        rows[key] = {**further, "dtype": dtype, "order": order, "date": about["date"]}
                         write_text(arguments.file, json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 

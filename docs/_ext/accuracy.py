@@ -20,7 +20,8 @@ float16. ∞ is a derivative that is nan or infinite where the true one is finit
 |---|---|
 | dlfn | the hand-derived rule; of second order, JAX's derivative of that rule, for which nothing is claimed |
 | jax.nn | `jax.grad` of jax.nn's function, as it comes |
-| HIGHEST | `jax.grad` of jax.nn's formula with `jax.lax.AccuracyMode.HIGHEST` in exp, expm1, log1p, tanh and logistic; – where the formula has none of these |
+| HIGHEST | `jax.grad` of jax.nn's formula with `jax.lax.AccuracyMode.HIGHEST`; – where the formula has no exp, expm1, \
+log1p, tanh or logistic |
 | PyTorch | `torch.autograd.grad` of PyTorch's own function; – where it has none, or no derivative of that order |
 
 An ULP is the spacing of the dtype at the true derivative; near a root where terms cancel, at the largest term. Results
@@ -65,10 +66,10 @@ def _run(rows: list[dict[str, Any]]) -> str:
         return f"every number of the dtype, {when}"
     inputs = [figure["inputs"] for row in rows for figure in row["columns"].values()]
     return (
-        f"**a sample**, {when}, of {min(inputs):,} numbers and more for each row: one bit pattern in {SAMPLE:,}, a dense grid up "
-        "to |x| = 110, the neighbourhoods of every point where the derivative changes its sign, saturates or underflows, and "
-        f"those of the worst points found. {len(whole)} of {len(rows)} rows were measured at all 2³² numbers. An error of a "
-        "sample is a lower bound of the largest"
+        f"**a sample**, {when}, of {min(inputs):,} numbers and more for each row: one bit pattern in {SAMPLE:,}, a "
+        "dense grid up to |x| = 110, the neighbourhoods of the points where f′ changes sign, saturates or underflows, and "
+        f"2²¹ numbers around each worst point of these. {len(whole)} of {len(rows)} rows were measured at all 2³². The "
+        "largest error of a sample is a lower bound"
     )
 
 

@@ -9,8 +9,8 @@ INTRODUCTION = """\
 # Benchmarks
 
 Every row that was measured, the slower ones included; `dlfn bench` and `scripts/accelerators.py` measure them again. A
-ratio above 1 means that dlfn is faster. Figures of a machine that does other work as well scatter: the quartiles say how
-much. What was chosen for the front page is in the [README](index.md); what the rows of the accelerator mean is told in
+ratio above 1 means that dlfn is faster. Figures of a machine that does other work as well scatter: the quartiles say
+how much. What the rows of the accelerator mean is told in
 [GPUs and TPUs](accelerators.md).
 """
 

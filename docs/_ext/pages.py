@@ -1,11 +1,12 @@
-"""Writes the pages that are made of code and of stored results, before Sphinx reads: none of them is in the repository."""
+"""Writes the pages that are made of code and of stored results, before Sphinx reads; none is in the repository."""
 
 from pathlib import Path
 
 import accuracy
-import benchmarks
 import reference
 from sphinx.application import Sphinx
+
+import benchmarks
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent

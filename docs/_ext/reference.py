@@ -12,12 +12,12 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-import dlfn
 from dlfn import nn
 
 ROOMS = (
     "dlfn", "dlfn.ops", "dlfn.nn", "dlfn.nn.models", "dlfn.nn.initializers", "dlfn.train", "dlfn.train.data",
-    "dlfn.weights", "dlfn.weights.maps", "dlfn.check", "dlfn.testing", "dlfn.optimizers", "dlfn.calculus", "dlfn.linalg",
+    "dlfn.weights", "dlfn.weights.maps", "dlfn.check", "dlfn.testing", "dlfn.optimizers", "dlfn.calculus",
+    "dlfn.linalg",
     "dlfn.probability", "dlfn.statistics", "dlfn.linear_models", "dlfn.augmentation", "dlfn.catalogue", "dlfn.registry",
     "dlfn.bench",
 )  # fmt: skip
@@ -100,8 +100,7 @@ def signature(app: Sphinx, what: str, name: str, value: Any, *rest: Any) -> tupl
     return f"({ast.unparse(tree.args)})", ast.unparse(tree.returns) if tree.returns else ""
 
 
-# What is no markup inside of docstrings, literals and whole emphasised words, and a star that is left: of a shape, as in
-# (*batch, features).
+# Markup that is meant (literals, roles, emphasis), and then a star that is left: of a shape, as in (*batch, features).
 _MARKUP = re.compile(r"``.+?``|`[^`]+`|\*\*\S.*?\*\*|(?<![\w*])\*(?=\S)[^*]*?(?<=\S)\*(?![\w*])|(\*)", re.DOTALL)
 
 

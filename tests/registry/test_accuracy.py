@@ -39,7 +39,7 @@ def test_half_types_were_measured_at_every_number():
 
 @over_cases
 def test_second_derivatives_against_mpmath(name):
-    """At random points, and at the worst of those of the file, where closed forms and definitions must agree as well."""
+    """At random points and at the worst ones of the file, closed forms equal the derivatives of the definitions."""
     mpmath = pytest.importorskip("mpmath")
     entry, case = CASES[name]
     rows = [row for row in STORED.values() if (row["op"], row["case"]) == (entry.op.name, case.name)]

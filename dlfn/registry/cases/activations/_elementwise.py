@@ -57,8 +57,8 @@ def entry(
 
 
 def namespace(x: Any) -> Any:
-    """NumPy or jax.numpy, whichever x is of: closed forms are evaluated in long double by the one, and on an accelerator
-    in float64 by the other."""
+    """NumPy or jax.numpy, whichever x is of: by the one, closed forms are evaluated in long double, and by the other in
+    float64, on an accelerator."""
     return x.__array_namespace__()
 
 

@@ -1,12 +1,13 @@
 """ELU, SELU and CELU, against PyTorch."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
 from dlfn import ops
 from dlfn.registry.cases.activations._elementwise import INF, entry, namespace, single
 from dlfn.registry.entry import Trap, register
-
 
 _SELU = np.longdouble("1.0507009873554804934193349852946"), np.longdouble("1.6732632423543772848170429916717")
 
@@ -16,14 +17,14 @@ def _exp(x):
     return xp.exp(xp.minimum(x, 0))
 
 
-def _slope(x, scale=1, alpha=1, length=1):
+def _slope(x, scale: Any = 1, alpha: Any = 1, length: Any = 1):
     """Of scale · x above 0, and of scale · alpha · length · (exp(x / length) - 1) below."""
     xp = namespace(x)
     scale, alpha, length = (xp.asarray(number, x.dtype) for number in (scale, alpha, length))
     return single(scale * xp.where(x > 0, 1, alpha * _exp(x / length)))
 
 
-def _bend(x, scale=1, alpha=1, length=1):
+def _bend(x, scale: Any = 1, alpha: Any = 1, length: Any = 1):
     """Where the two sides have different slopes at 0, there is none; and none either where only those agree."""
     xp = namespace(x)
     scale, alpha, length = (xp.asarray(number, x.dtype) for number in (scale, alpha, length))

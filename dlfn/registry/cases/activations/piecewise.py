@@ -13,6 +13,11 @@ PEERS = ("activation.peers",)
 FLOOR = 0.97
 
 
+def _leaky_slope(x, *, negative_slope):
+    xp = namespace(x)
+    return single(xp.where(x >= 0, 1, xp.asarray(negative_slope, x.dtype)))
+
+
 def _hard_swish_slope(x):
     xp = namespace(x)
     inside = xp.clip(x, -3, 3)

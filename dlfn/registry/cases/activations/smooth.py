@@ -13,7 +13,7 @@ PEERS = ("activation.peers",)
 _SQRT_2_OVER_PI = np.sqrt(8 * np.arctan(np.longdouble(1))) / (2 * np.arctan(np.longdouble(1))) / 2
 
 
-def _within(x, limit=LIMIT):
+def _within(x, limit: float = LIMIT):
     return namespace(x).clip(x, -limit, limit)
 
 
