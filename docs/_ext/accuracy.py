@@ -67,7 +67,7 @@ def _run(rows: list[dict[str, Any]]) -> str:
     inputs = [figure["inputs"] for row in rows for figure in row["columns"].values()]
     return (
         f"**a sample**, {when}, of {min(inputs):,} numbers and more for each row: one bit pattern in {SAMPLE:,}, a "
-        "dense grid up to |x| = 110, the neighbourhoods of the points where f′ changes sign, saturates or underflows, and "
+        "dense grid up to |x| = 110, neighbourhoods of the points where f′ changes sign, saturates or underflows, and "
         f"2²¹ numbers around each worst point of these. {len(whole)} of {len(rows)} rows were measured at all 2³². The "
         "largest error of a sample is a lower bound"
     )
