@@ -27,7 +27,8 @@ log1p, tanh or logistic |
 An ULP is the spacing of the dtype at the true derivative; near a root where terms cancel, at the largest term. Results
 below the smallest normal number count as 0, since XLA flushes those on CPUs. Points without a derivative (the kinks, of
 the second) are left out. The true values are closed forms, in 80-bit long double on x86; those were held to mpmath's
-derivatives of the definitions, in 120 digits, at random points and at each worst point of the dlfn column.
+derivatives of the definitions, in 120 digits, at random points and at the worst points of the dlfn column, where
+these lie between 1e-30 and 100.
 float64 would do as well: its own rounding is 2⁻²⁹ ULP of float32. Where it would not is the root of a derivative whose
 terms cancel, and there an ULP is that of the terms.
 """
