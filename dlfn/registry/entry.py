@@ -84,7 +84,8 @@ class Case:
         scalar_rows: whether the op also takes arguments without leading dimensions.
         empty: whether a batch of no examples has a value; without one, such as a mean, it is refused as 0/0.
         slope: the derivative in long double: ``slope(x, **static) -> (value, size of the largest term)``; None unless
-            the op is elementwise.
+            the op is elementwise. Of JAX's float64 arrays it gives float64.
+        bend: the second derivative likewise, nan where there is none.
         ignored: what does not matter by the arguments' labels, masks or lengths, whatever it holds:
             ``ignored(*args, **static) -> (of the arguments, of the outputs)``, each a boolean array or None for each
             argument and each output. None where the op ignores nothing.
@@ -98,6 +99,7 @@ class Case:
     scalar_rows: bool = True
     empty: bool = True
     slope: Callable[..., tuple[Any, Any]] | None = None
+    bend: Callable[..., tuple[Any, Any]] | None = None
     ignored: Callable[..., tuple[tuple[Any, ...], tuple[Any, ...]]] | None = None
 
     def make(self, lead: Lead = (4,), dtype: Any = "float64", seed: int = 0) -> tuple[Any, ...]:

@@ -45,7 +45,8 @@ def derivative(f: Callable[..., Any], static: Static = None) -> Callable[[Any], 
 
 
 class Exact:
-    """The exact derivative at points x, none of them nan, and how large an ULP is there.
+    """The exact derivative at points x, none of them nan, and how large an ULP is there: in long double, or in float64
+    ``on_device``, which is JAX's default and needs its x64 mode.
 
     An ULP is the spacing of x's dtype at the exact derivative; near a root, where terms of more than twice its size
     cancel, it is the spacing at the largest of them. A result below the smallest normal number
@@ -53,32 +54,39 @@ class Exact:
     float32: subnormal results are there, and are held to their spacing.
     """
 
-    def __init__(self, slope: Slope, x: np.ndarray, static: Static = None):
+    def __init__(self, slope: Slope, x: np.ndarray, static: Static = None, *, on_device: bool = False):
         info = jnp.finfo(x.dtype)
+        xp = self.xp = jnp if on_device else np
         self.x = x
-        self.tiny = np.longdouble(float(info.smallest_normal))
-        # By way of float64, since bfloat16 has no cast to long double.
-        wide = x.astype(np.float64).astype(np.longdouble)
+        self.wide = jnp.float64 if on_device else np.longdouble
+        self.tiny = float(info.smallest_normal)
+        wide = self._widened(x)
         with np.errstate(all="ignore"):
-            self.value, largest = (np.asarray(a) for a in slope(wide, **(static or {})))
-            self.at_zero = np.asarray(slope(np.zeros(1, np.longdouble), **(static or {}))[0])
-        size = np.where(np.abs(self.value) < largest / 2, largest, np.abs(self.value))
-        exponent = np.maximum(np.frexp(size)[1] - 1, int(info.minexp))
-        self.unit = np.ldexp(np.longdouble(1), exponent - int(info.nmant))
-        self.subnormal = np.abs(wide) < self.tiny
+            self.value, largest = slope(wide, **(static or {}))
+            self.at_zero = slope(xp.zeros(1, self.wide), **(static or {}))[0]
+        # A number that is 0 near a kink may stand for one beside it, where it is not.
+        self.at_zero = xp.where(xp.isnan(self.at_zero), self.value, self.at_zero)
+        size = xp.where(abs(self.value) < largest / 2, largest, abs(self.value))
+        exponent = xp.maximum(xp.frexp(size)[1] - 1, int(info.minexp))
+        self.unit = xp.ldexp(xp.ones((), self.wide), exponent - int(info.nmant))
+        self.subnormal = abs(wide) < self.tiny
 
-    def errors(self, got: np.ndarray) -> np.ndarray:
-        """Errors of derivatives in ULP; infinite where they are nan."""
-        wide = got.astype(np.float64).astype(np.longdouble)
+    def errors(self, got: np.ndarray) -> Any:
+        """Errors of derivatives in ULP; infinite where they are nan, and nan where there is no derivative."""
+        xp, wide = self.xp, self._widened(got)
         error = self._distance(wide, self.value)
-        error = np.where(self.subnormal, np.minimum(error, self._distance(wide, self.at_zero)), error) / self.unit
-        return np.where(np.isnan(error), np.inf, error)
+        error = xp.where(self.subnormal, xp.minimum(error, self._distance(wide, self.at_zero)), error) / self.unit
+        return xp.where(xp.isnan(self.value), xp.nan, xp.where(xp.isnan(error), xp.inf, error))
 
-    def _distance(self, got: np.ndarray, value: np.ndarray) -> np.ndarray:
-        distance = np.abs(got - value)
+    def _widened(self, x: np.ndarray) -> Any:
+        # By way of NumPy's float64: bfloat16 has no cast to long double, and XLA flushes on CPU.
+        return self.xp.asarray(x.astype(np.float64), self.wide)
+
+    def _distance(self, got: Any, value: Any) -> Any:
+        distance = abs(got - value)
         if self.x.dtype == np.float16:
             return distance
-        return np.where(np.abs(value) < self.tiny, np.maximum(np.abs(got) - self.tiny, 0), distance)
+        return self.xp.where(abs(value) < self.tiny, self.xp.maximum(abs(got) - self.tiny, 0), distance)
 
 
 def ulp_error(f: Callable[..., Any], slope: Slope, x: np.ndarray, static: Static = None) -> np.ndarray:

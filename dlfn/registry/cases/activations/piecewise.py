@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlfn import ops
-from dlfn.registry.cases.activations._elementwise import INF, entry, largest_of, single
+from dlfn.registry.cases.activations._elementwise import INF, entry, flat, largest_of, namespace, single
 from dlfn.registry.entry import Bench, Case, Entry, Trap, normal, register
 
 PEERS = ("activation.peers",)
@@ -13,10 +13,22 @@ PEERS = ("activation.peers",)
 FLOOR = 0.97
 
 
+def _leaky_slope(x, *, negative_slope):
+    xp = namespace(x)
+    return single(xp.where(x >= 0, 1, xp.asarray(negative_slope, x.dtype)))
+
+
 def _hard_swish_slope(x):
-    inside = np.clip(x, -3, 3)
-    value, largest = largest_of(inside / 3, np.full_like(x, 0.5))
-    return np.where(x <= -3, 0, np.where(x >= 3, 1, value)), np.where(np.abs(x) < 3, largest, 1)
+    xp = namespace(x)
+    inside = xp.clip(x, -3, 3)
+    value, largest = largest_of(inside / 3, xp.full_like(x, 0.5))
+    return xp.where(x <= -3, 0, xp.where(x >= 3, 1, value)), xp.where(xp.abs(x) < 3, largest, 1)
+
+
+def _hard_swish_bend(x):
+    xp = namespace(x)
+    third = xp.asarray(1, x.dtype) / 3
+    return single(xp.where(xp.abs(x) == 3, xp.nan, xp.where(xp.abs(x) < 3, third, 0)))
 
 
 register(
@@ -25,7 +37,10 @@ register(
         ("activation.leaky_relu",),
         lambda torch, x, negative_slope: torch.nn.functional.leaky_relu(x, negative_slope),
         jax.nn.leaky_relu,
-        lambda x, *, negative_slope: single(np.where(x >= 0, 1, np.longdouble(negative_slope))),
+        lambda x, *, negative_slope: single(
+            namespace(x).where(x >= 0, 1, namespace(x).asarray(negative_slope, x.dtype))
+        ),
+        flat(0),
         [
             Trap("slope 1 at 0", ([0.0, -0.0, INF, -INF],), {0: [1.0, 1.0, 1.0, 0.01]}, value=[0.0, 0.0, INF, -INF]),
             Trap("slope 0", ([0.0, -INF],), {0: [1.0, 0.0]}, value=[0.0, 0.0], static={"negative_slope": 0.0}),
@@ -41,6 +56,7 @@ register(
         lambda torch, x: torch.nn.functional.relu6(x),
         jax.nn.relu6,
         lambda x: single(((x > 0) & (x < 6)).astype(x.dtype)),
+        flat(0, 6),
         [Trap("kinks", ([0.0, 6.0, INF, -INF],), {0: [0.0, 0.0, 0.0, 0.0]}, value=[0.0, 6.0, 6.0, 0.0])],
         floor=FLOOR,
         scale=4.0,
@@ -52,7 +68,8 @@ register(
         PEERS,
         lambda torch, x: torch.nn.functional.hardtanh(x),
         jax.nn.hard_tanh,
-        lambda x: single((np.abs(x) < 1).astype(x.dtype)),
+        lambda x: single((abs(x) < 1).astype(x.dtype)),
+        flat(-1, 1),
         [Trap("kinks", ([1.0, -1.0, INF, -INF],), {0: [0.0, 0.0, 0.0, 0.0]}, value=[1.0, -1.0, 1.0, -1.0])],
         floor=FLOOR,
     )
@@ -64,7 +81,8 @@ register(
         # Its own hardsigmoid has the slope 1/6 of float32.
         lambda torch, x: torch.nn.functional.relu6(x + 3) / 6,
         jax.nn.hard_sigmoid,
-        lambda x: single((np.abs(x) < 3) / np.longdouble(6)),
+        lambda x: single((abs(x) < 3).astype(x.dtype) / 6),
+        flat(-3, 3),
         [
             Trap("kinks", ([3.0, -3.0, INF, -INF],), {0: [0.0, 0.0, 0.0, 0.0]}, value=[1.0, 0.0, 1.0, 0.0]),
             Trap("y is 1 before x is 3", ([float(np.nextafter(np.float32(3), 0))],), {0: [1 / 6]}, value=[1.0]),
@@ -80,6 +98,7 @@ register(
         lambda torch, x: torch.nn.functional.hardswish(x),
         jax.nn.hard_swish,
         _hard_swish_slope,
+        _hard_swish_bend,
         [Trap("kinks", ([3.0, -3.0, INF, -INF],), {0: [1.0, 0.0, 1.0, 0.0]}, value=[3.0, 0.0, INF, 0.0])],
         floor=FLOOR,
         scale=3.0,
