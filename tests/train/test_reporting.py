@@ -13,7 +13,7 @@ import pytest
 
 from dlfn import train
 from dlfn.train.reporting.charts import Curve, heat, line_chart
-from dlfn.train.reporting.markup import element
+from dlfn.markup import element
 from dlfn.train.reporting.reading import read_runs
 
 SCRIPT = "<script>document.title = 'run'</script>"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dlfn.train.reporting.markup import Markup, element
+from dlfn.markup import Markup, element
 
 __all__ = ["Curve", "heat", "line_chart", "number", "scatter"]
 

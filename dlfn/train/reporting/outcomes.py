@@ -14,7 +14,7 @@ from dlfn.core import InputError
 from dlfn.train.data import Source
 from dlfn.train.parts import make_data
 from dlfn.train.reporting.charts import number, scatter
-from dlfn.train.reporting.markup import Markup, element, table
+from dlfn.markup import Markup, element, table
 from dlfn.train.reporting.reading import Record
 from dlfn.train.runs import Loaded, load
 

@@ -1,7 +1,5 @@
 """The page about runs."""
 
-import base64
-import hashlib
 import json
 import math
 import os
@@ -12,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dlfn.train.reporting.charts import Curve, heat, line_chart, number
-from dlfn.train.reporting.markup import Markup, element, table
+from dlfn.markup import Markup, document, element, table
 from dlfn.train.reporting.outcomes import outcome
 from dlfn.train.reporting.reading import Record, Series
 
@@ -32,10 +30,9 @@ _ORDER = (
 
 
 def page_about(records: Sequence[Record], folder: Path) -> str:
-    """The HTML of a page about runs that is written to this folder, with style and script in it. Its policy lets the
-    browser load nothing, and run nothing but that script."""
+    """The HTML of a page about runs that is written to this folder, with style and script in it."""
     style, script = (
-        Markup(files("dlfn.train.reporting").joinpath(name).read_text("utf-8")) for name in ("page.css", "page.js")
+        files("dlfn.train.reporting").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
     # Without the script too, a box that is not ticked hides what is its run's alone; tables stay whole.
     runs = "".join(
@@ -43,15 +40,7 @@ def page_about(records: Sequence[Record], folder: Path) -> str:
         f"body:has(#run-{i}:not(:checked)) :is(.curve, .dots, .panel).run-{i} {{ display: none; }}\n"
         for i in range(len(records))
     )
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     title = ", ".join(record.name for record in records)
-    head = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"{element('title', title)}\n<style>\n{style}{runs}</style>\n</head>\n"
-    )
     body = element(
         "main",
         element("header", element("h1", title), _legend(records)),
@@ -64,7 +53,7 @@ def page_about(records: Sequence[Record], folder: Path) -> str:
         _section("Configuration", [_configuration(i, record) for i, record in enumerate(records)]),
         _section("Environment", [_environment(records)]),
     )
-    return f"{head}<body>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
+    return document(title, body, style=f"{style}{runs}", scripts=[script])
 
 
 def _explained(record: Record, folder: Path) -> list[Markup]:

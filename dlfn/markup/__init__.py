@@ -1,10 +1,13 @@
-"""HTML in which every text is escaped."""
+"""HTML in which every text is escaped, and pages that need no other file and no network."""
 
-from collections.abc import Iterable
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
 from typing import Any
 
-__all__ = ["Markup", "element", "table"]
+__all__ = ["Markup", "document", "element", "table"]
 
 
 class Markup(str):
@@ -39,3 +42,27 @@ def table(head: Iterable[Any], rows: Iterable[Iterable[Any]], **attributes: Any)
         lines.append(element("tr", element("th", first, scope="row"), *cells))
     inside = element("table", element("thead", element("tr", *headings)), element("tbody", *lines), **attributes)
     return element("div", inside, class_="scroll", tabindex=0)
+
+
+def document(title: str, body: Markup, *, style: str, scripts: Sequence[str]) -> str:
+    """A page with its style, in front of which stands that of the theme, and its scripts in it. Its policy lets the
+    browser load nothing, and run nothing but those scripts.
+
+    Args:
+        title: the page's title, text.
+        body: what is shown.
+        style: CSS; an image or font in it is a ``data:`` address.
+        scripts: JavaScript, which runs at the end of the page.
+    """
+    theme = files("dlfn.markup").joinpath("theme.css").read_text("utf-8")
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    policy = f"default-src 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+    head = (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        f"{element('title', title)}\n<style>\n{theme}{style}</style>\n</head>\n"
+    )
+    code = "\n".join(f"<script>{script}</script>" for script in scripts)
+    return f"{head}<body>\n{body}\n{code}\n</body>\n</html>\n"

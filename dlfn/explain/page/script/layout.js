@@ -1,0 +1,163 @@
+// The graph: cards placed by dagre, edges between them, and frames around the containers that are open.
+const stage = make("div", { class: "stage" });
+const frame = make("div", { class: "frame", role: "group", "aria-label": "graph of the steps; the arrow keys go from step to step", onkeydown: (event) => onKey(event) }, stage);
+let items = [];
+let edges = [];
+let cards = new Map();
+let selected = steps.length ? steps.length - 1 : null;
+let zoom = null; // null: as large as fits
+let drawnSize = [0, 0];
+
+const nameOf = (item) => (typeof item === "number" ? steps[item].name || steps[item].op : containers.get(item).label);
+const lastOf = (item) => (typeof item === "number" ? item : containers.get(item).steps.findLast((id) => deltaOf(steps[id]) !== null) ?? containers.get(item).steps.at(-1));
+
+const SMALL = 6;
+const miniature = (array, mark, full) => {
+  const head = make("span", { class: "mark" }, mark);
+  if (array === null) return make("span", { class: "mini" }, head, make("span", { class: "soft" }, "none"));
+  const rows = array.data !== null && array.data !== undefined ? asRows(array.data) : array.image?.data;
+  const limit = limitOf(array);
+  let shown = make("span", {}, array.shape.length ? `norm ${number(array.norm, 3)}` : number(array.data ?? array.norm));
+  if (full && rows?.length && rows[0].length) {
+    if (!array.shape.length) shown = make("span", { class: "single" }, number(rows[0][0]));
+    else if (rows.length <= 4 && rows[0].length <= SMALL) {
+      const cells = rows.flat().map((value) => {
+        const rgb = colour(value, limit);
+        return make("span", { style: `background:${css(rgb)};color:${inkOn(rgb)}` }, number(value, 2));
+      });
+      shown = make("span", { class: "cells", style: `--columns:${rows[0].length}` }, cells);
+    } else {
+      const small = canvas(rows, array.image ? limitOf(spread(rows)) : limit, "");
+      small.setAttribute("aria-hidden", "true");
+      small.removeAttribute("role");
+      small.removeAttribute("aria-label");
+      small.classList.add("thumb");
+      shown = make("span", { class: "thumbs" }, small, make("span", { class: "soft" }, number(array.norm, 3)));
+    }
+  }
+  return make("span", { class: "mini" }, head, shown);
+};
+
+const card = (item, full) => {
+  const isStep = typeof item === "number";
+  const box = isStep ? null : containers.get(item);
+  const step = steps[lastOf(item)];
+  const delta = deltaOf(step);
+  const times = box?.count ? ` ×${box.count}` : "";
+  const output = step.outputs.find((each) => each.delta !== null) ?? step.outputs[0];
+  const kind = isStep ? (step.kind === "op" || step.kind === "rule" || step.kind === "primitive" ? step.op : step.kind) : `${box.kind}, ${box.steps.filter((id) => !steps[id].minor).length} steps`;
+  const said = `${nameOf(item)}${times}, ${kind}, δ ${delta === null ? "none" : `of norm ${number(delta.norm, 3)}`}`;
+  const toggle = isStep ? null : make("button", { class: "toggle", type: "button", tabindex: -1, "aria-label": `unfold ${nameOf(item)}`, onclick: () => unfold(item) }, "+");
+  const loop = isStep ? step.loop : null;
+  const numbers = isStep && output
+    ? [miniature(now(output.value, loop), "value", full), make("span", { class: "delta" }, miniature(now(output.delta, loop), "δ", full))]
+    : [make("span", { class: "delta" }, miniature(delta && { ...delta, data: null, image: null, shape: [1] }, "δ", false))];
+  const body = make("button", { class: `card ${isStep ? step.kind : box.kind}`, type: "button", tabindex: -1, "aria-label": said, onclick: () => select(item), ondblclick: () => isStep || unfold(item) },
+    make("span", { class: "head" }, make("b", {}, `${nameOf(item)}${times}`), nameOf(item) === kind ? null : make("span", { class: "soft" }, kind)),
+    full && isStep && step.equation ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
+    full || !isStep || delta === null ? numbers : numbers.slice(1));
+  return make("div", { class: "node" }, body, toggle);
+};
+
+const arrange = (direction, sizes, frames) => {
+  const graph = new dagre.graphlib.Graph({ compound: true });
+  const tight = items.length > ROOM;
+  graph.setGraph({ rankdir: direction, nodesep: tight ? 14 : 18, ranksep: tight ? 26 : 30, marginx: 8, marginy: 16 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  for (const item of items) graph.setNode(String(item), { ...sizes.get(item) });
+  for (const key of frames) graph.setNode(key, {});
+  for (const key of frames) if (containers.get(key).up !== null) graph.setParent(key, containers.get(key).up);
+  for (const item of items) {
+    const up = typeof item === "number" ? chains[item].at(-1) : containers.get(item).up;
+    if (up !== undefined && up !== null) graph.setParent(String(item), up);
+  }
+  // What a loop carries on goes against the flow; dagre is told of it the other way round.
+  for (const { from, to, carried } of edges) if (!carried || !graph.hasEdge(String(to), String(from))) graph.setEdge(String(carried ? to : from), String(carried ? from : to), { weight: carried ? 0 : 1 });
+  dagre.layout(graph);
+  return graph;
+};
+
+const smooth = (points) => {
+  const [first, ...rest] = points;
+  let d = `M${first.x} ${first.y}`;
+  rest.forEach((point, i) => {
+    const last = i === rest.length - 1;
+    const end = last ? point : { x: (point.x + rest[i + 1].x) / 2, y: (point.y + rest[i + 1].y) / 2 };
+    d += last && !i ? `L${end.x} ${end.y}` : `Q${point.x} ${point.y} ${end.x} ${end.y}`;
+  });
+  return d;
+};
+const arrow = (points) => {
+  const [a, b] = points.slice(-2);
+  const length = Math.hypot(b.x - a.x, b.y - a.y) || 1;
+  const [ux, uy] = [(b.x - a.x) / length, (b.y - a.y) / length];
+  return `M${b.x} ${b.y}L${b.x - 7 * ux - 3.5 * uy} ${b.y - 7 * uy + 3.5 * ux}L${b.x - 7 * ux + 3.5 * uy} ${b.y - 7 * uy - 3.5 * ux}z`;
+};
+
+const scaleFor = (graph, limits) => Math.min(limits[0] / graph.graph().width, limits[1] / graph.graph().height);
+const draw = () => {
+  items = visible();
+  edges = edgesOf(items);
+  const full = items.length <= ROOM;
+  cards = new Map(items.map((item) => [item, card(item, full)]));
+  stage.style.transform = "none";
+  stage.replaceChildren(...cards.values());
+  const sizes = new Map(items.map((item) => [item, { width: cards.get(item).offsetWidth, height: cards.get(item).offsetHeight }]));
+  const frames = [...containers.keys()].filter((key) => open.has(key) && items.some((item) => (typeof item === "number" ? chains[item] : chains[containers.get(item).steps[0]].slice(0, chains[containers.get(item).steps[0]].indexOf(item))).includes(key)));
+  const room = [frame.clientWidth - 8, Math.max(360, innerHeight * 0.62)];
+  const down = arrange("TB", sizes, frames);
+  const across = full ? arrange("LR", sizes, frames) : down;
+  const graph = scaleFor(across, room) > scaleFor(down, room) ? across : down;
+  const { width, height } = graph.graph();
+  drawnSize = [width, height];
+  for (const item of items) {
+    const { x, y } = graph.node(String(item));
+    const size = sizes.get(item);
+    cards.get(item).style.translate = `${x - size.width / 2}px ${y - size.height / 2}px`;
+  }
+  const boxes = frames.map((key) => {
+    const { x, y, width: w, height: h } = graph.node(key);
+    const { kind, label, count } = containers.get(key);
+    const fold = make("button", { class: "fold", type: "button", tabindex: -1, "aria-label": `fold ${label}`, onclick: () => foldUp(key) }, `− ${label}${count ? ` ×${count}` : ""}`);
+    return make("div", { class: `box ${kind}`, style: `translate:${x - w / 2}px ${y - h / 2}px;width:${w}px;height:${h}px` }, fold);
+  });
+  const lines = edges.map(({ key, from, to, carried }) => {
+    const found = graph.edge(String(carried ? to : from), String(carried ? from : to));
+    if (!found) return null;
+    const points = carried ? [...found.points].reverse() : found.points;
+    return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: smooth(points) }), make("path", { class: "tip", d: arrow(points) }));
+  });
+  stage.prepend(...boxes, make("svg", { width, height, "aria-hidden": "true" }, lines));
+  fit();
+  mark();
+};
+
+const fit = () => {
+  const [width, height] = drawnSize;
+  const best = Math.min((frame.clientWidth - 8) / width, Math.max(360, innerHeight * 0.62) / height, 1.5);
+  const scale = zoom ?? Math.max(best, Math.min(0.8, Math.max(0.55, (frame.clientWidth - 8) / width)));
+  stage.style.transform = `scale(${scale})`;
+  stage.style.width = `${width * scale}px`;
+  stage.style.height = `${height * scale}px`;
+  stage.style.marginInline = width * scale < frame.clientWidth ? "auto" : "0";
+  return scale;
+};
+
+// Which card is chosen, and along which edges its δ comes to it.
+const mark = () => {
+  const chosen = selected === null ? null : typeof selected === "number" ? standIn(selected) : selected;
+  for (const [item, made] of cards) {
+    const button = made.firstChild;
+    button.tabIndex = item === chosen ? 0 : -1;
+    button.setAttribute("aria-pressed", item === chosen);
+  }
+  if (!cards.has(chosen) && cards.size) [...cards.values()].at(-1).firstChild.tabIndex = 0;
+  for (const line of stage.querySelectorAll(".edge")) line.classList.toggle("flow", line.dataset.edge.startsWith(`${chosen}→`));
+  return cards.get(chosen);
+};
+const bring = (made) => {
+  if (!made) return;
+  const [card, view] = [made.getBoundingClientRect(), frame.getBoundingClientRect()];
+  if (card.top < view.top || card.bottom > view.bottom) frame.scrollTop += card.top - view.top - view.height / 2 + card.height / 2;
+  if (card.left < view.left || card.right > view.right) frame.scrollLeft += card.left - view.left - view.width / 2 + card.width / 2;
+};
