@@ -19,6 +19,8 @@ OPS_SUPPORT = {"core", "ops.support"}
 MAY_IMPORT = {
     "_suggest": set(),
     "files": set(),
+    "markup": set(),
+    "explain": {"markup"},
     "core": set(),
     "check": {"core"},
     "bench": {"core"},
@@ -53,7 +55,7 @@ MAY_IMPORT = {
         "augmentation", "calculus", "check", "core", "dlfn", "linalg", "linear_models", "nn", "ops", "optimizers",
         "probability", "registry", "statistics", "train",
     },
-    "train": {"augmentation", "check", "core", "dlfn", "explain", "nn", "ops", "weights"},
+    "train": {"augmentation", "check", "core", "dlfn", "explain", "markup", "nn", "ops", "weights"},
     "cli": {"core"},
     "__main__": {"cli"},
     "dlfn": {"check", "core", "explain"},

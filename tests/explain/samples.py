@@ -110,7 +110,7 @@ def chain(title="L = (ŷ − y)², ŷ = h², h = w₁x + b"):
     return t.finish()
 
 
-def layers(depth=3, width=4, gain=1.0, title="three layers", name="layer"):
+def layers(depth=3, width=4, gain=1.0, title="three layers", name="layer", squash=True):
     """A perceptron, each of whose layers is a group."""
     rng = np.random.default_rng(0)
     t = Tape(title)
@@ -120,9 +120,10 @@ def layers(depth=3, width=4, gain=1.0, title="three layers", name="layer"):
         w = t.leaf(f"W_{i}", gain * rng.normal(size=(width, width)) / np.sqrt(width))
         b = t.leaf(f"b_{i}", np.zeros(width))
         z = t.linear(f"z_{i}", h, w, b, rf"z_{i} = h_{{{i - 1}}} W_{i} + b_{i}")
-        s = 1 / (1 + np.exp(-t.values[z]))
+        s = 1 / (1 + np.exp(-t.values[z])) if squash else t.values[z]
+        slope = s * (1 - s) if squash else np.ones(width)
         equation, rule = rf"h_{i} = \sigma(z_{i})", rf"\delta_{i} = \bar h_{i} \odot \sigma'(z_{i})"
-        h = t.step(f"h_{i}", "op", "sigmoid", s, (z,), lambda dy, s=s: [dy * s * (1 - s)], equation, rule)
+        h = t.step(f"h_{i}", "op", "sigmoid", s, (z,), lambda dy, slope=slope: [dy * slope], equation, rule)
         t.leave()
     value, slope = t.values[h] @ t.values[h] / 2, t.values[h]
     t.step("L", "op", "half_square", value, (h,), lambda dy: [dy * slope], r"L = \tfrac12 \|h\|^2", r"\bar h = h")

@@ -1,19 +1,15 @@
 """The page about runs: what it shows, that nothing in it is run, and that a browser agrees."""
 
-import functools
-import http.server
 import json
 import re
-import shutil
-import subprocess
-import threading
 
 import numpy as np
 import pytest
 
+from browser import browse
 from dlfn import train
-from dlfn.train.reporting.charts import Curve, heat, line_chart
 from dlfn.markup import element
+from dlfn.train.reporting.charts import Curve, heat, line_chart
 from dlfn.train.reporting.reading import read_runs
 
 SCRIPT = "<script>document.title = 'run'</script>"
@@ -100,25 +96,9 @@ def test_markup_escapes_children_and_attributes():
 
 
 def test_a_browser_shows_the_page_and_asks_for_nothing_else(tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium: apt install chromium")
     train.report([write_run(tmp_path / "a"), write_run(tmp_path / "<b>")], tmp_path / "page.html")
-    asked = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format, *args):
-            asked.append(self.path)
-
-    handler = functools.partial(Handler, directory=tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        flags += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-        address = f"http://127.0.0.1:{server.server_port}/page.html"
-        done = subprocess.run([browser, *flags, address], capture_output=True, text=True, timeout=60, check=True)
-        server.shutdown()
-    assert asked == ["/page.html"]
-    assert "CONSOLE" not in done.stderr, "an error, or something that the page's policy forbids"
-    assert "<title>a, &lt;b&gt;</title>" in done.stdout
-    assert done.stdout.count('class="tip"') == done.stdout.count('class="chart"') > 0, "the script has not run"
+    found = browse(tmp_path)
+    assert found.asked == ["/page.html"]
+    assert found.console == [], "an error, or something that the page's policy forbids"
+    assert "<title>a, &lt;b&gt;</title>" in found.dom
+    assert found.dom.count('class="tip"') == found.dom.count('class="chart"') > 0, "the script has not run"

@@ -11,10 +11,10 @@ import numpy as np
 
 from dlfn import nn
 from dlfn.core import InputError
+from dlfn.markup import Markup, element, table
 from dlfn.train.data import Source
 from dlfn.train.parts import make_data
 from dlfn.train.reporting.charts import number, scatter
-from dlfn.markup import Markup, element, table
 from dlfn.train.reporting.reading import Record
 from dlfn.train.runs import Loaded, load
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dlfn.train.reporting.charts import Curve, heat, line_chart, number
 from dlfn.markup import Markup, document, element, table
+from dlfn.train.reporting.charts import Curve, heat, line_chart, number
 from dlfn.train.reporting.outcomes import outcome
 from dlfn.train.reporting.reading import Record, Series
 

@@ -65,5 +65,5 @@ const ratioChart = ({ title, ratios, names, onpick }) => {
     const box = plot.getBoundingClientRect();
     onpick(Math.max(0, Math.min(ratios.length - 1, Math.floor(((clientX - box.left) / box.width) * ratios.length))));
   });
-  return make("figure", { class: "chart ratios" }, make("figcaption", {}, title), plot);
+  return make("figure", { class: "chart ratios" }, make("figcaption", {}, title), plot, make("p", { class: "below" }, make("span", { class: "swatch run-1" }, "grows on its way back"), make("span", { class: "swatch run-0" }, "shrinks")));
 };

@@ -32,7 +32,7 @@ const verdict = (norms, way) => {
   const text = `Back ${way}, ‖δ‖ goes from ${number(last, 3)} to ${number(first, 3)}: ×${number(factor, 2)}, about ×${number(each, 2)} a step.`;
   if (factor < 1e-3) return ["bad", `${text} It vanishes.`];
   if (factor > 1e3) return ["bad", `${text} It explodes.`];
-  return ["good", `${text} It neither vanishes nor explodes.`];
+  return ["good", `${text} ${factor < 0.1 ? "It shrinks" : factor > 10 ? "It grows" : "It keeps its size"}, and neither vanishes nor explodes.`];
 };
 
 const firstBad = () => {
@@ -70,7 +70,7 @@ const depthCharts = () => {
     const series = carried.map((id) => ({ name: steps[id].name || steps[id].op, values: deltaOf(steps[id])?.over_steps })).filter(({ values }) => values);
     if (!series.length) continue;
     for (const { name, values } of series) {
-      const [kind, text] = verdict(loop.reverse ? [...values].reverse() : values, `through time, in ${name},`);
+      const [kind, text] = verdict(loop.reverse ? [...values].reverse() : values, `through time in ${name}`);
       if (text) parts.push(make("p", { class: `verdict ${kind}` }, text));
     }
     parts.push(Object.assign(lineChart({ title: `‖δ‖ through time: what ${loop.name || "the loop"} carries (logarithmic)`, series, below: "step of the loop", at: stepAt[loop.id], onpick: (i) => moveLoop(loop.id, i) }), { loop: loop.id }));

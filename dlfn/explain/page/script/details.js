@@ -35,7 +35,7 @@ const ordinal = (index) => ["first", "second", "third", "fourth", "fifth"][index
 
 const aboutStep = (step) => {
   const path = chains[step.id].map((key) => [goTo(key), " / "]);
-  const parts = [make("p", { class: "path" }, path), make("h2", {}, step.name || step.op, " ", make("span", { class: "soft" }, step.kind === "primitive" ? `${step.op}, a primitive of JAX` : step.name === step.op ? step.kind : `${step.kind}${step.op === step.kind ? "" : ` ${step.op}`}`))];
+  const parts = [make("p", { class: "path" }, path), make("h2", {}, step.name || step.op, " ", make("span", { class: "soft" }, step.kind === "primitive" ? `${step.op}, of JAX` : step.op === step.name ? step.kind : step.op))];
   const loopsAround = loopChain(step.loop);
   if (loopsAround.length) parts.push(loopsAround.map(slider));
   if (standIn(step.id) !== step.id && chains[step.id].some((key) => !open.has(key))) parts.push(make("button", { type: "button", onclick: () => reveal(step.id) }, "show it in the graph"));

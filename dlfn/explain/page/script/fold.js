@@ -1,4 +1,5 @@
 // Layers, loops and repeated blocks as containers, which are open or folded.
+const ROOM = 24; // so many nodes are seen at a glance
 const containers = new Map();
 const chains = steps.map(() => []); // of each step, the keys of its containers from the outermost
 
@@ -30,6 +31,7 @@ const place = () => {
 
 // Neighbours that do the same with equal shapes are one container of their own, or their parent if that holds nothing else.
 const repeats = () => {
+  if (steps.length <= ROOM) return;
   const kin = new Map();
   for (const box of containers.values()) if (box.kind === "group") kin.set(box.up, [...(kin.get(box.up) ?? []), box]);
   const alike = (box) => box.steps.map((id) => `${steps[id].op} ${steps[id].outputs.map((o) => o.shape)}`).join();
@@ -64,7 +66,6 @@ const standIn = (id) => {
 };
 const visible = () => [...new Set(steps.map((step) => standIn(step.id)).filter((item) => item !== null))];
 
-const ROOM = 24; // so many nodes are seen at a glance
 const openWhatFits = () => {
   const order = [...containers.values()].sort((a, b) => chains[a.steps[0]].indexOf(a.key) - chains[b.steps[0]].indexOf(b.key));
   const many = steps.filter((step) => !hidden(step)).length > ROOM;

@@ -21,11 +21,12 @@ const miniature = (array, mark, full) => {
   if (full && rows?.length && rows[0].length) {
     if (!array.shape.length) shown = make("span", { class: "single" }, number(rows[0][0]));
     else if (rows.length <= 4 && rows[0].length <= SMALL) {
+      const vector = rows.length === 1; // a column, as narrow as can be
       const cells = rows.flat().map((value) => {
         const rgb = colour(value, limit);
         return make("span", { style: `background:${css(rgb)};color:${inkOn(rgb)}` }, number(value, 2));
       });
-      shown = make("span", { class: "cells", style: `--columns:${rows[0].length}` }, cells);
+      shown = make("span", { class: "cells", style: `--columns:${vector ? 1 : rows[0].length}` }, cells);
     } else {
       const small = canvas(rows, array.image ? limitOf(spread(rows)) : limit, "");
       small.setAttribute("aria-hidden", "true");
@@ -46,35 +47,41 @@ const card = (item, full) => {
   const times = box?.count ? ` ×${box.count}` : "";
   const output = step.outputs.find((each) => each.delta !== null) ?? step.outputs[0];
   const kind = isStep ? (step.kind === "op" || step.kind === "rule" || step.kind === "primitive" ? step.op : step.kind) : `${box.kind}, ${box.steps.filter((id) => !steps[id].minor).length} steps`;
-  const said = `${nameOf(item)}${times}, ${kind}, δ ${delta === null ? "none" : `of norm ${number(delta.norm, 3)}`}`;
-  const toggle = isStep ? null : make("button", { class: "toggle", type: "button", tabindex: -1, "aria-label": `unfold ${nameOf(item)}`, onclick: () => unfold(item) }, "+");
+  const said = delta === null ? ", no δ" : `, δ of norm ${number(delta.norm, 3)}`;
+  const toggle = isStep ? null : make("button", { class: "toggle", type: "button", tabindex: -1, "aria-label": `unfold ${nameOf(item)}`, onclick: () => unfold(item) }, make("span", { "aria-hidden": "true" }, "+"));
   const loop = isStep ? step.loop : null;
-  const numbers = isStep && output
-    ? [miniature(now(output.value, loop), "value", full), make("span", { class: "delta" }, miniature(now(output.delta, loop), "δ", full))]
-    : [make("span", { class: "delta" }, miniature(delta && { ...delta, data: null, image: null, shape: [1] }, "δ", false))];
-  const body = make("button", { class: `card ${isStep ? step.kind : box.kind}`, type: "button", tabindex: -1, "aria-label": said, onclick: () => select(item), ondblclick: () => isStep || unfold(item) },
-    make("span", { class: "head" }, make("b", {}, `${nameOf(item)}${times}`), nameOf(item) === kind ? null : make("span", { class: "soft" }, kind)),
+  const small = now(output?.value ?? null, loop)?.shape ?? [];
+  const narrow = full && small.filter((size) => size > 1).length === 1 && Math.max(...small) <= SMALL;
+  const sizeOnly = make("span", { class: "delta" }, miniature(delta && { ...now(delta, loop), data: null, image: null, shape: [1] }, "δ", false));
+  const both = isStep && output && full
+    ? make("span", { class: narrow ? "both columns" : "both" }, miniature(now(output.value, loop), "value", true), make("span", { class: "delta" }, miniature(now(output.delta, loop), "δ", true)))
+    : null;
+  const body = make("button", { class: `card ${isStep ? step.kind : box.kind}`, type: "button", tabindex: -1, onclick: () => select(item), ondblclick: () => isStep || unfold(item) },
+    make("span", { class: "head" }, make("b", {}, `${nameOf(item)}${times}`), " ", nameOf(item) === kind ? null : make("span", { class: "soft" }, kind)),
     full && isStep && step.equation ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
-    full || !isStep || delta === null ? numbers : numbers.slice(1));
+    make("span", { class: "unseen" }, said),
+    make("span", { class: "numbers", "aria-hidden": "true" }, both ?? (delta === null && isStep ? null : sizeOnly)));
   return make("div", { class: "node" }, body, toggle);
 };
 
-const arrange = (direction, sizes, frames) => {
+// Frames keep strangers out only where dagre knows of them, and then need more room.
+const arrange = (direction, sizes, frames, framed) => {
   const graph = new dagre.graphlib.Graph({ compound: true });
   const tight = items.length > ROOM;
-  graph.setGraph({ rankdir: direction, nodesep: tight ? 14 : 18, ranksep: tight ? 26 : 30, marginx: 8, marginy: 16 });
+  graph.setGraph({ rankdir: direction, nodesep: tight ? 14 : 18, ranksep: tight ? 26 : 30, marginx: 10, marginy: 24 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const item of items) graph.setNode(String(item), { ...sizes.get(item) });
-  for (const key of frames) graph.setNode(key, {});
-  for (const key of frames) if (containers.get(key).up !== null) graph.setParent(key, containers.get(key).up);
+  for (const key of framed ? frames : []) graph.setNode(key, {});
+  for (const key of framed ? frames : []) if (containers.get(key).up !== null) graph.setParent(key, containers.get(key).up);
   for (const item of items) {
     const up = typeof item === "number" ? chains[item].at(-1) : containers.get(item).up;
-    if (up !== undefined && up !== null) graph.setParent(String(item), up);
+    // Parameters stand outside of the frames, as what comes in; inside, they would push neighbouring frames apart.
+    if (framed && up !== undefined && up !== null && !(typeof item === "number" && leaf(steps[item]))) graph.setParent(String(item), up);
   }
   // What a loop carries on goes against the flow; dagre is told of it the other way round.
   for (const { from, to, carried } of edges) if (!carried || !graph.hasEdge(String(to), String(from))) graph.setEdge(String(carried ? to : from), String(carried ? from : to), { weight: carried ? 0 : 1 });
   dagre.layout(graph);
-  return graph;
+  return { direction, framed, graph, at: (item) => graph.node(String(item)), width: graph.graph().width, height: graph.graph().height };
 };
 
 const smooth = (points) => {
@@ -94,7 +101,37 @@ const arrow = (points) => {
   return `M${b.x} ${b.y}L${b.x - 7 * ux - 3.5 * uy} ${b.y - 7 * uy + 3.5 * ux}L${b.x - 7 * ux + 3.5 * uy} ${b.y - 7 * uy - 3.5 * ux}z`;
 };
 
-const scaleFor = (graph, limits) => Math.min(limits[0] / graph.graph().width, limits[1] / graph.graph().height);
+// What the charts below leave of the window.
+const tallest = () => Math.max(360, innerHeight - (parent.classList.contains("projected") ? 190 : 420));
+const scaleFor = (graph, limits) => Math.min(limits[0] / graph.width, limits[1] / graph.height);
+const heldBy = (item) => (typeof item === "number" ? chains[item] : chains[containers.get(item).steps[0]].slice(0, chains[containers.get(item).steps[0]].indexOf(item)));
+// The frame around what a container holds; none where a stranger stands in it.
+const outline = (plan, key) => {
+  if (plan.framed) return plan.graph.node(key);
+  const around = (list) => {
+    const all = list.map(plan.at);
+    const [left, right] = [Math.min(...all.map((n) => n.x - n.width / 2)) - 9, Math.max(...all.map((n) => n.x + n.width / 2)) + 9];
+    const [top, bottom] = [Math.min(...all.map((n) => n.y - n.height / 2)) - 16, Math.max(...all.map((n) => n.y + n.height / 2)) + 9];
+    return { x: (left + right) / 2, y: (top + bottom) / 2, width: right - left, height: bottom - top };
+  };
+  const inside = items.filter((item) => heldBy(item).includes(key));
+  const strangers = (box) => items.some((item) => {
+    const node = plan.at(item);
+    return !inside.includes(item) && Math.abs(node.x - box.x) * 2 < node.width + box.width && Math.abs(node.y - box.y) * 2 < node.height + box.height;
+  });
+  const core = inside.filter((item) => !(typeof item === "number" && leaf(steps[item])));
+  return [inside, core].filter((list) => list.length).map(around).find((box) => !strangers(box)) ?? null;
+};
+// What a loop carries to its next step: an arc beside the cards.
+const arc = (plan, from, to) => {
+  const [a, b] = [plan.at(from), plan.at(to)];
+  if (plan.direction === "LR") {
+    const low = Math.max(a.y + a.height / 2, b.y + b.height / 2);
+    return [{ x: a.x, y: a.y + a.height / 2 }, { x: a.x, y: low + 18 }, { x: (a.x + b.x) / 2, y: low + 18 }, { x: b.x, y: low + 18 }, { x: b.x, y: b.y + b.height / 2 }];
+  }
+  const far = Math.max(a.x + a.width / 2, b.x + b.width / 2);
+  return [{ x: a.x + a.width / 2, y: a.y }, { x: far + 18, y: a.y }, { x: far + 18, y: (a.y + b.y) / 2 }, { x: far + 18, y: b.y }, { x: b.x + b.width / 2, y: b.y }];
+};
 const draw = () => {
   items = visible();
   edges = edgesOf(items);
@@ -103,28 +140,28 @@ const draw = () => {
   stage.style.transform = "none";
   stage.replaceChildren(...cards.values());
   const sizes = new Map(items.map((item) => [item, { width: cards.get(item).offsetWidth, height: cards.get(item).offsetHeight }]));
-  const frames = [...containers.keys()].filter((key) => open.has(key) && items.some((item) => (typeof item === "number" ? chains[item] : chains[containers.get(item).steps[0]].slice(0, chains[containers.get(item).steps[0]].indexOf(item))).includes(key)));
-  const room = [frame.clientWidth - 8, Math.max(360, innerHeight * 0.62)];
-  const down = arrange("TB", sizes, frames);
-  const across = full ? arrange("LR", sizes, frames) : down;
-  const graph = scaleFor(across, room) > scaleFor(down, room) ? across : down;
-  const { width, height } = graph.graph();
+  const frames = [...containers.keys()].filter((key) => open.has(key) && items.some((item) => heldBy(item).includes(key)));
+  const room = [frame.clientWidth - 8, tallest()];
+  const ways = full ? [["LR", false], ["TB", false], ["LR", true], ["TB", true]] : [["TB", frames.length > 0]];
+  const plans = ways.map(([direction, framed]) => arrange(direction, sizes, frames, framed));
+  const plan = plans.reduce((best, other) => (scaleFor(other, room) > scaleFor(best, room) * 1.02 ? other : best));
+  const { width, height } = plan;
   drawnSize = [width, height];
   for (const item of items) {
-    const { x, y } = graph.node(String(item));
+    const { x, y } = plan.at(item);
     const size = sizes.get(item);
     cards.get(item).style.translate = `${x - size.width / 2}px ${y - size.height / 2}px`;
   }
   const boxes = frames.map((key) => {
-    const { x, y, width: w, height: h } = graph.node(key);
+    const found = outline(plan, key);
+    if (!found) return "";
+    const { x, y, width: w, height: h } = found;
     const { kind, label, count } = containers.get(key);
-    const fold = make("button", { class: "fold", type: "button", tabindex: -1, "aria-label": `fold ${label}`, onclick: () => foldUp(key) }, `− ${label}${count ? ` ×${count}` : ""}`);
+    const fold = make("button", { class: "fold", type: "button", tabindex: -1, title: "fold it", onclick: () => foldUp(key) }, make("span", { "aria-hidden": "true" }, "− "), `${label}${count ? ` ×${count}` : ""}`);
     return make("div", { class: `box ${kind}`, style: `translate:${x - w / 2}px ${y - h / 2}px;width:${w}px;height:${h}px` }, fold);
   });
   const lines = edges.map(({ key, from, to, carried }) => {
-    const found = graph.edge(String(carried ? to : from), String(carried ? from : to));
-    if (!found) return null;
-    const points = carried ? [...found.points].reverse() : found.points;
+    const points = carried ? arc(plan, from, to) : plan.graph.edge(String(from), String(to)).points;
     return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: smooth(points) }), make("path", { class: "tip", d: arrow(points) }));
   });
   stage.prepend(...boxes, make("svg", { width, height, "aria-hidden": "true" }, lines));
@@ -134,7 +171,7 @@ const draw = () => {
 
 const fit = () => {
   const [width, height] = drawnSize;
-  const best = Math.min((frame.clientWidth - 8) / width, Math.max(360, innerHeight * 0.62) / height, 1.5);
+  const best = Math.min((frame.clientWidth - 8) / width, tallest() / height, 1.5);
   const scale = zoom ?? Math.max(best, Math.min(0.8, Math.max(0.55, (frame.clientWidth - 8) / width)));
   stage.style.transform = `scale(${scale})`;
   stage.style.width = `${width * scale}px`;

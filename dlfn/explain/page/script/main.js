@@ -91,7 +91,12 @@ const bar = make("div", { class: "bar" }, player,
     containers.size ? [make("button", { type: "button", onclick: () => foldAll(false) }, "fold all"), containers.size && steps.length <= 300 ? make("button", { type: "button", onclick: () => foldAll(true) }, "unfold all") : null] : null,
     make("button", { type: "button", "aria-label": "smaller", onclick: () => zoomBy(1 / 1.25) }, "−"),
     make("button", { type: "button", "aria-label": "larger", onclick: () => zoomBy(1.25) }, "+"),
-    make("button", { type: "button", onclick: () => ((zoom = null), fit()) }, "fit")));
+    make("button", { type: "button", onclick: () => ((zoom = null), fit()) }, "fit"),
+    make("button", { type: "button", "aria-pressed": "false", onclick: ({ currentTarget }) => {
+      currentTarget.setAttribute("aria-pressed", parent.classList.toggle("projected"));
+      zoom = null;
+      redraw();
+    } }, "project")));
 
 const heading = parent.querySelector("h1");
 heading.replaceWith(make("header", {}, heading.cloneNode(true), make("p", { class: "summary" }, summary()), theme));
@@ -100,6 +105,7 @@ parent.append(make("div", { class: "columns" }, make("div", { class: "left" }, m
 draw();
 drawCharts();
 if (selected !== null) select(selected);
+bring(mark());
 let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth !== width) draw();

@@ -1,5 +1,6 @@
 // The backward pass, card by card: from the result to where each δ arrives.
-const said = make("p", { class: "said", role: "status" });
+const HINT = "δ of a value is the derivative of the result by it. Choose a step, by a click or the arrow keys, to see where its δ comes from.";
+const said = make("p", { class: "said", role: "status" }, HINT);
 let turn = null; // how many cards the walk has reached; null: no walk
 let timer = null;
 const order = () => items.filter((item) => deltaOf(steps[lastOf(item)]) !== null).sort((a, b) => lastOf(b) - lastOf(a));
@@ -41,7 +42,7 @@ const stop = () => {
   pause();
   turn = null;
   stage.classList.remove("walking");
-  said.textContent = "";
+  said.textContent = HINT;
 };
 const playButton = make("button", { type: "button", class: "play", "aria-pressed": "false", onclick: () => (timer === null ? start() : pause()) }, "▶ play");
 const speed = make("select", { "aria-label": "speed of the walk", onchange: () => timer !== null && (pause(), start()) },
