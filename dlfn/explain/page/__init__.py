@@ -10,7 +10,7 @@ from dlfn.markup import Markup, document, element
 
 __all__ = ["render"]
 
-_SCRIPTS = ("data", "fold", "layout", "arrays", "charts", "depth", "details", "play", "main")
+_SCRIPTS = ("data", "fold", "placing", "layout", "arrays", "charts", "depth", "details", "play", "main")
 _STYLES = ("page", "graph", "numbers")
 
 

@@ -1,12 +1,16 @@
 """The data of a page, as small as they can be: each array once, in as many digits as are read."""
 
+import base64
 import json
 from typing import Any
+
+import numpy as np
 
 __all__ = ["packed"]
 
 _DIGITS = 6
-_DIGITS_OF_IMAGES = 3
+_LEVELS = 127  # of colours, on each side of zero
+_NONE = -128  # stands for what is not finite
 
 
 def packed(data: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +31,7 @@ def packed(data: dict[str, Any]) -> dict[str, Any]:
             return None
         image = array.get("image")
         short = _rounded({key: value for key, value in array.items() if key != "image"}, _DIGITS)
-        short["image"] = image and _rounded(image, _DIGITS_OF_IMAGES)
+        short["image"] = image and _coloured(image)
         key = json.dumps(short)
         if key not in found:
             found[key] = len(arrays)
@@ -41,6 +45,17 @@ def packed(data: dict[str, Any]) -> dict[str, Any]:
         parameters = [{**p, "value": kept(p["value"]), "gradient": kept(p["gradient"])} for p in step["parameters"]]
         steps.append({**step, "outputs": outputs, "terms": terms, "parameters": parameters})
     return {**data, "steps": steps, "arrays": arrays}
+
+
+def _coloured(image: dict[str, Any]) -> dict[str, Any]:
+    """An image in bytes, as one sees no more of it: shares of its largest number."""
+    values = np.array(image["data"], float)
+    finite = np.isfinite(values)
+    limit = float(np.max(np.abs(values), where=finite, initial=0.0))
+    shares = np.where(finite, values, 0.0) / (limit or 1.0)
+    levels = np.where(finite, np.rint(shares * _LEVELS), _NONE).astype(np.int8)
+    about = {key: value for key, value in image.items() if key != "data"}
+    return about | {"limit": _rounded(limit, _DIGITS), "levels": base64.b64encode(levels.tobytes()).decode()}
 
 
 def _rounded(value: Any, digits: int) -> Any:

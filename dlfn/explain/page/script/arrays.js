@@ -25,10 +25,17 @@ const asRows = (nested) => {
   if (!Array.isArray(nested[0])) return [nested];
   return Array.isArray(nested[0][0]) ? nested.flatMap(asRows) : nested;
 };
+// Of an array in a loop, what it is at the step that is shown; small ones have all their steps along the first axis.
 const now = (array, loop) => {
-  if (!array?.per_step || loop === null) return array;
-  const kept = array.kept.filter((step) => step <= stepAt[loop]);
-  return array.per_step[Math.max(0, kept.length - 1)];
+  if (!array?.over_steps || loop === null) return array;
+  if (array.per_step) return array.per_step[Math.max(0, array.kept.filter((step) => step <= momentOf(loop)).length - 1)];
+  return array.data === null ? array : summed(array.data[Math.min(momentOf(loop), array.data.length - 1)], array.shape.slice(1));
+};
+const summed = (nested, shape) => {
+  const all = [nested].flat(Infinity);
+  const values = all.filter(finite);
+  const norm = values.length ? Math.hypot(...values) : 0;
+  return { shape, data: nested, norm, min: Math.min(...values), max: Math.max(...values), zeros: values.filter((value) => value === 0).length, nonfinite: all.length - values.length, histogram: null, image: null, over_steps: null };
 };
 
 const grid = (rows, limit, label) => {
@@ -86,16 +93,11 @@ const showArray = (whole, label, loop) => {
     const small = rows.length && rows[0].length <= NUMBERS && rows.length <= 16;
     if (rows.length && rows[0].length) parts.push(small ? grid(rows, limit, label) : canvas(rows, limit, `${label}: heat map`), legend(limit));
   } else if (array.image) {
-    parts.push(canvas(array.image.data, array.image.pooled ? limitOf(spread(array.image.data)) : limit, `${label}: heat map`));
-    parts.push(legend(array.image.pooled ? limitOf(spread(array.image.data)) : limit));
+    parts.push(canvas(pixelsOf(array.image), array.image.limit, `${label}: heat map`), legend(array.image.limit));
     if (array.image.pooled) parts.push(make("p", { class: "note" }, "each cell is the mean of several numbers"));
   }
   if (array.histogram) parts.push(histogram(array.histogram, label));
   if (array.shape.length) parts.push(facts(array));
   if (loop !== null && whole.over_steps) parts.push(overSteps(label, [{ name: label, values: whole.over_steps }], loop));
   return make("div", { class: "array" }, parts);
-};
-const spread = (rows) => {
-  const values = rows.flat().filter(finite);
-  return { min: Math.min(0, ...values), max: Math.max(0, ...values) };
 };

@@ -1,6 +1,13 @@
 // What is explained, and small helpers: elements whose texts are never markup, numbers, mathematics.
 const data = JSON.parse(document.getElementById("data").textContent);
 const { steps, groups, loops } = data;
+// Images come as bytes: shares of their largest number.
+const pixelsOf = ({ columns, limit, levels }) => {
+  const values = [...atob(levels)].map((letter) => (letter.charCodeAt(0) << 24) >> 24);
+  const rows = [];
+  for (let i = 0; i < values.length; i += columns) rows.push(values.slice(i, i + columns).map((level) => (level === -128 ? "nan" : (level * limit) / 127)));
+  return rows;
+};
 for (const step of steps) {
   for (const each of [...step.outputs, ...step.terms, ...step.parameters]) {
     for (const key of ["value", "delta", "gradient"]) if (key in each) each[key] = data.arrays[each[key]] ?? null;
@@ -50,10 +57,12 @@ const formula = (latex, display = true) => {
 
 const deltaOf = (step) => step.outputs.map((output) => output.delta).find((delta) => delta !== null) ?? null;
 const normOf = (array) => (array === null ? null : array.nonfinite ? Infinity : array.norm);
+// Which time the body of a loop runs, with those around it.
+const momentOf = (id) => (loops[id].parent === null ? 0 : momentOf(loops[id].parent) * loops[id].length) + stepAt[id];
 // Of a step in a loop, the number for the step of the loop that is shown.
 const normNow = (step, array) => {
   if (array === null || step.loop === null || !array.over_steps) return normOf(array);
-  return array.over_steps[Math.min(stepAt[step.loop], array.over_steps.length - 1)];
+  return array.over_steps[Math.min(momentOf(step.loop), array.over_steps.length - 1)];
 };
 const users = steps.map(() => []);
 for (const step of steps) for (const input of step.inputs) users[input.step].push({ user: step.id, carried: input.carried });

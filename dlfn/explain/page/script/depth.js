@@ -56,8 +56,9 @@ const depthCharts = () => {
     const norms = way.map((id) => normOf(deltaOf(steps[id])));
     const [kind, text] = verdict(norms, "through depth");
     if (text) parts.push(make("p", { class: `verdict ${kind}` }, text));
-    const every = Math.ceil(way.length / 8);
-    const marks = way.map((id, i) => [i, steps[id].name || steps[id].op]).filter(([i]) => i % every === 0 || i === way.length - 1).filter(([i], k, all) => k === all.length - 1 || i === way.length - 1 || way.length - 1 - i >= every * 0.7);
+    const every = Math.ceil(way.length / 7);
+    const short = (name) => (name.length > 12 ? `${name.slice(0, 11)}…` : name);
+    const marks = way.map((id, i) => [i, short((steps[id].name || steps[id].op).split("/").at(-1))]).filter(([i]) => i % every === 0 || i === way.length - 1).filter(([i], k, all) => k === all.length - 1 || i === way.length - 1 || way.length - 1 - i >= every * 0.7);
     const depth = lineChart({ title: "‖δ‖ through depth (logarithmic)", series: [{ name: "‖δ‖", values: norms }], marks, below: "from the input, left, to the loss, right", at: null, onpick: (i) => select(way[i]) });
     charts.push(depth);
     parts.push(depth);
@@ -73,7 +74,7 @@ const depthCharts = () => {
       const [kind, text] = verdict(loop.reverse ? [...values].reverse() : values, `through time in ${name}`);
       if (text) parts.push(make("p", { class: `verdict ${kind}` }, text));
     }
-    parts.push(Object.assign(lineChart({ title: `‖δ‖ through time: what ${loop.name || "the loop"} carries (logarithmic)`, series, below: "step of the loop", at: stepAt[loop.id], onpick: (i) => moveLoop(loop.id, i) }), { loop: loop.id }));
+    parts.push(Object.assign(lineChart({ title: `‖δ‖ through time: what ${loop.name || "the loop"} carries (logarithmic)`, series, below: "step of the loop", at: momentOf(loop.id), onpick: (i) => moveLoop(loop.id, i) }), { loop: loop.id }));
   }
   return parts;
 };

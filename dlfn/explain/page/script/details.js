@@ -35,7 +35,7 @@ const ordinal = (index) => ["first", "second", "third", "fourth", "fifth"][index
 
 const aboutStep = (step) => {
   const path = chains[step.id].map((key) => [goTo(key), " / "]);
-  const parts = [make("p", { class: "path" }, path), make("h2", {}, step.name || step.op, " ", make("span", { class: "soft" }, step.kind === "primitive" ? `${step.op}, of JAX` : step.op === step.name ? step.kind : step.op))];
+  const parts = [make("p", { class: "path" }, path), make("h2", {}, step.name || step.op, " ", make("span", { class: "soft" }, step.kind === "primitive" ? (step.op === step.name ? "a primitive of JAX" : `${step.op}, a primitive of JAX`) : step.op === step.name ? step.kind : step.op))];
   const loopsAround = loopChain(step.loop);
   if (loopsAround.length) parts.push(loopsAround.map(slider));
   if (standIn(step.id) !== step.id && chains[step.id].some((key) => !open.has(key))) parts.push(make("button", { type: "button", onclick: () => reveal(step.id) }, "show it in the graph"));
@@ -56,7 +56,7 @@ const aboutStep = (step) => {
   if (step.parameters.length) parts.push(part("Parameters", parametersOf(step.parameters)));
   const costs = [step.flops ? quantity(step.flops, "FLOP") : null, step.bytes ? quantity(step.bytes, "B read and written") : null].filter(Boolean);
   if (costs.length) parts.push(part("Cost", make("p", {}, costs.join(" · "))));
-  if (step.source) parts.push(part("Source", make("p", { class: "note" }, `${step.source.file}:${step.source.line}`), make("pre", {}, step.source.code)));
+  if (step.source) parts.push(part("Source", make("p", { class: "note" }, `${step.source.file}:${step.source.line}`), step.source.code ? make("pre", {}, step.source.code) : null));
   return parts;
 };
 

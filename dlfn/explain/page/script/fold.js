@@ -7,6 +7,8 @@ const groupChain = (id) => (id === null ? [] : [...groupChain(groups[id].parent)
 const loopChain = (id) => (id === null ? [] : [...loopChain(loops[id].parent), id]);
 const shared = (a, b) => a.slice(0, a.findIndex((key, i) => key !== b[i]) < 0 ? a.length : a.findIndex((key, i) => key !== b[i]));
 
+const leaf = (step) => step.inputs.length === 0 && step.kind !== "argument";
+
 const place = () => {
   // A loop stands in the deepest group that holds all of its steps.
   const inside = loops.map((loop) => steps.filter((step) => loopChain(step.loop).includes(loop.id)));
@@ -15,6 +17,12 @@ const place = () => {
     const found = groupChain(step.group);
     for (const id of loopChain(step.loop).reverse()) found.splice(Math.min(depth[id], found.length), 0, `loop ${id}`);
     chains[step.id] = found;
+  }
+  // A parameter without a layer of its own is in that of its users.
+  for (const step of steps) {
+    if (!leaf(step) || chains[step.id].length || !users[step.id].length) continue;
+    const around = users[step.id].map(({ user }) => chains[user]).reduce(shared);
+    chains[step.id] = around.slice(0, [...around, "loop"].findIndex((key) => key.startsWith("loop")));
   }
   for (const step of steps) {
     chains[step.id].forEach((key, i) => {
@@ -57,7 +65,6 @@ const repeats = () => {
 
 const open = new Set();
 const show = { minor: false, parameters: true };
-const leaf = (step) => step.inputs.length === 0 && step.kind !== "argument";
 const hidden = (step) => (step.minor && !show.minor) || (!show.parameters && leaf(step));
 // What stands for a step in the graph: itself, the outermost folded container, or nothing.
 const standIn = (id) => {
@@ -100,5 +107,5 @@ const edgesOf = (items) => {
 
 place();
 repeats();
-show.parameters = steps.filter((step) => !step.minor).length <= 60;
+show.parameters = steps.filter((step) => !step.minor).length <= 40;
 openWhatFits();

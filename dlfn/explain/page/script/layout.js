@@ -1,4 +1,4 @@
-// The graph: cards placed by dagre, edges between them, and frames around the containers that are open.
+// The graph: its cards, the edges between them, and the frames around the containers that are open.
 const stage = make("div", { class: "stage" });
 const frame = make("div", { class: "frame", role: "group", "aria-label": "graph of the steps; the arrow keys go from step to step", onkeydown: (event) => onKey(event) }, stage);
 let items = [];
@@ -8,14 +8,17 @@ let selected = steps.length ? steps.length - 1 : null;
 let zoom = null; // null: as large as fits
 let drawnSize = [0, 0];
 
+// In a card, of a path what is not said by the frames around it.
+const short = (item) => (typeof item === "number" && chains[item].length ? nameOf(item).split("/").slice(leaf(steps[item]) ? -2 : -1).join("/") : nameOf(item));
 const nameOf = (item) => (typeof item === "number" ? steps[item].name || steps[item].op : containers.get(item).label);
 const lastOf = (item) => (typeof item === "number" ? item : containers.get(item).steps.findLast((id) => deltaOf(steps[id]) !== null) ?? containers.get(item).steps.at(-1));
 
-const SMALL = 6;
+const SMALL = 6; // numbers in a row of a card
+const LONGEST = 48; // letters of an equation in a card
 const miniature = (array, mark, full) => {
   const head = make("span", { class: "mark" }, mark);
   if (array === null) return make("span", { class: "mini" }, head, make("span", { class: "soft" }, "none"));
-  const rows = array.data !== null && array.data !== undefined ? asRows(array.data) : array.image?.data;
+  const rows = array.data !== null && array.data !== undefined ? asRows(array.data) : array.image && full ? pixelsOf(array.image) : null;
   const limit = limitOf(array);
   let shown = make("span", {}, array.shape.length ? `norm ${number(array.norm, 3)}` : number(array.data ?? array.norm));
   if (full && rows?.length && rows[0].length) {
@@ -28,7 +31,7 @@ const miniature = (array, mark, full) => {
       });
       shown = make("span", { class: "cells", style: `--columns:${vector ? 1 : rows[0].length}` }, cells);
     } else {
-      const small = canvas(rows, array.image ? limitOf(spread(rows)) : limit, "");
+      const small = canvas(rows, array.image ? array.image.limit : limit, "");
       small.setAttribute("aria-hidden", "true");
       small.removeAttribute("role");
       small.removeAttribute("aria-label");
@@ -57,81 +60,13 @@ const card = (item, full) => {
     ? make("span", { class: narrow ? "both columns" : "both" }, miniature(now(output.value, loop), "value", true), make("span", { class: "delta" }, miniature(now(output.delta, loop), "δ", true)))
     : null;
   const body = make("button", { class: `card ${isStep ? step.kind : box.kind}`, type: "button", tabindex: -1, onclick: () => select(item), ondblclick: () => isStep || unfold(item) },
-    make("span", { class: "head" }, make("b", {}, `${nameOf(item)}${times}`), " ", nameOf(item) === kind ? null : make("span", { class: "soft" }, kind)),
-    full && isStep && step.equation ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
+    make("span", { class: "head" }, make("b", {}, `${short(item)}${times}`), " ", short(item) === kind ? null : make("span", { class: "soft" }, kind)),
+    full && isStep && step.equation && step.equation.length <= LONGEST ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
     make("span", { class: "unseen" }, said),
     make("span", { class: "numbers", "aria-hidden": "true" }, both ?? (delta === null && isStep ? null : sizeOnly)));
   return make("div", { class: "node" }, body, toggle);
 };
 
-// Frames keep strangers out only where dagre knows of them, and then need more room.
-const arrange = (direction, sizes, frames, framed) => {
-  const graph = new dagre.graphlib.Graph({ compound: true });
-  const tight = items.length > ROOM;
-  graph.setGraph({ rankdir: direction, nodesep: tight ? 14 : 18, ranksep: tight ? 26 : 30, marginx: 10, marginy: 24 });
-  graph.setDefaultEdgeLabel(() => ({}));
-  for (const item of items) graph.setNode(String(item), { ...sizes.get(item) });
-  for (const key of framed ? frames : []) graph.setNode(key, {});
-  for (const key of framed ? frames : []) if (containers.get(key).up !== null) graph.setParent(key, containers.get(key).up);
-  for (const item of items) {
-    const up = typeof item === "number" ? chains[item].at(-1) : containers.get(item).up;
-    // Parameters stand outside of the frames, as what comes in; inside, they would push neighbouring frames apart.
-    if (framed && up !== undefined && up !== null && !(typeof item === "number" && leaf(steps[item]))) graph.setParent(String(item), up);
-  }
-  // What a loop carries on goes against the flow; dagre is told of it the other way round.
-  for (const { from, to, carried } of edges) if (!carried || !graph.hasEdge(String(to), String(from))) graph.setEdge(String(carried ? to : from), String(carried ? from : to), { weight: carried ? 0 : 1 });
-  dagre.layout(graph);
-  return { direction, framed, graph, at: (item) => graph.node(String(item)), width: graph.graph().width, height: graph.graph().height };
-};
-
-const smooth = (points) => {
-  const [first, ...rest] = points;
-  let d = `M${first.x} ${first.y}`;
-  rest.forEach((point, i) => {
-    const last = i === rest.length - 1;
-    const end = last ? point : { x: (point.x + rest[i + 1].x) / 2, y: (point.y + rest[i + 1].y) / 2 };
-    d += last && !i ? `L${end.x} ${end.y}` : `Q${point.x} ${point.y} ${end.x} ${end.y}`;
-  });
-  return d;
-};
-const arrow = (points) => {
-  const [a, b] = points.slice(-2);
-  const length = Math.hypot(b.x - a.x, b.y - a.y) || 1;
-  const [ux, uy] = [(b.x - a.x) / length, (b.y - a.y) / length];
-  return `M${b.x} ${b.y}L${b.x - 7 * ux - 3.5 * uy} ${b.y - 7 * uy + 3.5 * ux}L${b.x - 7 * ux + 3.5 * uy} ${b.y - 7 * uy - 3.5 * ux}z`;
-};
-
-// What the charts below leave of the window.
-const tallest = () => Math.max(360, innerHeight - (parent.classList.contains("projected") ? 190 : 420));
-const scaleFor = (graph, limits) => Math.min(limits[0] / graph.width, limits[1] / graph.height);
-const heldBy = (item) => (typeof item === "number" ? chains[item] : chains[containers.get(item).steps[0]].slice(0, chains[containers.get(item).steps[0]].indexOf(item)));
-// The frame around what a container holds; none where a stranger stands in it.
-const outline = (plan, key) => {
-  if (plan.framed) return plan.graph.node(key);
-  const around = (list) => {
-    const all = list.map(plan.at);
-    const [left, right] = [Math.min(...all.map((n) => n.x - n.width / 2)) - 9, Math.max(...all.map((n) => n.x + n.width / 2)) + 9];
-    const [top, bottom] = [Math.min(...all.map((n) => n.y - n.height / 2)) - 16, Math.max(...all.map((n) => n.y + n.height / 2)) + 9];
-    return { x: (left + right) / 2, y: (top + bottom) / 2, width: right - left, height: bottom - top };
-  };
-  const inside = items.filter((item) => heldBy(item).includes(key));
-  const strangers = (box) => items.some((item) => {
-    const node = plan.at(item);
-    return !inside.includes(item) && Math.abs(node.x - box.x) * 2 < node.width + box.width && Math.abs(node.y - box.y) * 2 < node.height + box.height;
-  });
-  const core = inside.filter((item) => !(typeof item === "number" && leaf(steps[item])));
-  return [inside, core].filter((list) => list.length).map(around).find((box) => !strangers(box)) ?? null;
-};
-// What a loop carries to its next step: an arc beside the cards.
-const arc = (plan, from, to) => {
-  const [a, b] = [plan.at(from), plan.at(to)];
-  if (plan.direction === "LR") {
-    const low = Math.max(a.y + a.height / 2, b.y + b.height / 2);
-    return [{ x: a.x, y: a.y + a.height / 2 }, { x: a.x, y: low + 18 }, { x: (a.x + b.x) / 2, y: low + 18 }, { x: b.x, y: low + 18 }, { x: b.x, y: b.y + b.height / 2 }];
-  }
-  const far = Math.max(a.x + a.width / 2, b.x + b.width / 2);
-  return [{ x: a.x + a.width / 2, y: a.y }, { x: far + 18, y: a.y }, { x: far + 18, y: (a.y + b.y) / 2 }, { x: far + 18, y: b.y }, { x: b.x + b.width / 2, y: b.y }];
-};
 const draw = () => {
   items = visible();
   edges = edgesOf(items);
@@ -142,9 +77,7 @@ const draw = () => {
   const sizes = new Map(items.map((item) => [item, { width: cards.get(item).offsetWidth, height: cards.get(item).offsetHeight }]));
   const frames = [...containers.keys()].filter((key) => open.has(key) && items.some((item) => heldBy(item).includes(key)));
   const room = [frame.clientWidth - 8, tallest()];
-  const ways = full ? [["LR", false], ["TB", false], ["LR", true], ["TB", true]] : [["TB", frames.length > 0]];
-  const plans = ways.map(([direction, framed]) => arrange(direction, sizes, frames, framed));
-  const plan = plans.reduce((best, other) => (scaleFor(other, room) > scaleFor(best, room) * 1.02 ? other : best));
+  const plan = choose(sizes, frames, room);
   const { width, height } = plan;
   drawnSize = [width, height];
   for (const item of items) {
@@ -152,17 +85,15 @@ const draw = () => {
     const size = sizes.get(item);
     cards.get(item).style.translate = `${x - size.width / 2}px ${y - size.height / 2}px`;
   }
-  const boxes = frames.map((key) => {
-    const found = outline(plan, key);
-    if (!found) return "";
-    const { x, y, width: w, height: h } = found;
+  const boxes = frames.flatMap((key) => outlines(plan, key).map(({ x, y, width: w, height: h }) => {
     const { kind, label, count } = containers.get(key);
     const fold = make("button", { class: "fold", type: "button", tabindex: -1, title: "fold it", onclick: () => foldUp(key) }, make("span", { "aria-hidden": "true" }, "− "), `${label}${count ? ` ×${count}` : ""}`);
     return make("div", { class: `box ${kind}`, style: `translate:${x - w / 2}px ${y - h / 2}px;width:${w}px;height:${h}px` }, fold);
-  });
+  }));
   const lines = edges.map(({ key, from, to, carried }) => {
-    const points = carried ? arc(plan, from, to) : plan.graph.edge(String(from), String(to)).points;
-    return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: smooth(points) }), make("path", { class: "tip", d: arrow(points) }));
+    const points = carried ? arc(plan, from, to) : plan.points({ from, to, carried });
+    const drawn = plan.corners?.({ from, to, carried }) && !carried ? angular(points) : smooth(points);
+    return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: drawn }), make("path", { class: "tip", d: arrow(points) }));
   });
   stage.prepend(...boxes, make("svg", { width, height, "aria-hidden": "true" }, lines));
   fit();
@@ -172,7 +103,7 @@ const draw = () => {
 const fit = () => {
   const [width, height] = drawnSize;
   const best = Math.min((frame.clientWidth - 8) / width, tallest() / height, 1.5);
-  const scale = zoom ?? Math.max(best, Math.min(0.8, Math.max(0.55, (frame.clientWidth - 8) / width)));
+  const scale = zoom ?? (best < LEAST ? Math.min(0.9, Math.max(LEAST, (frame.clientWidth - 8) / width)) : best);
   stage.style.transform = `scale(${scale})`;
   stage.style.width = `${width * scale}px`;
   stage.style.height = `${height * scale}px`;

@@ -31,7 +31,11 @@ const reveal = (id) => {
   bring(mark());
 };
 const moveLoop = (id, at, keep = false) => {
-  stepAt[id] = at;
+  for (let loop = id, rest = at; loop !== null; loop = loops[loop].parent) {
+    stepAt[loop] = rest % loops[loop].length;
+    rest = Math.floor(rest / loops[loop].length);
+    if (keep) break;
+  }
   const focus = keep && document.activeElement;
   draw();
   showDetails();
@@ -73,7 +77,7 @@ const summary = () => {
   const verdict = compared.map(([name, difference]) => `${name} ${number(difference, 2)}`).join(", ");
   return [
     make("span", { class: "loss" }, "result ", make("b", {}, number(value, 6))),
-    make("span", { class: found.ok ? "good" : "bad" }, found.ok ? "✓ " : "✗ ", compared.length ? `gradients of the hand rules ${found.ok ? "agree with" : "differ from"} ${verdict}` : "gradients were not compared"),
+    make("span", { class: found.ok ? "good" : "bad" }, found.ok ? "✓ " : "✗ ", compared.length ? `gradients of the hand rules ${found.ok ? "agree with" : "differ from"} the others: ${verdict}` : "gradients were not compared"),
     found.notes.map((note) => make("span", { class: "soft" }, note)),
   ];
 };
