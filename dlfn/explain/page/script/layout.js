@@ -14,6 +14,7 @@ const nameOf = (item) => (typeof item === "number" ? steps[item].name || steps[i
 const lastOf = (item) => (typeof item === "number" ? item : containers.get(item).steps.findLast((id) => deltaOf(steps[id]) !== null) ?? containers.get(item).steps.at(-1));
 
 const SMALL = 6; // numbers in a row of a card
+const FEW = 8; // cards that have their numbers in any case
 const LONGEST = 48; // letters of an equation in a card
 const miniature = (array, mark, full) => {
   const head = make("span", { class: "mark" }, mark);
@@ -60,17 +61,15 @@ const card = (item, full) => {
     ? make("span", { class: narrow ? "both columns" : "both" }, miniature(now(output.value, loop), "value", true), make("span", { class: "delta" }, miniature(now(output.delta, loop), "δ", true)))
     : null;
   const body = make("button", { class: `card ${isStep ? step.kind : box.kind}`, type: "button", tabindex: -1, onclick: () => select(item), ondblclick: () => isStep || unfold(item) },
-    make("span", { class: "head" }, make("b", {}, `${short(item)}${times}`), " ", short(item) === kind ? null : make("span", { class: "soft" }, kind)),
+    make("span", { class: "head" }, make("b", {}, `${short(item)}${times}`), " ", short(item) === kind ? null : make("span", { class: isStep && !step.inputs.length ? "unseen" : "soft" }, kind)),
     full && isStep && step.equation && step.equation.length <= LONGEST ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
     make("span", { class: "unseen" }, said),
     make("span", { class: "numbers", "aria-hidden": "true" }, both ?? (delta === null && isStep ? null : sizeOnly)));
   return make("div", { class: "node" }, body, toggle);
 };
 
-const draw = () => {
-  items = visible();
-  edges = edgesOf(items);
-  const full = items.length <= ROOM;
+// With their numbers in them where that can be read, else with the size of δ alone.
+const placed = (full) => {
   cards = new Map(items.map((item) => [item, card(item, full)]));
   stage.style.transform = "none";
   stage.replaceChildren(...cards.values());
@@ -78,6 +77,12 @@ const draw = () => {
   const frames = [...containers.keys()].filter((key) => open.has(key) && items.some((item) => heldBy(item).includes(key)));
   const room = [frame.clientWidth - 8, tallest()];
   const plan = choose(sizes, frames, room);
+  return full && items.length > FEW && scaleFor(plan, room) < LEAST ? placed(false) : { plan, sizes, frames };
+};
+const draw = () => {
+  items = visible();
+  edges = edgesOf(items);
+  const { plan, sizes, frames } = placed(items.length <= ROOM);
   const { width, height } = plan;
   drawnSize = [width, height];
   for (const item of items) {
@@ -92,8 +97,11 @@ const draw = () => {
   }));
   const lines = edges.map(({ key, from, to, carried }) => {
     const points = carried ? arc(plan, from, to) : plan.points({ from, to, carried });
-    const drawn = plan.corners?.({ from, to, carried }) && !carried ? angular(points) : smooth(points);
-    return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: drawn }), make("path", { class: "tip", d: arrow(points) }));
+    const corners = !carried && plan.corners?.({ from, to, carried });
+    const across = plan.direction === "LR" ? 1 : 0;
+    const drawn = corners ? angular(points) : carried ? rounded(points) : smooth(points, across);
+    const tip = carried || corners ? arrow(points) : arrow(points, across);
+    return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: drawn }), make("path", { class: "tip", d: tip }));
   });
   stage.prepend(...boxes, make("svg", { width, height, "aria-hidden": "true" }, lines));
   fit();

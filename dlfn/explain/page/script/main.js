@@ -91,7 +91,7 @@ const foldAll = (opened) => {
 const bar = make("div", { class: "bar" }, player,
   make("div", { class: "tools", role: "group", "aria-label": "what the graph shows" },
     steps.some((step) => step.minor) ? check("small steps", show.minor, (on) => (show.minor = on)) : null,
-    steps.some(leaf) ? check("parameters", show.parameters, (on) => (show.parameters = on)) : null,
+    steps.some(leaf) ? check(make("span", { class: "swatch run-3" }, "parameters"), show.parameters, (on) => (show.parameters = on)) : null,
     containers.size ? [make("button", { type: "button", onclick: () => foldAll(false) }, "fold all"), containers.size && steps.length <= 300 ? make("button", { type: "button", onclick: () => foldAll(true) }, "unfold all") : null] : null,
     make("button", { type: "button", "aria-label": "smaller", onclick: () => zoomBy(1 / 1.25) }, "−"),
     make("button", { type: "button", "aria-label": "larger", onclick: () => zoomBy(1.25) }, "+"),

@@ -1,9 +1,9 @@
 // Where cards stand: dagre's layout, long chains of it broken into rows like a text, frames, and the lines of edges.
 // Frames keep strangers out only where dagre knows of them, and then need more room.
-const arrange = (direction, sizes, frames, framed, align) => {
+const arrange = (direction, sizes, frames, framed) => {
   const graph = new dagre.graphlib.Graph({ compound: true });
   const tight = items.length > ROOM;
-  graph.setGraph({ rankdir: direction, align, nodesep: tight ? 14 : 18, ranksep: tight ? 26 : 30, marginx: 10, marginy: 24 });
+  graph.setGraph({ rankdir: direction, nodesep: tight ? 14 : 18, ranksep: tight ? 26 : 30, marginx: 10, marginy: 24 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const item of items) graph.setNode(String(item), { ...sizes.get(item) });
   for (const key of framed ? frames : []) graph.setNode(key, {});
@@ -16,16 +16,19 @@ const arrange = (direction, sizes, frames, framed, align) => {
   // What a loop carries on goes against the flow; dagre is told of it the other way round.
   for (const { from, to, carried } of edges) if (!carried || !graph.hasEdge(String(to), String(from))) graph.setEdge(String(carried ? to : from), String(carried ? from : to), { weight: carried ? 0 : 1 });
   dagre.layout(graph);
-  const points = ({ from, to }) => graph.edge(String(from), String(to)).points;
+  // Edges leave in the middle of a side and arrive so.
+  const points = ({ from, to }) => {
+    const [a, b] = [graph.node(String(from)), graph.node(String(to))];
+    const inner = graph.edge(String(from), String(to)).points.slice(1, -1);
+    if (direction === "LR") return [{ x: a.x + a.width / 2, y: a.y }, ...inner, { x: b.x - b.width / 2, y: b.y }];
+    return [{ x: a.x, y: a.y + a.height / 2 }, ...inner, { x: b.x, y: b.y - b.height / 2 }];
+  };
   const { width, height } = graph.graph();
   return { direction, framed, graph, width, height, points, at: (item) => graph.node(String(item)), row: () => 0 };
 };
 
 
-// From left to right in so many rows, of about one width.
-const GAP = 46;
-const MANY = 60; // cards of which no more than a part is seen
-const wrapped = (plan, count) => {
+const columnsOf = (plan) => {
   const columns = [];
   for (const item of [...items].sort((a, b) => plan.at(a).x - plan.at(b).x)) {
     const { x, width } = plan.at(item);
@@ -34,6 +37,44 @@ const wrapped = (plan, count) => {
     Object.assign(column, { left: Math.min(column.left, x - width / 2), right: Math.max(column.right, x + width / 2) });
     column.items.push(item);
   }
+  return columns;
+};
+
+// From left to right with the steps that all ways pass on one line, where dagre lets a chain climb.
+const straightened = (plan) => {
+  const line = new Set(way.map(standIn));
+  const columns = columnsOf(plan);
+  let last = 0;
+  for (const column of columns) {
+    const mine = column.items.find((item) => line.has(item));
+    column.shift = mine === undefined ? last : -plan.at(mine).y;
+    last = column.shift;
+  }
+  const columnAt = (x) => columns.find(({ left, right }) => left <= x && x <= right);
+  const moved = (item) => {
+    const node = plan.at(item);
+    return { ...node, y: node.y + columnAt(node.x).shift };
+  };
+  const ends = items.map(moved).flatMap(({ y, height }) => [y - height / 2, y + height / 2]);
+  const inner = (edge) => plan.points(edge).slice(1, -1).filter(({ x }) => columnAt(x)).map(({ x, y }) => ({ x, y: y + columnAt(x).shift }));
+  for (const edge of edges) if (!edge.carried) ends.push(...inner(edge).map(({ y }) => y));
+  const top = Math.min(...ends) - 24;
+  const at = (item) => {
+    const node = moved(item);
+    return { ...node, y: node.y - top };
+  };
+  const points = (edge) => {
+    const [a, b] = [at(edge.from), at(edge.to)];
+    return [{ x: a.x + a.width / 2, y: a.y }, ...inner(edge).map(({ x, y }) => ({ x, y: y - top })), { x: b.x - b.width / 2, y: b.y }];
+  };
+  return { ...plan, height: Math.max(...ends) - top + 24, at, points };
+};
+
+// From left to right in so many rows, of about one width.
+const GAP = 46;
+const MANY = 60; // cards of which no more than a part is seen
+const wrapped = (plan, count) => {
+  const columns = columnsOf(plan);
   let rows = [];
   for (let limit = plan.width / count; rows.length === 0 || rows.length > count; limit *= 1.05) {
     rows = [];
@@ -74,7 +115,7 @@ const wrapped = (plan, count) => {
 
 // What the charts below leave of the window.
 const tallest = () => Math.max(360, innerHeight - (parent.classList.contains("projected") ? 190 : 420));
-const LEAST = 0.6; // of the scale, as smaller letters cannot be read
+const LEAST = 0.5; // of the scale, as smaller letters cannot be read
 const scaleFor = (graph, limits) => Math.min(limits[0] / graph.width, limits[1] / graph.height);
 const heldBy = (item) => (typeof item === "number" ? chains[item] : chains[containers.get(item).steps[0]].slice(0, chains[containers.get(item).steps[0]].indexOf(item)));
 // The frames around what a container holds, one in each row; none where a stranger stands in it.
@@ -109,7 +150,17 @@ const arc = (plan, from, to) => {
   return [{ x: a.x + a.width / 2, y: a.y }, { x: far + 18, y: a.y }, { x: far + 18, y: (a.y + b.y) / 2 }, { x: far + 18, y: b.y }, { x: b.x + b.width / 2, y: b.y }];
 };
 const angular = (points) => points.map(({ x, y }, i) => `${i ? "L" : "M"}${x} ${y}`).join("");
-const smooth = (points) => {
+// Through all points, leaving and arriving in the direction of the flow.
+const smooth = (points, across) => {
+  let d = `M${points[0].x} ${points[0].y}`;
+  for (let i = 1; i < points.length; i++) {
+    const [a, b] = [points[i - 1], points[i]];
+    const [dx, dy] = across ? [(b.x - a.x) / 2, 0] : [0, (b.y - a.y) / 2];
+    d += `C${a.x + dx} ${a.y + dy} ${b.x - dx} ${b.y - dy} ${b.x} ${b.y}`;
+  }
+  return d;
+};
+const rounded = (points) => {
   const [first, ...rest] = points;
   let d = `M${first.x} ${first.y}`;
   rest.forEach((point, i) => {
@@ -119,8 +170,8 @@ const smooth = (points) => {
   });
   return d;
 };
-const arrow = (points) => {
-  const [a, b] = points.slice(-2);
+const arrow = (points, across) => {
+  const [a, b] = across === undefined ? points.slice(-2) : [{ x: points.at(-1).x - across, y: points.at(-1).y - (1 - across) }, points.at(-1)];
   const length = Math.hypot(b.x - a.x, b.y - a.y) || 1;
   const [ux, uy] = [(b.x - a.x) / length, (b.y - a.y) / length];
   return `M${b.x} ${b.y}L${b.x - 7 * ux - 3.5 * uy} ${b.y - 7 * uy + 3.5 * ux}L${b.x - 7 * ux + 3.5 * uy} ${b.y - 7 * uy - 3.5 * ux}z`;
@@ -132,8 +183,10 @@ const choose = (sizes, frames, room) => {
   const down = arrange("TB", sizes, frames, items.length > MANY && frames.length > 0);
   if (items.length > MANY) return down;
   const across = arrange("LR", sizes, frames, false);
-  const straight = ["UL", "DL"].map((align) => arrange("LR", sizes, frames, false, align));
-  const plans = [across, down, ...[across, ...straight].flatMap((plan) => [2, 3, 4, 5].map((count) => wrapped(plan, count)))];
-  const best = plans.reduce((one, other) => (scaleFor(other, room) > 1.1 * scaleFor(one, room) && scaleFor(one, room) < 1.2 ? other : one));
+  const straight = straightened(across);
+  const plans = [straight, across, down, ...[straight, across].flatMap((plan) => [2, 3, 4, 5].map((count) => wrapped(plan, count)))];
+  // A loop is better seen in one piece.
+  const better = frames.some((key) => containers.get(key).kind === "loop") ? 1.6 : 1.1;
+  const best = plans.reduce((one, other) => (scaleFor(other, room) > better * scaleFor(one, room) && scaleFor(one, room) < 1.2 ? other : one));
   return scaleFor(best, room) < LEAST ? down : best;
 };
