@@ -83,4 +83,6 @@ const aboutContainer = (box) => {
 const showDetails = () => {
   const parts = selected === null ? [make("p", {}, "There are no steps.")] : typeof selected === "number" ? aboutStep(steps[selected]) : aboutContainer(containers.get(selected));
   details.replaceChildren(...parts.flat(Infinity).filter((each) => each !== null && each !== undefined));
+  // What scrolls must be reached by the keyboard.
+  for (const each of details.querySelectorAll(".scroll, .formula.display")) if (each.scrollWidth > each.clientWidth) each.tabIndex = 0;
 };
