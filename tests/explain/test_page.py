@@ -146,7 +146,7 @@ def test_text_of_users_is_shown_and_not_run(tmp_path):
     page = render(data)
     assert page.count("<script") == 4, "the data, two libraries and our own"
     assert re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page) == []
-    script = "return [document.title, text('h1'), text('.card b'), text('pre'), all('a').length, text('.box')];"
+    script = "return [document.title, text('h1'), text('.card b'), text('pre'), all('a').length, text('.names')];"
     title, heading, name, source, links, group = drive(tmp_path, page, KIT + script)
     assert (title, heading, name, source, links) == (SCRIPT, SCRIPT, SCRIPT, f"x = 1  # {SCRIPT}", 0)
     assert group == f"− {SCRIPT}1"

@@ -57,6 +57,8 @@ const formula = (latex, display = true) => {
 
 const deltaOf = (step) => step.outputs.map((output) => output.delta).find((delta) => delta !== null) ?? null;
 const normOf = (array) => (array === null ? null : array.nonfinite ? Infinity : array.norm);
+// A name, where a loop has no more than its line of source.
+const loopName = (id) => (/^[\w/. -]{1,28}$/.test(loops[id].name) ? loops[id].name : "loop");
 // Which time the body of a loop runs, with those around it.
 const momentOf = (id) => (loops[id].parent === null ? 0 : momentOf(loops[id].parent) * loops[id].length) + stepAt[id];
 // Of a step in a loop, the number for the step of the loop that is shown.

@@ -1,7 +1,7 @@
 // All about the chosen step, or the chosen container.
 const details = make("section", { class: "details", "aria-label": "the chosen step", tabindex: -1 });
 const part = (title, ...content) => make("section", { class: "part" }, make("h3", {}, title), content);
-const goTo = (item, text = nameOf(item)) => make("button", { class: "link", type: "button", onclick: () => select(item) }, text);
+const goTo = (item) => make("button", { class: "link", type: "button", onclick: () => select(item) }, nameOf(item));
 
 const agreement = (difference, ok) => {
   if (difference === null) return make("td", { class: "soft" }, "—");
@@ -16,9 +16,9 @@ const parametersOf = (list, loop) => {
 };
 
 const slider = (id) => {
-  const { length, name } = loops[id];
-  const input = make("input", { type: "range", min: 0, max: length - 1, value: stepAt[id], "aria-label": `step of ${name || "the loop"}`, oninput: () => moveLoop(id, +input.value, true) });
-  return make("label", { class: "slider", "data-loop": id }, `step of ${name || "the loop"} `, input, make("output", {}, `${stepAt[id]} of ${length - 1}`));
+  const { length } = loops[id];
+  const input = make("input", { type: "range", min: 0, max: length - 1, value: stepAt[id], "aria-label": `step of ${loopName(id)}`, oninput: () => moveLoop(id, +input.value, true) });
+  return make("label", { class: "slider", "data-loop": id }, `step of ${loopName(id)} `, input, make("output", {}, `${stepAt[id]} of ${length - 1}`));
 };
 
 const termsOf = (step, index, delta) => {
@@ -33,16 +33,18 @@ const termsOf = (step, index, delta) => {
 };
 const ordinal = (index) => ["first", "second", "third", "fourth", "fifth"][index] ?? `${index + 1}th`;
 
+const sourceOf = (source) => (source ? part("Source", make("p", { class: "note" }, `${source.file}:${source.line}`), source.code ? make("pre", {}, source.code) : null) : null);
+
 const aboutStep = (step) => {
   const path = chains[step.id].map((key) => [goTo(key), " / "]);
-  const parts = [make("p", { class: "path" }, path), make("h2", {}, step.name || step.op, " ", make("span", { class: "soft" }, step.kind === "primitive" ? (step.op === step.name ? "a primitive of JAX" : `${step.op}, a primitive of JAX`) : step.op === step.name ? step.kind : step.op))];
+  const parts = [make("p", { class: "path" }, path), make("h2", {}, nameOf(step.id), " ", make("span", { class: "soft" }, step.kind === "primitive" ? (step.op === nameOf(step.id) ? "a primitive of JAX" : `${step.op}, a primitive of JAX`) : step.op === step.name ? step.kind : step.op))];
   const loopsAround = loopChain(step.loop);
   if (loopsAround.length) parts.push(loopsAround.map(slider));
   if (standIn(step.id) !== step.id && chains[step.id].some((key) => !open.has(key))) parts.push(make("button", { type: "button", onclick: () => reveal(step.id) }, "show it in the graph"));
   if (step.equation || step.rule || step.reason) {
     parts.push(make("div", { class: "rules" },
       step.equation ? part("Equation", formula(step.equation)) : null,
-      step.rule ? part("Backward rule", formula(step.rule)) : null,
+      step.rule ? part("Backward rule", formula(step.rule), step.rule.includes("\\bar") ? make("p", { class: "note" }, "A bar means δ: of an input on the left, of what the step makes on the right.") : null) : null,
       step.reason ? make("p", { class: "note" }, step.reason) : null));
   }
   step.outputs.forEach((output, i) => {
@@ -52,11 +54,11 @@ const aboutStep = (step) => {
       part(`δ${which}, the derivative of the result by it`, output.delta ? showArray(output.delta, "δ", step.loop) : make("p", { class: "note" }, "none"))));
     parts.push(part(`Where δ${which} comes from`, termsOf(step, i, output.delta)));
   });
-  if (step.inputs.length) parts.push(part("Inputs", make("ul", {}, step.inputs.map((input) => make("li", {}, goTo(input.step, steps[input.step].name || steps[input.step].op), input.label && input.label !== steps[input.step].name ? ` as ${input.label}` : "", input.carried ? " from the step before" : "")))));
+  if (step.inputs.length) parts.push(part("Inputs", make("ul", {}, step.inputs.map((input) => make("li", {}, goTo(input.step), input.label && input.label !== steps[input.step].name ? ` as ${input.label}` : "", input.carried ? " from the step before" : "")))));
   if (step.parameters.length) parts.push(part("Parameters", parametersOf(step.parameters)));
   const costs = [step.flops ? quantity(step.flops, "FLOP") : null, step.bytes ? quantity(step.bytes, "B read and written") : null].filter(Boolean);
   if (costs.length) parts.push(part("Cost", make("p", {}, costs.join(" · "))));
-  if (step.source) parts.push(part("Source", make("p", { class: "note" }, `${step.source.file}:${step.source.line}`), step.source.code ? make("pre", {}, step.source.code) : null));
+  if (step.source) parts.push(sourceOf(step.source));
   return parts;
 };
 
@@ -66,13 +68,13 @@ const aboutContainer = (box) => {
   const shown = own.filter((step) => !step.minor);
   const kind = box.kind === "loop" ? `a loop of ${box.count} steps` : box.count ? `${box.count} alike` : "a layer";
   const parameters = own.flatMap((step) => step.parameters);
-  const rows = shown.slice(0, MOST).map((step) => make("tr", {}, make("th", { scope: "row" }, goTo(step.id, step.name || step.op)), make("td", {}, step.op), make("td", {}, number(normNow(step, step.outputs[0]?.value ?? null) ?? 0)), make("td", {}, deltaOf(step) ? number(normNow(step, deltaOf(step))) : "—")));
+  const rows = shown.slice(0, MOST).map((step) => make("tr", {}, make("th", { scope: "row" }, goTo(step.id)), make("td", {}, step.op), make("td", {}, number(normNow(step, step.outputs[0]?.value ?? null) ?? 0)), make("td", {}, deltaOf(step) ? number(normNow(step, deltaOf(step))) : "—")));
   const flops = own.reduce((sum, step) => sum + (step.flops ?? 0), 0);
   return [
     box.up === null ? null : make("p", { class: "path" }, goTo(box.up), " /"),
     make("h2", {}, box.label, " ", make("span", { class: "soft" }, kind)),
     make("button", { type: "button", onclick: () => (open.has(box.key) ? foldUp(box.key) : unfold(box.key)) }, open.has(box.key) ? "fold" : "unfold"),
-    box.kind === "loop" ? slider(+box.key.split(" ")[1]) : null,
+    box.kind === "loop" ? [slider(+box.key.split(" ")[1]), sourceOf(loops[+box.key.split(" ")[1]].source)] : null,
     flops ? make("p", { class: "note" }, `${quantity(flops, "FLOP")} in ${own.length} steps`) : null,
     part("Steps", make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "steps" }, make("table", { class: "facts" }, make("thead", {}, make("tr", {}, ["step", "op", "norm of the value", "norm of δ"].map((text) => make("th", { scope: "col" }, text)))), make("tbody", {}, rows))),
       shown.length > MOST ? make("p", { class: "note" }, `and ${shown.length - MOST} more: unfold it to reach them`) : null),

@@ -29,7 +29,7 @@ const place = () => {
       if (!containers.has(key)) {
         const [kind, id] = key.split(" ");
         const about = kind === "loop" ? loops[id] : groups[id];
-        const label = kind === "loop" ? about.name || "loop" : about.label;
+        const label = kind === "loop" ? loopName(id) : about.label;
         containers.set(key, { key, kind, label, count: kind === "loop" ? about.length : 0, up: chains[step.id][i - 1] ?? null, steps: [] });
       }
       containers.get(key).steps.push(step.id);

@@ -10,7 +10,11 @@ let drawnSize = [0, 0];
 
 // In a card, of a path what is not said by the frames around it.
 const short = (item) => (typeof item === "number" && chains[item].length ? nameOf(item).split("/").slice(leaf(steps[item]) ? -2 : -1).join("/") : nameOf(item));
-const nameOf = (item) => (typeof item === "number" ? steps[item].name || steps[item].op : containers.get(item).label);
+const nameOf = (item) => {
+  if (typeof item === "string") return containers.get(item).label;
+  const { name, op } = steps[item];
+  return item === steps.length - 1 && name === op ? "result" : name || op;
+};
 const lastOf = (item) => (typeof item === "number" ? item : containers.get(item).steps.findLast((id) => deltaOf(steps[id]) !== null) ?? containers.get(item).steps.at(-1));
 
 const SMALL = 6; // numbers in a row of a card
@@ -90,10 +94,16 @@ const draw = () => {
     const size = sizes.get(item);
     cards.get(item).style.translate = `${x - size.width / 2}px ${y - size.height / 2}px`;
   }
+  // Frames that begin at one place have their names in one line.
+  const names = new Map();
   const boxes = frames.flatMap((key) => outlines(plan, key).map(({ x, y, width: w, height: h }) => {
     const { kind, label, count } = containers.get(key);
+    const corner = [x - w / 2, y - h / 2].map((at) => Math.round(at / 12)).join();
     const fold = make("button", { class: "fold", type: "button", tabindex: -1, title: "fold it", onclick: () => foldUp(key) }, make("span", { "aria-hidden": "true" }, "− "), `${label}${count ? ` ×${count}` : ""}`);
-    return make("div", { class: `box ${kind}`, style: `translate:${x - w / 2}px ${y - h / 2}px;width:${w}px;height:${h}px` }, fold);
+    const place = `translate:${x - w / 2}px ${y - h / 2}px`;
+    if (!names.has(corner)) names.set(corner, make("div", { class: "names", style: place }));
+    names.get(corner).append(fold);
+    return make("div", { class: `box ${kind}`, style: `${place};width:${w}px;height:${h}px` });
   }));
   const lines = edges.map(({ key, from, to, carried }) => {
     const points = carried ? arc(plan, from, to) : plan.points({ from, to, carried });
@@ -103,7 +113,7 @@ const draw = () => {
     const tip = carried || corners ? arrow(points) : arrow(points, across);
     return make("g", { class: carried ? "edge carried" : "edge", "data-edge": key }, make("path", { d: drawn }), make("path", { class: "tip", d: tip }));
   });
-  stage.prepend(...boxes, make("svg", { width, height, "aria-hidden": "true" }, lines));
+  stage.prepend(...boxes, make("svg", { width, height, "aria-hidden": "true" }, lines), ...names.values());
   fit();
   mark();
 };

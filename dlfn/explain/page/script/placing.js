@@ -130,6 +130,8 @@ const outlines = (plan, key) => {
   const inside = items.filter((item) => heldBy(item).includes(key));
   const strangers = (box) => items.some((item) => {
     const node = plan.at(item);
+    // What goes into each step of a loop alike may stand in its frame.
+    if (containers.get(key).kind === "loop" && typeof item === "number" && leaf(steps[item])) return false;
     return !inside.includes(item) && Math.abs(node.x - box.x) * 2 < node.width + box.width && Math.abs(node.y - box.y) * 2 < node.height + box.height;
   });
   const core = inside.filter((item) => !(typeof item === "number" && leaf(steps[item])));
@@ -180,13 +182,14 @@ const arrow = (points, across) => {
 
 // What is seen at a glance is as large as it can be; more than that is read from top to bottom.
 const choose = (sizes, frames, room) => {
-  const down = arrange("TB", sizes, frames, items.length > MANY && frames.length > 0);
-  if (items.length > MANY) return down;
+  if (items.length > MANY) return arrange("TB", sizes, frames, frames.length > 0);
   const across = arrange("LR", sizes, frames, false);
   const straight = straightened(across);
-  const plans = [straight, across, down, ...[straight, across].flatMap((plan) => [2, 3, 4, 5].map((count) => wrapped(plan, count)))];
+  const plans = [straight, across, ...[straight, across].flatMap((plan) => [2, 3, 4, 5].map((count) => wrapped(plan, count)))];
   // A loop is better seen in one piece.
   const better = frames.some((key) => containers.get(key).kind === "loop") ? 1.6 : 1.1;
   const best = plans.reduce((one, other) => (scaleFor(other, room) > better * scaleFor(one, room) && scaleFor(one, room) < 1.2 ? other : one));
-  return scaleFor(best, room) < LEAST ? down : best;
+  if (scaleFor(best, room) > 0.7) return best;
+  const down = arrange("TB", sizes, frames, false);
+  return scaleFor(best, room) < Math.max(LEAST, scaleFor(down, room)) ? down : best;
 };
