@@ -60,10 +60,10 @@ const canvas = (rows, limit, label) => {
   return made;
 };
 
-const legend = (limit) => {
+const legend = (limit, wild) => {
   const stops = [-1, -0.5, -0.2, 0, 0.2, 0.5, 1].map((value) => css(colour(value, 1)));
   const ramp = make("span", { class: "ramp", style: `background:linear-gradient(to right,${stops.join()})` });
-  return make("p", { class: "note legend" }, number(-limit, 3), ramp, number(limit, 3));
+  return make("p", { class: "note legend" }, number(-limit, 3), ramp, number(limit, 3), wild ? [" ", make("span", { class: "ramp patch", style: `background:${css(colour("nan", 1))}` }), "not finite"] : null);
 };
 
 const histogram = ({ edges, counts }, label) => {
@@ -91,9 +91,9 @@ const showArray = (whole, label, loop) => {
   } else if (array.data !== null) {
     const rows = asRows(array.data);
     const small = rows.length && rows[0].length <= NUMBERS && rows.length <= 16;
-    if (rows.length && rows[0].length) parts.push(small ? grid(rows, limit, label) : canvas(rows, limit, `${label}: heat map`), legend(limit));
+    if (rows.length && rows[0].length) parts.push(small ? grid(rows, limit, label) : canvas(rows, limit, `${label}: heat map`), legend(limit, array.nonfinite));
   } else if (array.image) {
-    parts.push(canvas(pixelsOf(array.image), array.image.limit, `${label}: heat map`), legend(array.image.limit));
+    parts.push(canvas(pixelsOf(array.image), array.image.limit, `${label}: heat map`), legend(array.image.limit, array.nonfinite));
     if (array.image.pooled) parts.push(make("p", { class: "note" }, "each cell is the mean of several numbers"));
   }
   if (array.histogram) parts.push(histogram(array.histogram, label));

@@ -55,6 +55,17 @@ const formula = (latex, display = true) => {
   return formulas.get(key).cloneNode(true);
 };
 
+// A sentence with formulas in it breaks like text; of several formulas each has its line.
+const balanced = (latex) => !latex.includes("\\begin") && (latex.match(/\{/g)?.length ?? 0) === (latex.match(/\}/g)?.length ?? 0);
+const stated = (latex) => {
+  const words = latex.split(/\\text\{([^{}]*)\}/);
+  if (words[0] === "" && words.length > 1 && words.every(balanced)) {
+    return make("p", { class: "formula" }, words.map((word, i) => (i % 2 ? word : word.trim() && formula(word, false))));
+  }
+  const lines = latex.split(/\\q?quad\b/);
+  return lines.length > 1 && lines.every(balanced) ? lines.map((line) => formula(line.trim().replace(/,$/, ""))) : formula(latex);
+};
+
 const deltaOf = (step) => step.outputs.map((output) => output.delta).find((delta) => delta !== null) ?? null;
 const normOf = (array) => (array === null ? null : array.nonfinite ? Infinity : array.norm);
 // A name, where a loop has no more than its line of source.

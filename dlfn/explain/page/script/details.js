@@ -25,10 +25,10 @@ const termsOf = (step, index, delta) => {
   const terms = step.terms.filter((term) => term.output === index);
   if (delta === null) return [make("p", { class: "note" }, "No derivative reaches this value: the result does not depend on it, or only through what has no derivative.")];
   if (!terms.length) return [make("p", { class: "note" }, step.id === steps.length - 1 ? "The result itself: δ = 1, where the backward pass begins." : "It is handed on as it is.")];
-  const sum = terms.flatMap((term, i) => [i ? " + " : "", "δ by ", goTo(term.user)]);
   const one = terms.length === 1;
-  return [make("p", {}, one ? "From its only user: δ = " : `The sum over its ${terms.length} users: δ = `, sum, "."),
-    one && steps[terms[0].user].rule ? [make("p", { class: "note" }, "by the backward rule of ", goTo(terms[0].user), ":"), formula(steps[terms[0].user].rule)] : null,
+  const sum = terms.flatMap((term, i) => [i ? " + " : "", goTo(term.user)]);
+  return [make("p", {}, one ? "It is used once; δ is what comes back from " : `It is used ${terms.length} times; δ is the sum of what comes back: `, sum, one && steps[terms[0].user].rule ? ", by its backward rule:" : "."),
+    one ? steps[terms[0].user].rule ? stated(steps[terms[0].user].rule) : null : null,
     one ? null : terms.map((term) => make("details", { open: terms.length <= 4 }, make("summary", {}, `the term of ${nameOf(term.user)}, as its ${ordinal(term.operand)} input, norm ${number(term.value.norm)}`), showArray(term.value, "term", step.loop)))];
 };
 const ordinal = (index) => ["first", "second", "third", "fourth", "fifth"][index] ?? `${index + 1}th`;
@@ -43,8 +43,8 @@ const aboutStep = (step) => {
   if (standIn(step.id) !== step.id && chains[step.id].some((key) => !open.has(key))) parts.push(make("button", { type: "button", onclick: () => reveal(step.id) }, "show it in the graph"));
   if (step.equation || step.rule || step.reason) {
     parts.push(make("div", { class: "rules" },
-      step.equation ? part("Equation", formula(step.equation)) : null,
-      step.rule ? part("Backward rule", formula(step.rule), step.rule.includes("\\bar") ? make("p", { class: "note" }, "A bar means δ: of an input on the left, of what the step makes on the right.") : null) : null,
+      step.equation ? part("Equation", stated(step.equation)) : null,
+      step.rule ? part("Backward rule", stated(step.rule), step.rule.includes("\\bar") ? make("p", { class: "note" }, "A bar means δ: of an input on the left, of what the step makes on the right.") : null) : null,
       step.reason ? make("p", { class: "note" }, step.reason) : null));
   }
   step.outputs.forEach((output, i) => {

@@ -66,7 +66,7 @@ const card = (item, full) => {
     : null;
   const body = make("button", { class: `card ${isStep ? step.kind : box.kind}`, type: "button", tabindex: -1, onclick: () => select(item), ondblclick: () => isStep || unfold(item) },
     make("span", { class: "head" }, make("b", {}, `${short(item)}${times}`), " ", short(item) === kind ? null : make("span", { class: isStep && !step.inputs.length ? "unseen" : "soft" }, kind)),
-    full && isStep && step.equation && step.equation.length <= LONGEST ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
+    full && isStep && step.equation && step.equation.length <= LONGEST && !step.equation.startsWith("\\text") ? make("span", { "aria-hidden": "true" }, formula(step.equation, false)) : null,
     make("span", { class: "unseen" }, said),
     make("span", { class: "numbers", "aria-hidden": "true" }, both ?? (delta === null && isStep ? null : sizeOnly)));
   return make("div", { class: "node" }, body, toggle);
