@@ -7,6 +7,7 @@ from importlib import resources
 import pytest
 import samples
 
+import dlfn
 from browser import drive
 from dlfn.explain.page import render
 
@@ -40,10 +41,35 @@ def test_a_step_shows_its_numbers_and_where_its_delta_comes_from(tmp_path):
     assert found["begin"] == [7, "L", True, 0]
     name, details, flow = found["clicked"]
     assert name == "h"
-    for part in ("1.25", "2.8125", "From its only user: δ = δ by ŷ", "network.py:14", "h = linear(…)", "backward rule"):
+    for part in (
+        "1.25",
+        "2.8125",
+        "It is used once; δ is what comes back from ŷ, by its backward rule",
+        "h = linear(…)",
+    ):
         assert part in details
     assert flow == ["4→5"], "its δ comes along the edge to its user"
     assert (found["right"], found["home"], found["link"], found["theme"]) == (["ŷ", "ŷ"], "w₁", "h", "dark")
+
+
+def test_an_explanation_has_a_page(tmp_path):
+    def loss(w, b, x, y):
+        h = w * x + b
+        y_hat = h**2
+        return (y_hat - y) ** 2
+
+    found = dlfn.explain(loss)(0.5, 0.25, 2.0, 1.0)
+    found.to_html(tmp_path / "explained.html")
+    script = """
+    document.querySelectorAll(".card")[0].click();
+    const wrong = all(".temml-error").length;
+    return [cards().map((each) => each.querySelector("b").textContent), text(".details"), wrong];
+    """
+    names, details, wrong = drive(tmp_path, (tmp_path / "explained.html").read_text("utf-8"), KIT + script)
+    assert (names[0], names[-1], wrong) == ("w", "result", 0)
+    assert {"b", "x", "y", "h"} <= set(names)
+    assert "5.625" in details
+    assert "gradient" in details
 
 
 def test_play_walks_the_backward_pass(tmp_path):
@@ -120,7 +146,9 @@ def test_a_loop_has_a_slider_and_its_delta_through_time(tmp_path):
     assert found["carried"] == 1
 
 
-@pytest.mark.parametrize(("gain", "word"), [(0.1, "It vanishes."), (60.0, "It explodes.")])
+@pytest.mark.parametrize(
+    ("gain", "word"), [(0.1, "It vanishes."), pytest.param(60.0, "It explodes.", marks=pytest.mark.exhaustive)]
+)
 def test_vanishing_and_exploding_are_said(tmp_path, gain, word):
     data = samples.layers(8, gain=gain, title="deep", squash=gain < 1)
     found = drive(tmp_path, render(data), KIT + "return all('.verdict.bad').map((each) => each.textContent);")

@@ -5,7 +5,8 @@ const { steps, groups, loops } = data;
 const pixelsOf = ({ columns, limit, levels }) => {
   const values = [...atob(levels)].map((letter) => (letter.charCodeAt(0) << 24) >> 24);
   const rows = [];
-  for (let i = 0; i < values.length; i += columns) rows.push(values.slice(i, i + columns).map((level) => (level === -128 ? "nan" : (level * limit) / 127)));
+  for (let i = 0; i < values.length; i += columns)
+    rows.push(values.slice(i, i + columns).map((level) => (level === -128 ? "nan" : (level * limit) / 127)));
   return rows;
 };
 for (const step of steps) {
@@ -18,7 +19,9 @@ const parent = document.getElementById("page");
 
 const SVG = new Set(["svg", "path", "rect", "g", "line", "circle"]);
 const make = (name, attributes = {}, ...children) => {
-  const made = SVG.has(name) ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  const made = SVG.has(name)
+    ? document.createElementNS("http://www.w3.org/2000/svg", name)
+    : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
     else if (value === true) made.setAttribute(key, "");
@@ -33,11 +36,17 @@ const minus = (text) => text.replaceAll("-", "−");
 const number = (value, digits = 4) => {
   if (!finite(value)) return minus(String(value));
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return minus(value.toExponential(Math.min(2, digits - 1)).replace("e+", "e"));
+  if (size !== 0 && (size < 1e-3 || size >= 1e5))
+    return minus(value.toExponential(Math.min(2, digits - 1)).replace("e+", "e"));
   return minus(String(+value.toPrecision(digits)));
 };
 const quantity = (value, unit) => {
-  for (const [least, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [least, letter] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (value >= least) return `${+(value / least).toPrecision(3)} ${letter}${unit}`;
   }
   return `${+value.toPrecision(3)} ${unit}`;
@@ -55,6 +64,24 @@ const formula = (latex, display = true) => {
   return formulas.get(key).cloneNode(true);
 };
 
+// A sentence with formulas in it breaks like text; of several formulas each has its line.
+const balanced = (latex) =>
+  !latex.includes("\\begin") && (latex.match(/\{/g)?.length ?? 0) === (latex.match(/\}/g)?.length ?? 0);
+const stated = (latex) => {
+  const words = latex.split(/\\text\{([^{}]*)\}/);
+  if (words[0] === "" && words.length > 1 && words.every(balanced)) {
+    return make(
+      "p",
+      { class: "formula" },
+      words.map((word, i) => (i % 2 ? word : word.trim() && formula(word, false))),
+    );
+  }
+  const lines = latex.split(/\\q?quad\b/);
+  return lines.length > 1 && lines.every(balanced)
+    ? lines.map((line) => formula(line.trim().replace(/,$/, "")))
+    : formula(latex);
+};
+
 const deltaOf = (step) => step.outputs.map((output) => output.delta).find((delta) => delta !== null) ?? null;
 const normOf = (array) => (array === null ? null : array.nonfinite ? Infinity : array.norm);
 // A name, where a loop has no more than its line of source.
@@ -67,4 +94,5 @@ const normNow = (step, array) => {
   return array.over_steps[Math.min(momentOf(step.loop), array.over_steps.length - 1)];
 };
 const users = steps.map(() => []);
-for (const step of steps) for (const input of step.inputs) users[input.step].push({ user: step.id, carried: input.carried });
+for (const step of steps)
+  for (const input of step.inputs) users[input.step].push({ user: step.id, carried: input.carried });

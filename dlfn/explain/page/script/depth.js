@@ -26,23 +26,31 @@ const spine = () => {
 const verdict = (norms, way) => {
   if (norms.some((norm) => !finite(norm))) return ["bad", `δ is not finite on its way back ${way}.`];
   const [first, last] = [norms[0], norms.at(-1)];
-  if (!(first > 0) || norms.length < 2) return last > 0 && !(first > 0) ? ["bad", `δ is 0 where it arrives: nothing is learned there.`] : ["", ""];
+  if (!(first > 0) || norms.length < 2)
+    return last > 0 && !(first > 0) ? ["bad", `δ is 0 where it arrives: nothing is learned there.`] : ["", ""];
   const factor = first / last;
   const each = factor ** (1 / (norms.length - 1));
   const text = `Back ${way}, ‖δ‖ goes from ${number(last, 3)} to ${number(first, 3)}: ×${number(factor, 2)}, about ×${number(each, 2)} a step.`;
   if (factor < 1e-3) return ["bad", `${text} It vanishes.`];
   if (factor > 1e3) return ["bad", `${text} It explodes.`];
-  return ["good", `${text} ${factor < 0.1 ? "It shrinks" : factor > 10 ? "It grows" : "It keeps its size"}, and neither vanishes nor explodes.`];
+  return [
+    "good",
+    `${text} ${factor < 0.1 ? "It shrinks" : factor > 10 ? "It grows" : "It keeps its size"}, and neither vanishes nor explodes.`,
+  ];
 };
 
 const firstBad = () => {
   const value = steps.find((step) => step.outputs.some((output) => output.value?.nonfinite));
   const delta = steps.findLast((step) => step.outputs.some((output) => output.delta?.nonfinite));
-  const link = (step) => make("button", { class: "link", type: "button", onclick: () => select(step.id) }, nameOf(step.id));
+  const link = (step) =>
+    make("button", { class: "link", type: "button", onclick: () => select(step.id) }, nameOf(step.id));
   if (!value && !delta) return null;
-  return make("p", { class: "bad verdict" },
+  return make(
+    "p",
+    { class: "bad verdict" },
     value ? ["The first value that is not finite is that of ", link(value), ". "] : null,
-    delta ? ["On the way back, the first δ that is not finite is that of ", link(delta), "."] : null);
+    delta ? ["On the way back, the first δ that is not finite is that of ", link(delta), "."] : null,
+  );
 };
 
 const way = spine();
@@ -58,23 +66,59 @@ const depthCharts = () => {
     if (text) parts.push(make("p", { class: `verdict ${kind}` }, text));
     const every = Math.ceil(way.length / (innerWidth < 700 ? 4 : 7));
     const short = (name) => (name.length > 12 ? `${name.slice(0, 11)}…` : name);
-    const marks = way.map((id, i) => [i, short(nameOf(id).split("/").at(-1))]).filter(([i]) => i % every === 0 || i === way.length - 1).filter(([i], k, all) => k === all.length - 1 || i === way.length - 1 || way.length - 1 - i >= every * 0.7);
-    const depth = lineChart({ title: "‖δ‖ through depth (logarithmic)", series: [{ name: "‖δ‖", values: norms }], marks, below: "from the input, left, to the loss, right", at: null, onpick: (i) => select(way[i]) });
+    const marks = way
+      .map((id, i) => [i, short(nameOf(id).split("/").at(-1))])
+      .filter(([i]) => i % every === 0 || i === way.length - 1)
+      .filter(([i], k, all) => k === all.length - 1 || i === way.length - 1 || way.length - 1 - i >= every * 0.7);
+    const depth = lineChart({
+      title: "‖δ‖ through depth (logarithmic)",
+      series: [{ name: "‖δ‖", values: norms }],
+      marks,
+      below: "from the input, left, to the loss, right",
+      at: null,
+      onpick: (i) => select(way[i]),
+    });
     charts.push(depth);
     parts.push(depth);
     const ratios = norms.slice(0, -1).map((norm, i) => norm / norms[i + 1]);
     const names = way.slice(0, -1).map(nameOf);
-    parts.push(ratioChart({ title: "factor from each step's δ to the one before it", ratios, names, onpick: (i) => select(way[i]) }));
+    parts.push(
+      ratioChart({
+        title: "factor from each step's δ to the one before it",
+        ratios,
+        names,
+        onpick: (i) => select(way[i]),
+      }),
+    );
   }
   for (const loop of loops) {
-    const carried = [...new Set(steps.flatMap((step) => step.inputs.filter((input) => input.carried && steps[input.step].loop === loop.id).map((input) => input.step)))];
-    const series = carried.map((id) => ({ name: nameOf(id), values: deltaOf(steps[id])?.over_steps })).filter(({ values }) => values);
+    const carried = [
+      ...new Set(
+        steps.flatMap((step) =>
+          step.inputs.filter((input) => input.carried && steps[input.step].loop === loop.id).map((input) => input.step),
+        ),
+      ),
+    ];
+    const series = carried
+      .map((id) => ({ name: nameOf(id), values: deltaOf(steps[id])?.over_steps }))
+      .filter(({ values }) => values);
     if (!series.length) continue;
     for (const { name, values } of series) {
       const [kind, text] = verdict(loop.reverse ? [...values].reverse() : values, `through time in ${name}`);
       if (text) parts.push(make("p", { class: `verdict ${kind}` }, text));
     }
-    parts.push(Object.assign(lineChart({ title: `‖δ‖ through time: what ${loopName(loop.id)} carries (logarithmic)`, series, below: "step of the loop", at: momentOf(loop.id), onpick: (i) => moveLoop(loop.id, i) }), { loop: loop.id }));
+    parts.push(
+      Object.assign(
+        lineChart({
+          title: `‖δ‖ through time: what ${loopName(loop.id)} carries (logarithmic)`,
+          series,
+          below: "step of the loop",
+          at: momentOf(loop.id),
+          onpick: (i) => moveLoop(loop.id, i),
+        }),
+        { loop: loop.id },
+      ),
+    );
   }
   return parts;
 };

@@ -5,7 +5,8 @@ const chains = steps.map(() => []); // of each step, the keys of its containers 
 
 const groupChain = (id) => (id === null ? [] : [...groupChain(groups[id].parent), `group ${id}`]);
 const loopChain = (id) => (id === null ? [] : [...loopChain(loops[id].parent), id]);
-const shared = (a, b) => a.slice(0, a.findIndex((key, i) => key !== b[i]) < 0 ? a.length : a.findIndex((key, i) => key !== b[i]));
+const shared = (a, b) =>
+  a.slice(0, a.findIndex((key, i) => key !== b[i]) < 0 ? a.length : a.findIndex((key, i) => key !== b[i]));
 
 const leaf = (step) => step.inputs.length === 0 && step.kind !== "argument";
 
@@ -22,7 +23,10 @@ const place = () => {
   for (const step of steps) {
     if (!leaf(step) || chains[step.id].length || !users[step.id].length) continue;
     const around = users[step.id].map(({ user }) => chains[user]).reduce(shared);
-    chains[step.id] = around.slice(0, [...around, "loop"].findIndex((key) => key.startsWith("loop")));
+    chains[step.id] = around.slice(
+      0,
+      [...around, "loop"].findIndex((key) => key.startsWith("loop")),
+    );
   }
   for (const step of steps) {
     chains[step.id].forEach((key, i) => {
@@ -30,7 +34,14 @@ const place = () => {
         const [kind, id] = key.split(" ");
         const about = kind === "loop" ? loops[id] : groups[id];
         const label = kind === "loop" ? loopName(id) : about.label;
-        containers.set(key, { key, kind, label, count: kind === "loop" ? about.length : 0, up: chains[step.id][i - 1] ?? null, steps: [] });
+        containers.set(key, {
+          key,
+          kind,
+          label,
+          count: kind === "loop" ? about.length : 0,
+          up: chains[step.id][i - 1] ?? null,
+          steps: [],
+        });
       }
       containers.get(key).steps.push(step.id);
     });
@@ -57,7 +68,8 @@ const repeats = () => {
       const key = `repeat ${all[0]}`;
       const label = `${run[0].label} … ${run.at(-1).label}`;
       containers.set(key, { key, kind: "repeat", label, count: run.length, up, steps: all });
-      for (const id of all) chains[id].splice(chains[id].indexOf(run.find((box) => box.steps.includes(id)).key), 0, key);
+      for (const id of all)
+        chains[id].splice(chains[id].indexOf(run.find((box) => box.steps.includes(id)).key), 0, key);
       for (const box of run) box.up = key;
     }
   }
@@ -74,7 +86,9 @@ const standIn = (id) => {
 const visible = () => [...new Set(steps.map((step) => standIn(step.id)).filter((item) => item !== null))];
 
 const openWhatFits = () => {
-  const order = [...containers.values()].sort((a, b) => chains[a.steps[0]].indexOf(a.key) - chains[b.steps[0]].indexOf(b.key));
+  const order = [...containers.values()].sort(
+    (a, b) => chains[a.steps[0]].indexOf(a.key) - chains[b.steps[0]].indexOf(b.key),
+  );
   const many = steps.filter((step) => !hidden(step)).length > ROOM;
   for (const box of order) {
     if ((box.count > 0 && box.kind !== "loop" && many) || (box.up !== null && !open.has(box.up))) continue;

@@ -1,5 +1,6 @@
 // The backward pass, card by card: from the result to where each δ arrives.
-const HINT = "δ of a value is the derivative of the result by it. Choose a step, by a click or the arrow keys, to see where its δ comes from.";
+const HINT =
+  "δ of a value is the derivative of the result by it. Choose a step, by a click or the arrow keys, to see where its δ comes from.";
 const said = make("p", { class: "said", role: "status" }, HINT);
 let turn = null; // how many cards the walk has reached; null: no walk
 let timer = null;
@@ -44,11 +45,40 @@ const stop = () => {
   stage.classList.remove("walking");
   said.textContent = HINT;
 };
-const playButton = make("button", { type: "button", class: "play", "aria-pressed": "false", onclick: () => (timer === null ? start() : pause()) }, "▶ play");
-const speed = make("select", { "aria-label": "speed of the walk", onchange: () => timer !== null && (pause(), start()) },
-  [["½ ×", 0.5], ["1 ×", 1], ["2 ×", 2], ["4 ×", 4]].map(([text, value]) => make("option", { value, selected: value === 1 }, text)));
-const player = make("div", { class: "player", role: "group", "aria-label": "the backward pass, step by step" },
-  make("span", { class: "soft" }, "backward pass"), playButton,
-  make("button", { type: "button", "aria-label": "one step back towards the result", onclick: () => (pause(), turnTo((turn ?? 0) - 1)) }, "◂"),
-  make("button", { type: "button", "aria-label": "one step on", onclick: () => (pause(), turnTo((turn ?? 0) + 1)) }, "▸"),
-  make("button", { type: "button", onclick: () => stop() }, "show all"), speed);
+const playButton = make(
+  "button",
+  { type: "button", class: "play", "aria-pressed": "false", onclick: () => (timer === null ? start() : pause()) },
+  "▶ play",
+);
+const speed = make(
+  "select",
+  { "aria-label": "speed of the walk", onchange: () => timer !== null && (pause(), start()) },
+  [
+    ["½ ×", 0.5],
+    ["1 ×", 1],
+    ["2 ×", 2],
+    ["4 ×", 4],
+  ].map(([text, value]) => make("option", { value, selected: value === 1 }, text)),
+);
+const player = make(
+  "div",
+  { class: "player", role: "group", "aria-label": "the backward pass, step by step" },
+  make("span", { class: "soft" }, "backward pass"),
+  playButton,
+  make(
+    "button",
+    {
+      type: "button",
+      "aria-label": "one step back towards the result",
+      onclick: () => (pause(), turnTo((turn ?? 0) - 1)),
+    },
+    "◂",
+  ),
+  make(
+    "button",
+    { type: "button", "aria-label": "one step on", onclick: () => (pause(), turnTo((turn ?? 0) + 1)) },
+    "▸",
+  ),
+  make("button", { type: "button", onclick: () => stop() }, "show all"),
+  speed,
+);
