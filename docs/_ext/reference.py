@@ -16,10 +16,9 @@ from dlfn import nn
 
 ROOMS = (
     "dlfn", "dlfn.ops", "dlfn.nn", "dlfn.nn.models", "dlfn.nn.initializers", "dlfn.train", "dlfn.train.data",
-    "dlfn.weights", "dlfn.weights.maps", "dlfn.check", "dlfn.explain", "dlfn.testing", "dlfn.optimizers", "dlfn.calculus",
-    "dlfn.linalg",
-    "dlfn.probability", "dlfn.statistics", "dlfn.linear_models", "dlfn.augmentation", "dlfn.catalogue", "dlfn.registry",
-    "dlfn.bench",
+    "dlfn.weights", "dlfn.weights.maps", "dlfn.check", "dlfn.explain", "dlfn.testing", "dlfn.optimizers",
+    "dlfn.calculus", "dlfn.linalg", "dlfn.probability", "dlfn.statistics", "dlfn.linear_models", "dlfn.augmentation",
+    "dlfn.catalogue", "dlfn.registry", "dlfn.bench",
 )  # fmt: skip
 
 
