@@ -15,6 +15,8 @@ import dlfn
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+collect_ignore = ["docs/_ext", "docs/build"]  # the site's extensions need Sphinx, which is in another group
+
 # Tests and pages that take about a second or more, by `pytest --durations=0`, for any of their parameters, which are
 # marked together; and those whose parameters take two seconds in all, but for the values and gradients of every op and
 # the rules of every primitive.

@@ -15,9 +15,10 @@ from dlfn.nn.types import AnyArray, Carry, Example, Params, State
 
 __all__ = ["ProjectedLSTMCell"]
 
-# A hidden state or a cell's state before a step, where None is zeros, and after it.
-_Before: TypeAlias = Float[AnyArray, "*batch hidden"] | None
-_After: TypeAlias = Float[Array, "*batch hidden"]
+# h and c before a step, where None is zeros, and after it.
+_Before: TypeAlias = tuple[Float[AnyArray, "*batch projection"] | None, Float[AnyArray, "*batch hidden"] | None]
+_H: TypeAlias = Float[Array, "*batch projection"]
+_After: TypeAlias = tuple[tuple[_H, Float[Array, "*batch hidden"]], _H]
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,8 @@ class ProjectedLSTMCell(LSTMCell):
         return jnp.broadcast_to(h[..., :1], (*h.shape[:-1], self.projection)), c
 
     def apply(
-        self,
-        params,
-        state,
-        x: tuple[tuple[_Before, _Before], Float[AnyArray, "*batch features"]],
-        *,
-        key=None,
-        train=False,
-    ) -> tuple[tuple[tuple[_After, _After], _After], State]:
+        self, params, state, x: tuple[_Before, Float[AnyArray, "*batch features"]], *, key=None, train=False
+    ) -> tuple[_After, State]:
         before, step = x
         h, c = (zero if given is None else given for given, zero in zip(before, self.initial(step)))
         product = functools.partial(ops.linear, precision=self.precision)

@@ -47,6 +47,7 @@ CELLS = {
     "RNNCell": lambda: nn.RNNCell(3),
     "LSTMCell": lambda: nn.LSTMCell(3),
     "GRUCell": lambda: nn.GRUCell(3, reset_after=True),
+    "ProjectedLSTMCell": lambda: nn.ProjectedLSTMCell(3, projection=2),
     "Zoneout": lambda: nn.Zoneout(nn.LSTMCell(3)),
 }
 

@@ -98,6 +98,7 @@ LAYERS = {
     "PReLU": nn.PReLU(),
     "Parallel": nn.Parallel(nn.Linear(2), nn.Linear(3)),
     "Permute": nn.Permute((0, 2, 1)),
+    "ProjectedLSTMCell": nn.ProjectedLSTMCell(2, projection=1),
     "RMSNorm": nn.RMSNorm(),
     "RNNCell": nn.RNNCell(2),
     "Recurrent": nn.Recurrent(nn.RNNCell(2)),

@@ -243,6 +243,7 @@ LAYERS = {
     "a step in front": nn.Serial(nn.ClassToken(), nn.Linear(4), nn.TakeStep(-1)),
     "tied": nn.Tied(nn.Serial(first=nn.Linear(4), second=nn.Linear(4)), {"second": "first"}),
     "step by step": nn.Recurrent(nn.Zoneout(nn.GRUCell(3))),
+    "projected": nn.Recurrent(nn.ProjectedLSTMCell(3, projection=2)),
 }  # fmt: skip
 
 
