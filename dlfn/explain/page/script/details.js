@@ -7,6 +7,14 @@ const agreement = (difference, ok) => {
   if (difference === null) return make("td", { class: "soft" }, "—");
   return make("td", {}, number(difference, 2), ok ? "" : make("strong", { class: "bad" }, " disagrees"));
 };
+
+// A wide table moves sideways by itself, by the keyboard too.
+const scrolled = (label, heads, rows) => {
+  const head = heads.map((text) => make("th", { scope: "col" }, text));
+  const table = make("table", { class: "facts" }, make("thead", {}, make("tr", {}, head)), make("tbody", {}, rows));
+  return make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, table);
+};
+
 const parametersOf = (list, loop) => {
   const rows = list.map((each) =>
     make(
@@ -20,24 +28,7 @@ const parametersOf = (list, loop) => {
     ),
   );
   const heads = ["parameter", "norm", "norm of its gradient", "hand rule − backprop", "hand rule − autodiff"];
-  return make(
-    "div",
-    { class: "scroll", tabindex: 0, role: "group", "aria-label": "gradients of parameters" },
-    make(
-      "table",
-      { class: "facts" },
-      make(
-        "thead",
-        {},
-        make(
-          "tr",
-          {},
-          heads.map((text) => make("th", { scope: "col" }, text)),
-        ),
-      ),
-      make("tbody", {}, rows),
-    ),
-  );
+  return scrolled("gradients of parameters", heads, rows);
 };
 
 const slider = (id) => {
@@ -250,24 +241,7 @@ const aboutContainer = (box) => {
     flops ? make("p", { class: "note" }, `${quantity(flops, "FLOP")} in ${own.length} steps`) : null,
     part(
       "Steps",
-      make(
-        "div",
-        { class: "scroll", tabindex: 0, role: "group", "aria-label": "steps" },
-        make(
-          "table",
-          { class: "facts" },
-          make(
-            "thead",
-            {},
-            make(
-              "tr",
-              {},
-              ["step", "op", "norm of the value", "norm of δ"].map((text) => make("th", { scope: "col" }, text)),
-            ),
-          ),
-          make("tbody", {}, rows),
-        ),
-      ),
+      scrolled("steps", ["step", "op", "norm of the value", "norm of δ"], rows),
       shown.length > MOST
         ? make("p", { class: "note" }, `and ${shown.length - MOST} more: unfold it to reach them`)
         : null,
