@@ -135,7 +135,7 @@ const facts = (array) => {
     `norm ${number(array.norm)}`,
     `from ${number(array.min)} to ${number(array.max)}`,
   ];
-  if (array.zeros) parts.push(`${array.zeros} zeros`);
+  if (array.zeros) parts.push(array.zeros === 1 ? "1 zero" : `${array.zeros} zeros`);
   if (array.nonfinite) parts.push(make("strong", { class: "bad" }, `${array.nonfinite} not finite`));
   return make(
     "p",

@@ -57,7 +57,9 @@ const termsOf = (step, index, delta) => {
       make(
         "p",
         { class: "note" },
-        "No derivative reaches this value: the result does not depend on it, or only through what has no derivative.",
+        step.kind === "argument" || step.kind === "constant"
+          ? "The function is not differentiated in it."
+          : "No derivative reaches this value: the result does not depend on it, or only through what has no derivative.",
       ),
     ];
   if (!terms.length)
