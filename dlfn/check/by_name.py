@@ -24,8 +24,20 @@ def function_of(command: str, name: str) -> Callable[..., Any]:
     return function
 
 
-def arguments_of(command: str, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A tuple of arguments or a dict of keyword arguments, or what a function without parameters returns of these."""
+def arguments_of(command: str, doing: str, function: str, name: str | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A tuple of arguments or a dict of keyword arguments, or what a function without parameters returns of these.
+
+    Args:
+        command: whose ``--args`` it is.
+        doing: what is to be done at them, such as ``"checked"``.
+        function: to what.
+        name: of the arguments, ``module:name``, or None where there is none, which is an error.
+    """
+    if name is None:
+        raise InputError(
+            f"{command}: at which arguments is {function!r} to be {doing}? Pass --args module:make_args, the name of a "
+            "tuple or dict of arguments, or of a function without parameters that returns one"
+        )
     found = _named(command, name)
     if callable(found):
         found = or_one_line(f"argument --args: {name} raised", found)

@@ -67,11 +67,6 @@ def _of_function(name: str, given: Any) -> Explanation:
     from dlfn.check.by_name import arguments_of, function_of, or_one_line
     from dlfn.explain.explaining import explain
 
-    if given is None:
-        raise InputError(
-            f"explain: at which arguments is {name!r} to be explained? Pass --args module:make_args, the name of a "
-            "tuple or dict of arguments, or of a function without parameters that returns one"
-        )
     function = function_of("explain", name)
-    args, kwargs = arguments_of("explain", given)
+    args, kwargs = arguments_of("explain", "explained", name, given)
     return or_one_line(f"explain: {name} raised", lambda: explain(function, title=name)(*args, **kwargs))

@@ -58,11 +58,11 @@ def export(run: str | Path, folder: str | Path | None = None, *, onnx: bool = Fa
     def model(x: Any) -> Any:
         return loaded.model.apply(params, state, x)[0]
 
+    if onnx:  # first, as it may be refused
+        export_onnx(folder / ONNX, model, loaded.inputs)
     try:
         export_program(folder / PROGRAM, model, loaded.inputs)
     except InputError as error:
         raise InputError(f"the model of {str(run)!r}: {error}") from None
     save_params(folder / PARAMS, params, state)
-    if onnx:
-        export_onnx(folder / ONNX, model, loaded.inputs)
     return folder

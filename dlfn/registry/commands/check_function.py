@@ -17,13 +17,8 @@ def run(arguments: argparse.Namespace) -> int:
     (name, *others), given = arguments.ops, arguments.args
     if others:
         raise InputError(f"check: {name!r} is checked by itself, without {', '.join(map(repr, others))}")
-    if given is None:
-        raise InputError(
-            f"check: at which arguments is {name!r} to be checked? Pass --args module:make_args, the name of a tuple "
-            "or dict of arguments, or of a function without parameters that returns one"
-        )
     function = function_of("check", name)
-    args, kwargs = arguments_of("check", given)
+    args, kwargs = arguments_of("check", "checked", name, given)
     result = or_one_line(f"check: {name} raised", lambda: compare(function)(*args, **kwargs))
     print(result)
     if arguments.json:
